@@ -1,0 +1,160 @@
+"""Any timm VisionTransformer, run on the visible patches only."""
+
+import difflib
+from typing import Any
+
+import timm
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from openmae.core.masking import Mask
+from openmae.core.patches import patch_grid, patchify, take_patches
+from openmae.core.positions import AxisOrder, sincos_positions
+
+
+def create_encoder(
+    name: str,
+    *,
+    image_size: tuple[int, int] | None = None,
+    patch_size: int | None = None,
+    channels: int = 3,
+    width: int | None = None,
+    depth: int | None = None,
+    heads: int | None = None,
+    **options: Any,
+) -> VisionTransformer:
+    """A timm VisionTransformer by name, without a classifier unless `num_classes` says so.
+
+    What is None is as timm defines the model. `options` go to `timm.create_model` (drop_path_rate, global_pool, …).
+
+    Raises:
+        ValueError: for an unknown name, a model that is no plain VisionTransformer, or an image size that the patch
+            size does not divide.
+    """
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models("vit_*"), n=3)
+        hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models('vit_*') lists them."
+        raise ValueError(f"timm has no model called {name!r}; {hint}")
+    given = {"patch_size": patch_size, "embed_dim": width, "depth": depth, "num_heads": heads}
+    sizes = {key: value for key, value in given.items() if value is not None}
+    if image_size is not None:
+        patch_grid(image_size, (patch_size or _default_patch_size(name),) * 2)
+        sizes["img_size"] = image_size  # type: ignore[assignment]
+    vit = timm.create_model(name, pretrained=False, in_chans=channels, **{"num_classes": 0, **sizes, **options})
+    return require_plain_vit(vit)
+
+
+def _default_patch_size(name: str) -> int:
+    with torch.device("meta"):
+        vit = timm.create_model(name, pretrained=False, num_classes=0)
+    return int(require_plain_vit(vit).patch_embed.patch_size[0])
+
+
+def require_plain_vit(vit: nn.Module) -> VisionTransformer:
+    """Return `vit` if patches can be dropped before its first layer, else raise ValueError."""
+    if not isinstance(vit, VisionTransformer):
+        raise ValueError(
+            f"{type(vit).__name__} is not a timm VisionTransformer, so its patches cannot be hidden; use a vit_* model"
+        )
+    projection = getattr(vit.patch_embed, "proj", None)
+    if not isinstance(projection, nn.Conv2d) or projection.kernel_size != projection.stride:
+        raise ValueError(
+            "this model's patches overlap or pass through a convolutional stem, so hiding one would leak into its "
+            "neighbours; use a vit_* model with a plain patch embedding"
+        )
+    return vit
+
+
+def encoder_geometry(vit: VisionTransformer) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    """(image size, patch size, grid) of a timm VisionTransformer, each (vertical, horizontal)."""
+    embed = vit.patch_embed
+    image_size, patch_size = tuple(embed.img_size), tuple(embed.patch_size)
+    return image_size, patch_size, patch_grid(image_size, patch_size)
+
+
+def fix_positions(vit: VisionTransformer, axis_order: AxisOrder) -> None:
+    """Replace the learnable positions by the fixed sine-cosine table (appendix A.1)."""
+    if vit.pos_embed is None:
+        raise ValueError("this model has no absolute position table; use a vit_* model that has one")
+    prefix = 0 if vit.no_embed_class else vit.num_prefix_tokens
+    table = sincos_positions(vit.embed_dim, encoder_geometry(vit)[2], prefix_tokens=prefix, axis_order=axis_order)
+    vit.pos_embed = nn.Parameter(table.to(vit.pos_embed), requires_grad=False)
+
+
+def initialise(module: nn.Module, *, mlp_bias_std: float = 0.0) -> None:
+    """Initialise as the reference does, in place.
+
+    Linear layers and the patch projection (as a Linear [D, P]): Xavier-uniform, zero bias. LayerNorm: 1 and 0. Class,
+    register and mask tokens: normal with std .02. MMSelfSup draws the biases of the MLPs with std 1e-6 (`mlp_bias_std`).
+    """
+    for name, part in module.named_modules():
+        if isinstance(part, nn.Linear | nn.Conv2d):
+            nn.init.xavier_uniform_(part.weight.view(part.weight.shape[0], -1))
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+                if mlp_bias_std and ".mlp." in f".{name}.":
+                    nn.init.normal_(part.bias, std=mlp_bias_std)
+        elif isinstance(part, nn.LayerNorm):
+            nn.init.ones_(part.weight)
+            nn.init.zeros_(part.bias)
+    for name, parameter in module.named_parameters():
+        if name.rsplit(".", 1)[-1] in ("cls_token", "reg_token", "mask_token"):
+            nn.init.normal_(parameter, std=0.02)
+
+
+def encode(vit: VisionTransformer, patches_BLP: Tensor, mask: Mask | None) -> Tensor:
+    """Encode the patches that `mask` keeps, or every patch when it is None.
+
+    Hidden patches are dropped before the patch projection, so the encoder does no work for them (section 3, "MAE
+    encoder").
+
+    Args:
+        vit: a timm VisionTransformer; its train/eval mode is the caller's choice and only governs dropout.
+        patches_BLP: patches as `patchify` gives them.
+        mask: which patches to keep, in the order of `mask.kept`.
+
+    Returns:
+        Tokens after the final norm, [B, prefix + K, D]; the prefix is CLS and registers, if the model has them.
+    """
+    visible_BKP = patches_BLP if mask is None else take_patches(patches_BLP, mask.kept)
+    tokens_BKD = vit.patch_embed.norm(_project(vit, visible_BKP))
+
+    prefix_positions, patch_positions = _split_positions(vit)
+    if patch_positions is not None:
+        positions = patch_positions.expand(len(patches_BLP), -1, -1)
+        tokens_BKD = tokens_BKD + (positions if mask is None else take_patches(positions, mask.kept))
+
+    prefix = [token for token in (vit.cls_token, vit.reg_token) if token is not None]
+    if prefix:
+        prefix_1TD = torch.cat(prefix, dim=1)
+        if prefix_positions is not None:
+            prefix_1TD = prefix_1TD + prefix_positions
+        tokens_BKD = torch.cat([prefix_1TD.expand(len(tokens_BKD), -1, -1).to(tokens_BKD), tokens_BKD], dim=1)
+
+    tokens_BTD = vit.norm_pre(tokens_BKD)
+    for block in vit.blocks:
+        tokens_BTD = block(tokens_BTD)
+    encoded: Tensor = vit.norm(tokens_BTD)
+    return encoded
+
+
+def encode_images(vit: VisionTransformer, images: Tensor) -> Tensor:
+    """Every patch of `images` [B, C, H, W] encoded, unmasked: [B, prefix + L, D]."""
+    return encode(vit, patchify(images, encoder_geometry(vit)[1]), mask=None)
+
+
+def _project(vit: VisionTransformer, patches_BKP: Tensor) -> Tensor:
+    """The convolutional patch embedding as the matrix product that it is, on patches in (row, column, channel) order."""
+    projection = vit.patch_embed.proj
+    weight_DP = projection.weight.permute(0, 2, 3, 1).flatten(1)
+    return F.linear(patches_BKP, weight_DP, projection.bias)
+
+
+def _split_positions(vit: VisionTransformer) -> tuple[Tensor | None, Tensor | None]:
+    if vit.pos_embed is None:
+        return None, None
+    if vit.no_embed_class or not vit.num_prefix_tokens:
+        return None, vit.pos_embed
+    return vit.pos_embed[:, : vit.num_prefix_tokens], vit.pos_embed[:, vit.num_prefix_tokens :]

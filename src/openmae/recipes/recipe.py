@@ -1,0 +1,320 @@
+"""What a recipe is: frozen data, validated where it is made, written and read as YAML."""
+
+import dataclasses
+import typing
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import yaml
+
+Stage = Literal["pretrain", "linear", "finetune"]
+Follows = Literal["fair", "mm", "openmae"]
+Pooling = Literal["cls", "mean"]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class ImageSize(NamedTuple):
+    """Height and width in pixels.
+
+    >>> ImageSize.parse("224"), str(ImageSize.parse("224x448"))
+    (ImageSize(height=224, width=224), '224x448')
+    """
+
+    height: int
+    width: int
+
+    @classmethod
+    def parse(cls, text: str) -> "ImageSize":
+        """Read "224" or "224x448" (height x width)."""
+        sides = text.lower().split("x")
+        if len(sides) > 2 or not all(side.isdigit() and int(side) > 0 for side in sides):
+            raise ValueError(f"{text!r} is not an image size; write 224, or 224x448 for height x width")
+        return cls(int(sides[0]), int(sides[-1]))
+
+    def __str__(self) -> str:
+        return f"{self.height}x{self.width}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What every stage needs. Each field is a flag of the command line: `weight_decay` is `--weight-decay`."""
+
+    stage: ClassVar[Stage]
+
+    name: str
+    """What this recipe is called."""
+    follows: Follows
+    """Whose hyper-parameters these are: fair (facebookresearch/mae), mm (MMSelfSup/MMPretrain) or our own."""
+    published_top1: float | None = None
+    """ImageNet-1k top-1 (per cent) published for it; for pre-training, after fine-tuning."""
+    published_by: Literal["fair", "mm"] | None = None
+    """Who published that figure."""
+    note: str = ""
+    """What to know before using it."""
+
+    data: str | None = None
+    """A folder of images, Parquet in Hugging Face layout, or fashion-mnist (bundled)."""
+    seed: int = 0
+    """Seed of everything random: weights, order, crops, masks."""
+
+    backbone: str
+    """A timm VisionTransformer, by name."""
+    image_size: ImageSize = ImageSize(224, 224)
+    """Images are cropped and resized to this: 224, or 224x448 for height x width."""
+    patch_size: int | None = None
+    """Side of a patch in pixels; as the backbone defines it when not given."""
+    channels: int = 3
+    """3 for colour, 1 for grey."""
+    width: int | None = None
+    """Width of the encoder's tokens; as the backbone defines it when not given."""
+    depth: int | None = None
+    """Number of encoder blocks; as the backbone defines it when not given."""
+    heads: int | None = None
+    """Attention heads per encoder block; as the backbone defines it when not given."""
+
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    """Mean of each channel, pixels in 0 … 1."""
+    std: tuple[float, ...] = IMAGENET_STD
+    """Standard deviation of each channel."""
+    crop_scale: tuple[float, float] = (0.2, 1.0)
+    """Smallest and largest share of the image's area that a random crop takes."""
+    flip: float = 0.5
+    """Probability of a horizontal flip."""
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    """How images are resized."""
+
+    epochs: int
+    """Passes over the training images."""
+    batch_size: int
+    """Images per optimiser step, over all devices and accumulation steps."""
+    accumulate: int = 1
+    """Forward-backward passes per optimiser step; raise it when a batch does not fit into memory."""
+    optimizer: Literal["adamw", "lars", "muon"] = "adamw"
+    """muon treats matrices as Muon does and everything else as AdamW does."""
+    base_lr: float
+    """Learning rate for a batch of 256; the rate used is base_lr * batch_size / 256."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """Of AdamW."""
+    momentum: float = 0.9
+    """Of LARS and Muon."""
+    weight_decay: float = 0.05
+    """Decoupled; never on biases and norms."""
+    decay_tokens: bool = True
+    """Whether weight decay also applies to class and mask tokens (fair: yes, mm: no)."""
+    warmup_epochs: float = 40
+    """Epochs of linear warm-up, per iteration."""
+    warmup_start: float = 0.0
+    """Where warm-up starts, as a share of the learning rate (fair: 0, mm: 1e-4)."""
+    min_lr: float = 0.0
+    """Where the cosine ends."""
+    clip_norm: float | None = None
+    """Clip the gradient's norm; the published recipes do not."""
+    ema_decay: float | None = None
+    """Keep an exponential moving average of the weights and export that, e.g. 0.9999."""
+
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed", "64-true"] = "auto"
+    """auto: bf16-mixed on a GPU that has it, else 32-true."""
+    compile: bool = False
+    """Compile the model with torch.compile."""
+    devices: int = 1
+    """Devices per machine; torchrun's own count wins."""
+    nodes: int = 1
+    """Number of machines."""
+    workers: int | None = None
+    """Processes that decode images; as many as this machine has to spare when not given."""
+    log_every: int = 20
+    """Steps between two lines in metrics.jsonl."""
+    save_every_minutes: float = 5.0
+    """Minutes between two checkpoints; there is one at the end in any case."""
+    keep_last: int = 2
+    """How many checkpoints to keep."""
+    max_bad: float = 0.01
+    """Stop when more than this share of the images read cannot be decoded."""
+
+    def __post_init__(self) -> None:
+        for field in ("epochs", "batch_size", "accumulate", "channels", "devices", "nodes", "log_every", "keep_last"):
+            value = getattr(self, field)
+            if value < 1:
+                raise ValueError(f"--{field.replace('_', '-')} must be at least 1, not {value}")
+        if self.channels not in (1, 3):
+            raise ValueError(f"--channels must be 1 (grey) or 3 (colour), not {self.channels}")
+        if not len(self.mean) == len(self.std) == self.channels:
+            raise ValueError(
+                f"--mean has {len(self.mean)} values and --std {len(self.std)} for {self.channels} channels; give one "
+                "of each per channel"
+            )
+        if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
+            raise ValueError(f"--crop-scale must be two rising shares in (0, 1], not {self.crop_scale}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"--seed must lie in 0 … 4294967295, not {self.seed}")
+
+    @property
+    def lr(self) -> float:
+        """The peak learning rate: scaled linearly with the global batch (Goyal et al., arXiv 1706.02677)."""
+        return self.base_lr * self.batch_size / 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainRecipe(Recipe):
+    """Masked pre-training (section 3; appendix A.1, table 8)."""
+
+    stage = "pretrain"
+
+    published_linear_top1: float | None = None
+    """The same for linear evaluation."""
+    mask_ratio: float = 0.75
+    """Share of the patches that is hidden."""
+    normalise_target: bool = True
+    """Predict pixels normalised per patch; raw pixels when off."""
+    decoder_width: int = 512
+    """Width of the decoder's tokens."""
+    decoder_depth: int = 8
+    """Number of decoder blocks."""
+    decoder_heads: int = 16
+    """Attention heads per decoder block."""
+    axis_order: Literal["column-first", "row-first"] = "column-first"
+    """Which axis the first half of the position channels encodes (fair: column, mm: row)."""
+    mlp_bias_std: float = 0.0
+    """Standard deviation of the initial MLP biases (fair: 0, mm: 1e-6)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupervisedRecipe(Recipe):
+    """What linear evaluation and fine-tuning share."""
+
+    weights: str | None = None
+    """Pre-trained weights: a run folder, a checkpoint or an encoder.safetensors."""
+    untrained: bool = False
+    """Take only the architecture of --weights and start from fresh weights, for comparison."""
+    label_fraction: float = 1.0
+    """Use this share of the labels: a balanced subset drawn with the seed."""
+    pool: Pooling = "cls"
+    """What the classifier sees: the class token after the norm, or the mean of the patch tokens."""
+    crop_attempts: int = 10
+    """How often a random crop that does not fit is drawn again; 1 clips it instead."""
+    eval_resize: int = 256
+    """For evaluation the short side is resized to this, then the centre is cropped."""
+    eval_every: int = 1
+    """Epochs between two evaluations on the test split; there is one at the end in any case."""
+    head_std: float = 0.01
+    """Standard deviation of the classifier's initial weights."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.label_fraction <= 1:
+            raise ValueError(f"--label-fraction must lie in (0, 1], not {self.label_fraction}; 0.01 is one per cent")
+        if self.eval_resize < min(self.image_size):
+            raise ValueError(
+                f"--eval-resize {self.eval_resize} is smaller than the image size {self.image_size}; make it at least "
+                f"{min(self.image_size)}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearRecipe(SupervisedRecipe):
+    """Linear evaluation of a frozen encoder (appendix A.1, table 10)."""
+
+    stage = "linear"
+
+    cached: bool = False
+    """Compute the features once, without augmentation, and fit a logistic regression to them: seconds, not hours."""
+    scale_bias_lr: bool = False
+    """Whether LARS scales the rate of biases as well (fair: no, mm: yes)."""
+    lr_in_momentum: bool = False
+    """Whether the learning rate enters the momentum buffer (fair: no, mm: yes)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneRecipe(SupervisedRecipe):
+    """End-to-end fine-tuning (appendix A.1, table 9; values as fair's FINETUNE notes)."""
+
+    stage = "finetune"
+
+    layer_decay: float = 0.75
+    """Each block's learning rate is this times that of the block above it."""
+    min_lr_scaled: bool = True
+    """Whether layer-wise decay also scales the final learning rate (fair: yes, mm: no)."""
+    drop_path: float = 0.1
+    """Stochastic depth of the last block; earlier ones get proportionally less."""
+    rand_augment: str | None = "rand-m9-mstd0.5-inc1"
+    """timm's name of a RandAugment policy; None switches it off."""
+    erasing: float = 0.25
+    """Probability that a random rectangle becomes noise."""
+    erasing_clipped: bool = False
+    """Whether that noise is clipped to what pixels can be, as when erasing comes before normalising (fair: no, mm: yes)."""
+    mixup: float = 0.8
+    """Alpha of mixup; 0 switches it off."""
+    cutmix: float = 1.0
+    """Alpha of CutMix; 0 switches it off."""
+    label_smoothing: float = 0.1
+    """Share of the target spread over all classes."""
+
+
+RECIPE_TYPES: dict[Stage, type[Recipe]] = {"pretrain": PretrainRecipe, "linear": LinearRecipe, "finetune": FinetuneRecipe}
+
+
+def to_dict(recipe: Recipe) -> dict[str, Any]:
+    """Plain values only, in the order of the fields, `stage` first."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, ImageSize):
+            return str(value)
+        return list(value) if isinstance(value, tuple) else value
+
+    fields = {field.name: plain(getattr(recipe, field.name)) for field in dataclasses.fields(recipe)}
+    return {"stage": recipe.stage, **fields}
+
+
+def to_yaml(recipe: Recipe) -> str:
+    """The whole recipe as YAML; `from_yaml` reads it back."""
+    return yaml.safe_dump(to_dict(recipe), sort_keys=False, allow_unicode=True)
+
+
+def from_yaml(text: str) -> Recipe:
+    """Read a recipe that `to_yaml` wrote.
+
+    Raises:
+        ValueError: when the text is no such recipe; the message names the field.
+    """
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"not a readable recipe ({error}); `openmae recipes NAME` prints one") from error
+    if not isinstance(values, dict) or values.get("stage") not in RECIPE_TYPES:
+        raise ValueError("not a recipe: it has no stage of pretrain, linear or finetune; `openmae recipes NAME` prints one")
+    kind = RECIPE_TYPES[values.pop("stage")]
+    types = typing.get_type_hints(kind)
+    known = {field.name for field in dataclasses.fields(kind)}
+    if unknown := sorted(map(str, set(values) - known)):
+        raise ValueError(f"unknown recipe fields: {', '.join(unknown)}; `openmae recipes NAME` prints the ones there are")
+    try:
+        return kind(**{name: _typed(name, value, types[name]) for name, value in values.items()})
+    except TypeError as error:
+        raise ValueError(f"incomplete recipe: {error}") from error
+
+
+def _typed(name: str, value: Any, kind: Any) -> Any:
+    """`value` as the field's type demands it, or a ValueError that says what was expected."""
+    if kind is ImageSize:
+        return ImageSize.parse(str(value))
+    if typing.get_origin(kind) is tuple:
+        if not isinstance(value, list) or not all(isinstance(part, int | float) for part in value):
+            raise ValueError(f"{name} must be a list of numbers, not {value!r}")
+        return tuple(float(part) for part in value)
+    if typing.get_origin(kind) is Literal:
+        if value not in typing.get_args(kind):
+            raise ValueError(f"{name} must be one of {', '.join(map(str, typing.get_args(kind)))}, not {value!r}")
+        return value
+    options = typing.get_args(kind) or (kind,)  # a union such as float | None
+    if isinstance(value, bool) and bool not in options or not any(_is(value, option) for option in options):
+        names = " or ".join(getattr(option, "__name__", str(option)) for option in options)
+        raise ValueError(f"{name} must be {names}, not {value!r}")
+    return float(value) if float in options and isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _is(value: Any, option: Any) -> bool:
+    if typing.get_origin(option) is Literal:
+        return value in typing.get_args(option)
+    return isinstance(value, (int, float) if option is float else option)

@@ -1,0 +1,89 @@
+"""Small recipes that a laptop can run: the bundled Fashion-MNIST images, and CIFAR-10."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from openmae.recipes.recipe import FinetuneRecipe, ImageSize, LinearRecipe, PretrainRecipe
+
+
+def small_recipes() -> Iterator[PretrainRecipe | LinearRecipe | FinetuneRecipe]:
+    """Pre-training, linear evaluation and fine-tuning for each small data set."""
+    fashion = PretrainRecipe(
+        name="fashion-mnist",
+        follows="openmae",
+        note="the demo: a few minutes on two cores",
+        data="fashion-mnist",
+        backbone="vit_tiny_patch16_224",
+        image_size=ImageSize(28, 28),
+        patch_size=4,
+        channels=1,
+        width=128,
+        depth=6,
+        heads=4,
+        mean=(0.286,),
+        std=(0.353,),
+        crop_scale=(0.5, 1.0),
+        epochs=12,
+        batch_size=128,
+        base_lr=4e-3,
+        warmup_epochs=1,
+        normalise_target=False,
+        decoder_width=96,
+        decoder_depth=1,
+        decoder_heads=4,
+    )
+    yield from _family(fashion)
+    yield from _family(
+        replace(
+            fashion,
+            name="cifar10",
+            note="20 minutes on two cores",
+            data=None,
+            image_size=ImageSize(32, 32),
+            channels=3,
+            mean=(0.4914, 0.4822, 0.4465),
+            std=(0.247, 0.2435, 0.2616),
+            crop_scale=(0.3, 1.0),
+            normalise_target=True,
+        )
+    )
+
+
+def _family(pretrain: PretrainRecipe) -> Iterator[PretrainRecipe | LinearRecipe | FinetuneRecipe]:
+    """A pre-training recipe and the two that measure it, on the same data and network."""
+    yield pretrain
+    network = {
+        name: getattr(pretrain, name)
+        for name in ("data", "backbone", "image_size", "patch_size", "channels", "width", "depth", "heads", "mean", "std")
+    }
+    yield LinearRecipe(
+        **network,
+        name=f"{pretrain.name}-linear",
+        follows="openmae",
+        pool="mean",
+        epochs=20,
+        batch_size=512,
+        optimizer="lars",
+        base_lr=0.1,
+        weight_decay=0.0,
+        warmup_epochs=2,
+        crop_scale=(0.5, 1.0),
+        eval_resize=min(pretrain.image_size),
+    )
+    yield FinetuneRecipe(
+        **network,
+        name=f"{pretrain.name}-finetune",
+        follows="openmae",
+        pool="mean",
+        epochs=30,
+        batch_size=128,
+        base_lr=2e-3,
+        betas=(0.9, 0.999),
+        warmup_epochs=3,
+        min_lr=1e-6,
+        layer_decay=0.75,
+        decay_tokens=False,
+        crop_scale=(0.5, 1.0),
+        rand_augment=None,
+        eval_resize=min(pretrain.image_size),
+    )

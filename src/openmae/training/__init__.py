@@ -1,0 +1,1 @@
+"""One loop for pre-training, linear evaluation and fine-tuning, and what it stands on."""

@@ -1,0 +1,81 @@
+"""Masked pre-training: what it passes to the loop."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from openmae.core.masking import kept_count, mask_from_noise
+from openmae.core.model import MAEOutput, MaskedAutoencoder
+from openmae.data.loading import Batch, SeededImages
+from openmae.data.sources import open_data
+from openmae.data.transforms import TrainTransform, normalise_pixels
+from openmae.recipes import PretrainRecipe
+from openmae.training.loop import Job, fit
+from openmae.training.optimizers import build_optimizer
+from openmae.training.runs import ENCODER, Run
+from openmae.training.runtime import start_fabric
+from openmae.training.weights import build_autoencoder, recipe_metadata
+
+
+def run_pretraining(recipe: PretrainRecipe, out: Path, console: Console) -> dict[str, float]:
+    """Pre-train as `recipe` says into the run folder `out`, or continue what is there; returns the last figures."""
+    if recipe.data is None:
+        raise ValueError("no images to train on; give --data a folder of images, a Parquet file, or fashion-mnist")
+    source = open_data(recipe.data).train
+    fabric = start_fabric(recipe)
+    torch.manual_seed(recipe.seed)
+    model = build_autoencoder(recipe)
+    run = Run(out, recipe, writes=fabric.is_global_zero, console=console)
+    run.say(describe(recipe, model, len(source)))
+    job = Job(
+        recipe=recipe,
+        model=model,
+        optimizer=build_optimizer(recipe, model),
+        dataset=SeededImages(
+            source=source,
+            transform=TrainTransform(
+                size=tuple(recipe.image_size),
+                crop_scale=recipe.crop_scale,
+                flip=recipe.flip,
+                interpolation=recipe.interpolation,
+            ),
+            channels=recipe.channels,
+            seed=recipe.seed,
+            noise=model.patches,
+        ),
+        loss=reconstruction_loss(recipe, model),
+        evaluate=None,
+        exports=lambda trained: {ENCODER: trained.get_submodule("encoder").state_dict()},
+        metadata=recipe_metadata(recipe),
+    )
+    try:
+        return fit(fabric, job, run)
+    finally:
+        run.close()
+
+
+def reconstruction_loss(recipe: PretrainRecipe, model: MaskedAutoencoder) -> Callable[[nn.Module, Batch], Tensor]:
+    """The loss of one batch: its masks are made from the noise that came with each image."""
+    kept, grid = kept_count(model.patches, recipe.mask_ratio), model.grid
+
+    def loss(wrapped: nn.Module, batch: Batch) -> Tensor:
+        images = normalise_pixels(batch.images, recipe.mean, recipe.std)
+        out: MAEOutput = wrapped(images, mask_from_noise(batch.noise, kept, grid))
+        return out.loss
+
+    return loss
+
+
+def describe(recipe: PretrainRecipe, model: MaskedAutoencoder, images: int) -> str:
+    """What is about to happen, in two lines."""
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    kept = kept_count(model.patches, recipe.mask_ratio)
+    return (
+        f"pre-training {recipe.backbone} ({parameters / 1e6:.2f} M parameters with decoder) on {images:,} images for "
+        f"{recipe.epochs} epochs\n"
+        f"{recipe.image_size} pixels, {model.grid[0]}x{model.grid[1]} patches of which {kept} are visible, batch "
+        f"{recipe.batch_size}, {recipe.optimizer} at {recipe.lr:.3g}"
+    )

@@ -1,0 +1,40 @@
+"""Devices, precision and process groups, through lightning-fabric."""
+
+import os
+
+import torch
+from lightning_fabric import Fabric
+
+from openmae.data.loading import automatic_workers
+from openmae.recipes import Recipe
+
+
+def start_fabric(recipe: Recipe) -> Fabric:
+    """Choose devices and precision, and join the other processes if there are any."""
+    # Under torchrun the number of processes is already decided.
+    launched = "LOCAL_WORLD_SIZE" in os.environ
+    fabric = Fabric(
+        accelerator="auto",
+        devices=int(os.environ["LOCAL_WORLD_SIZE"]) if launched else recipe.devices,
+        num_nodes=recipe.nodes,
+        precision=choose_precision(recipe),
+    )
+    fabric.launch()
+    return fabric
+
+
+def choose_precision(recipe: Recipe) -> str:
+    """What "auto" means here: bf16 where the GPU computes in it, else single precision."""
+    if recipe.precision != "auto":
+        return recipe.precision
+    return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true"
+
+
+def choose_workers(recipe: Recipe) -> int:
+    """Loader processes for one training process."""
+    return automatic_workers() if recipe.workers is None else recipe.workers
+
+
+def pick_device() -> torch.device:
+    """Where measurements of a finished encoder run."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
