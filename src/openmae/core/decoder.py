@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import torch
 from timm.models.vision_transformer import Block
@@ -49,9 +50,10 @@ class Decoder(nn.Module):
         table = sincos_positions(config.width, grid, prefix_tokens=prefix_tokens, axis_order=axis_order)
         self.pos_embed = nn.Parameter(table, requires_grad=False)
         norm = partial(nn.LayerNorm, eps=1e-6)
+        block_norm = cast(type[nn.Module], norm)  # timm calls it, and is typed as if it needed a class
         self.blocks = nn.Sequential(
             *(
-                Block(config.width, config.heads, mlp_ratio=config.mlp_ratio, qkv_bias=True, norm_layer=norm)
+                Block(config.width, config.heads, mlp_ratio=config.mlp_ratio, qkv_bias=True, norm_layer=block_norm)
                 for _ in range(config.depth)
             )
         )

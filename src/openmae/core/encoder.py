@@ -5,9 +5,11 @@ from typing import Any
 
 import timm
 import torch
+from timm.layers.patch_embed import PatchEmbed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from openmae.core.masking import Mask
 from openmae.core.patches import patch_grid, patchify, take_patches
@@ -37,19 +39,12 @@ def create_encoder(
         near = difflib.get_close_matches(name, timm.list_models("vit_*"), n=3)
         hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models('vit_*') lists them."
         raise ValueError(f"timm has no model called {name!r}; {hint}")
-    given = {"patch_size": patch_size, "embed_dim": width, "depth": depth, "num_heads": heads}
+    given = {"img_size": image_size, "patch_size": patch_size, "embed_dim": width, "depth": depth, "num_heads": heads}
     sizes = {key: value for key, value in given.items() if value is not None}
-    if image_size is not None:
-        patch_grid(image_size, (patch_size or _default_patch_size(name),) * 2)
-        sizes["img_size"] = image_size  # type: ignore[assignment]
     vit = timm.create_model(name, pretrained=False, in_chans=channels, **{"num_classes": 0, **sizes, **options})
-    return require_plain_vit(vit)
-
-
-def _default_patch_size(name: str) -> int:
-    with torch.device("meta"):
-        vit = timm.create_model(name, pretrained=False, num_classes=0)
-    return int(require_plain_vit(vit).patch_embed.patch_size[0])
+    plain = require_plain_vit(vit)
+    encoder_geometry(plain)  # timm drops the pixels beyond the last whole patch; this raises
+    return plain
 
 
 def require_plain_vit(vit: nn.Module) -> VisionTransformer:
@@ -58,12 +53,18 @@ def require_plain_vit(vit: nn.Module) -> VisionTransformer:
         raise ValueError(
             f"{type(vit).__name__} is not a timm VisionTransformer, so its patches cannot be hidden; use a vit_* model"
         )
-    projection = getattr(vit.patch_embed, "proj", None)
-    if not isinstance(projection, nn.Conv2d) or projection.kernel_size != projection.stride:
+    embed = vit.patch_embed
+    if not isinstance(embed, PatchEmbed) or embed.proj.kernel_size != embed.proj.stride:
         raise ValueError(
             "this model's patches overlap or pass through a convolutional stem, so hiding one would leak into its "
             "neighbours; use a vit_* model with a plain patch embedding"
         )
+    if vit.num_prefix_tokens != vit.has_class_token + vit.num_reg_tokens:
+        raise ValueError(
+            f"{type(vit).__name__} has prefix tokens other than a class token and registers; use a vit_* model without"
+        )
+    if not isinstance(vit.patch_drop, nn.Identity):
+        raise ValueError("patch_drop_rate hides patches behind the mask's back; leave it at 0 and set the mask ratio")
     return vit
 
 
@@ -87,7 +88,7 @@ def initialise(module: nn.Module, *, mlp_bias_std: float = 0.0) -> None:
     """Initialise as the reference does, in place.
 
     Linear layers and the patch projection (as a Linear [D, P]): Xavier-uniform, zero bias. LayerNorm: 1 and 0. Class,
-    register and mask tokens: normal with std .02. MMSelfSup draws the biases of the MLPs with std 1e-6 (`mlp_bias_std`).
+    register and mask tokens: normal with std .02. MMSelfSup draws the MLPs' biases with std 1e-6 (`mlp_bias_std`).
     """
     for name, part in module.named_modules():
         if isinstance(part, nn.Linear | nn.Conv2d):
@@ -126,16 +127,16 @@ def encode(vit: VisionTransformer, patches_BLP: Tensor, mask: Mask | None) -> Te
         positions = patch_positions.expand(len(patches_BLP), -1, -1)
         tokens_BKD = tokens_BKD + (positions if mask is None else take_patches(positions, mask.kept))
 
-    prefix = [token for token in (vit.cls_token, vit.reg_token) if token is not None]
+    prefix: list[Tensor] = [token for token in (vit.cls_token, vit.reg_token) if token is not None]
     if prefix:
         prefix_1TD = torch.cat(prefix, dim=1)
         if prefix_positions is not None:
             prefix_1TD = prefix_1TD + prefix_positions
         tokens_BKD = torch.cat([prefix_1TD.expand(len(tokens_BKD), -1, -1).to(tokens_BKD), tokens_BKD], dim=1)
 
-    tokens_BTD = vit.norm_pre(tokens_BKD)
+    tokens_BTD = vit.norm_pre(vit.pos_drop(tokens_BKD))
     for block in vit.blocks:
-        tokens_BTD = block(tokens_BTD)
+        tokens_BTD = checkpoint(block, tokens_BTD, use_reentrant=False) if vit.grad_checkpointing else block(tokens_BTD)
     encoded: Tensor = vit.norm(tokens_BTD)
     return encoded
 
@@ -146,7 +147,7 @@ def encode_images(vit: VisionTransformer, images: Tensor) -> Tensor:
 
 
 def _project(vit: VisionTransformer, patches_BKP: Tensor) -> Tensor:
-    """The convolutional patch embedding as the matrix product that it is, on patches in (row, column, channel) order."""
+    """The patch embedding as the matrix product that it is, on patches in (row, column, channel) order."""
     projection = vit.patch_embed.proj
     weight_DP = projection.weight.permute(0, 2, 3, 1).flatten(1)
     return F.linear(patches_BKP, weight_DP, projection.bias)

@@ -32,6 +32,7 @@ class Mask(NamedTuple):
         return hidden_BL if self.grid is None else hidden_BL.reshape(-1, *self.grid)
 
     def to(self, device: torch.device | str) -> "Mask":
+        """The same mask on `device`."""
         return Mask(self.kept.to(device), self.dropped.to(device), self.grid)
 
 
@@ -46,6 +47,8 @@ def kept_count(patches: int, mask_ratio: float) -> int:
     Raises:
         ValueError: when the ratio is outside [0, 1) or would leave no patch visible, or none hidden.
     """
+    if patches < 2:
+        raise ValueError(f"masking needs at least 2 patches, not {patches}; use larger images or smaller patches")
     if not 0 <= mask_ratio < 1:
         raise ValueError(f"the mask ratio must be at least 0 and below 1, not {mask_ratio}; the paper uses 0.75")
     kept = math.floor(patches * (1 - mask_ratio) + RATIO_TOLERANCE)
@@ -53,7 +56,7 @@ def kept_count(patches: int, mask_ratio: float) -> int:
         missing = "visible" if kept == 0 else "hidden"
         raise ValueError(
             f"a mask ratio of {mask_ratio} leaves none of {patches} patches {missing}; "
-            f"use a ratio between {1 / patches:.3f} and {1 - 1 / patches:.3f}"
+            f"use a ratio between {math.ceil(1000 / patches) / 1000} and {math.floor(1000 - 1000 / patches) / 1000}"
         )
     return kept
 

@@ -1,5 +1,6 @@
 """The masked autoencoder: images and a mask in; loss, prediction and mask out."""
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from timm.models.vision_transformer import VisionTransformer
@@ -66,17 +67,20 @@ class MaskedAutoencoder(nn.Module):
         self.encoder = vit
         self.normalise_target = normalise_target
         self.image_size, self.patch_size, self.grid = encoder_geometry(vit)
-        channels = vit.patch_embed.proj.in_channels
+        self.channels = vit.patch_embed.proj.in_channels
         self.decoder = Decoder(
             decoder or DecoderConfig(),
             encoder_width=vit.embed_dim,
             prefix_tokens=vit.num_prefix_tokens,
             grid=self.grid,
-            patch_values=self.patch_size[0] * self.patch_size[1] * channels,
+            patch_values=self.patch_size[0] * self.patch_size[1] * self.channels,
             axis_order=axis_order,
         )
         initialise(self, mlp_bias_std=mlp_bias_std)
         fix_positions(vit, axis_order)
+        for unused in (vit.attn_pool, vit.fc_norm, vit.head):  # a classifier's; the loss does not reach them
+            if unused is not None:
+                unused.requires_grad_(False)  # DistributedDataParallel refuses parameters that get no gradient
 
     @property
     def patches(self) -> int:
@@ -87,9 +91,11 @@ class MaskedAutoencoder(nn.Module):
         """Reconstruct what `mask` hides.
 
         Raises:
-            ValueError: when the images are not of the model's size, or the mask is of another grid.
+            ValueError: when the images are not of the model's size, or the mask is of another grid or hides nothing.
         """
         self._check(images, mask)
+        if not mask.dropped.shape[1]:
+            raise ValueError("the mask hides no patch, so there is nothing to predict; keep fewer, or use encode()")
         patches_BLP = patchify(images, self.patch_size)
         prediction_BLP = self.decoder(encode(self.encoder, patches_BLP, mask), mask)
         return MAEOutput(loss=self.loss(patches_BLP, prediction_BLP, mask), prediction=prediction_BLP, mask=mask)
@@ -110,11 +116,24 @@ class MaskedAutoencoder(nn.Module):
         return (prediction.to(target.dtype) - target).square().mean()
 
     def _check(self, images: Tensor, mask: Mask | None) -> None:
-        if images.shape[-2:] != self.image_size:
-            found, built = "x".join(map(str, images.shape[-2:])), "x".join(map(str, self.image_size))
-            raise ValueError(f"the images are {found} but the model was built for {built}; resize them or rebuild it")
-        if mask is not None and mask.patches != self.patches:
+        expected = (self.channels, *self.image_size)
+        if images.ndim != 4 or images.shape[1:] != expected:
             raise ValueError(
-                f"the mask covers {mask.patches} patches but the model has {self.patches} ({self.grid[0]}x"
-                f"{self.grid[1]}); build it with patches={self.patches}"
+                f"the images are {_by(images.shape)} but the model was built for batches of {_by(expected)} (channels x "
+                "height x width); resize or convert them, or rebuild the model"
             )
+        if mask is None:
+            return
+        if mask.patches != self.patches or mask.grid not in (None, self.grid):
+            found = f"{mask.patches} patches" if mask.grid is None else f"a grid of {_by(mask.grid)}"
+            raise ValueError(
+                f"the mask covers {found} but the model has {_by(self.grid)}; build it with patches={self.grid}"
+            )
+        if len(mask.kept) != len(images):
+            raise ValueError(
+                f"the mask is for {len(mask.kept)} images, not {len(images)}; build it with batch={len(images)}"
+            )
+
+
+def _by(sizes: Iterable[int]) -> str:
+    return "x".join(map(str, sizes))

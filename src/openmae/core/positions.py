@@ -3,7 +3,7 @@
 from typing import Literal
 
 import torch
-from timm.layers import resample_abs_pos_embed
+from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor
 
 AxisOrder = Literal["column-first", "row-first"]
@@ -45,6 +45,11 @@ def resize_positions(
     """Resize a position table [1, prefix + L, D] to another grid, bicubic; prefix rows are untouched."""
     if old_grid == new_grid:
         return table
-    return resample_abs_pos_embed(
-        table, new_size=list(new_grid), old_size=list(old_grid), num_prefix_tokens=prefix_tokens, interpolation="bicubic"
+    resized: Tensor = resample_abs_pos_embed(
+        table,
+        new_size=list(new_grid),
+        old_size=list(old_grid),
+        num_prefix_tokens=prefix_tokens,
+        interpolation="bicubic",
     )
+    return resized

@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 Pixels = NDArray[np.uint8]
 
@@ -39,5 +39,5 @@ def decode(data: bytes, channels: int) -> Pixels:
     except BadImage:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged input
-        reason = str(error) if not isinstance(error, Image.UnidentifiedImageError) else "not an image"
+        reason = str(error) if not isinstance(error, UnidentifiedImageError) else "not an image"
         raise BadImage(reason or type(error).__name__) from error

@@ -52,9 +52,9 @@ def epoch_order(images: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
 
 
 class BadRecord(NamedTuple):
-    """An image that could not be decoded: its index, its name and the reason."""
+    """An image that could not be decoded: its index in the source, its name and the reason."""
 
-    index: int
+    image: int
     name: str
     reason: str
 
@@ -79,7 +79,7 @@ class Sample(NamedTuple):
     pixels: Pixels | None
     label: int
     noise: NDArray[np.float32]
-    index: int
+    image: int
     bad: list[BadRecord]
 
 
@@ -103,7 +103,7 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
     def __post_init__(self) -> None:
         if self.images < self.batch_size:
             raise ValueError(
-                f"{self.images} images do not fill one batch of {self.batch_size}; use --batch-size {self.images} or less"
+                f"{self.images} images do not fill a batch of {self.batch_size}; use --batch-size {self.images} or less"
             )
         parts = self.accumulate * self.world_size
         if self.batch_size % parts:
@@ -187,12 +187,13 @@ class SeededImages(Dataset[Sample]):
 def collate(samples: list[Sample]) -> Batch:
     """Stack samples into a batch, leaving out those without pixels."""
     readable = [sample for sample in samples if sample.pixels is not None]
-    stacked = np.stack([sample.pixels for sample in readable]) if readable else np.empty((0, 0, 0, 0), dtype=np.uint8)
+    pixels = [sample.pixels for sample in readable if sample.pixels is not None]
+    stacked = np.stack(pixels) if pixels else np.empty((0, 0, 0, 0), dtype=np.uint8)
     return Batch(
         images=torch.from_numpy(np.ascontiguousarray(stacked.transpose(0, 3, 1, 2))),
         labels=torch.tensor([sample.label for sample in readable], dtype=torch.int64),
         noise=torch.from_numpy(np.stack([sample.noise for sample in readable] or [np.empty(0, dtype=np.float32)])),
-        indices=torch.tensor([sample.index for sample in readable], dtype=torch.int64),
+        indices=torch.tensor([sample.image for sample in readable], dtype=torch.int64),
         bad=[record for sample in samples for record in sample.bad],
     )
 
@@ -202,7 +203,9 @@ def automatic_workers() -> int:
     return min(MAX_AUTOMATIC_WORKERS, len(os.sched_getaffinity(0)) - 1 if hasattr(os, "sched_getaffinity") else 1)
 
 
-def training_loader(dataset: SeededImages, sampler: StepSampler, *, workers: int, pin_memory: bool) -> DataLoader[Batch]:
+def training_loader(
+    dataset: SeededImages, sampler: StepSampler, *, workers: int, pin_memory: bool
+) -> DataLoader[Batch]:
     """All micro-batches of the rest of a run in one pass, so that workers live on across epochs."""
     return _loader(dataset, batch_sampler=sampler, workers=workers, pin_memory=pin_memory)
 

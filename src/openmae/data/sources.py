@@ -89,20 +89,24 @@ class ParquetSource:
         try:
             schema = pq.read_schema(file)
         except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"{file} is not a readable Parquet file ({error}); check that it was copied whole") from error
+            raise ValueError(
+                f"{file} is not a readable Parquet file ({error}); check that it was copied whole"
+            ) from error
         image = next((name for name in IMAGE_COLUMNS if name in schema.names), None)
-        layout = schema.field(image).type if image else None
+        layout = schema.field(image).type if image else pa.null()
         if not pa.types.is_struct(layout) or layout.get_field_index("bytes") < 0:
             raise ValueError(
-                f"{file} has no image column with embedded bytes (found: {', '.join(schema.names)}); write it in Hugging "
-                "Face layout, with a column 'image' of {bytes, path} and optionally 'label'"
+                f"{file} has no image column with embedded bytes (found: {', '.join(schema.names)}); write it in "
+                "Hugging Face layout, with a column 'image' of {bytes, path} and optionally 'label'"
             )
         label = next((name for name in LABEL_COLUMNS if name in schema.names), None)
         table = pq.read_table(file, columns=[image, label] if label else [image])
         data = pa.chunked_array([chunk.field("bytes") for chunk in table.column(image).chunks], type=pa.binary())
         labels = table.column(label).cast(pa.int64()) if label else pa.nulls(len(table), pa.int64())
         labels = labels.fill_null(UNLABELLED)
-        return pa.table({"bytes": data, "label": labels}, metadata={**(schema.metadata or {}), b"label": (label or "").encode()})
+        return pa.table(
+            {"bytes": data, "label": labels}, metadata={**(schema.metadata or {}), b"label": (label or "").encode()}
+        )
 
     @staticmethod
     def _class_names(table: pa.Table) -> tuple[str, ...]:
@@ -165,7 +169,9 @@ def open_data(spec: str) -> Data:
     if glob.has_magic(spec) and not path.exists():
         files = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
         if not files or any(file.suffix != ".parquet" for file in files):
-            raise ValueError(f"the pattern {spec} matches no Parquet files; give a pattern such as 'data/train-*.parquet'")
+            raise ValueError(
+                f"the pattern {spec} matches no Parquet files; give a pattern such as 'data/train-*.parquet'"
+            )
         return _open_parquet(files)
     if not path.exists():
         raise ValueError(f"there is no {spec}; give a folder of images, a Parquet file, or '{BUNDLED}'")

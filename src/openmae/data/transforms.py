@@ -35,9 +35,9 @@ def random_crop_box(
 ) -> Box:
     """A box whose share of the image's area is uniform in `scale` and whose aspect is log-uniform in 3/4 … 4/3.
 
-    A box that does not fit is drawn again, up to `attempts` times, then the largest central box of a permitted aspect is
-    taken (torchvision's RandomResizedCrop). With `attempts=1` a box that does not fit is clipped to the image instead:
-    the single draw that the reference uses for linear evaluation.
+    A box that does not fit is drawn again, up to `attempts` times, then the largest central box of a permitted aspect
+    is taken (torchvision's RandomResizedCrop). With `attempts=1` a box that does not fit is clipped to the image
+    instead: the single draw that the reference uses for linear evaluation.
     """
     area = height * width
     for _ in range(attempts):
@@ -77,7 +77,8 @@ class TrainTransform:
 
     def __call__(self, pixels: Pixels, rng: np.random.Generator) -> Pixels:
         """[H, W, C] to [height, width, C]."""
-        box = random_crop_box(*pixels.shape[:2], self.crop_scale, rng, attempts=self.crop_attempts)
+        height, width, _ = pixels.shape
+        box = random_crop_box(height, width, self.crop_scale, rng, attempts=self.crop_attempts)
         crop = pixels[box.top : box.top + box.height, box.left : box.left + box.width]
         result = resize(crop, self.size, self.interpolation)
         if rng.random() < self.flip:
@@ -106,8 +107,8 @@ class EvalTransform:
     resize: int
     interpolation: Interpolation = "bicubic"
 
-    def __call__(self, pixels: Pixels, rng: np.random.Generator) -> Pixels:
-        """[H, W, C] to [height, width, C]; nothing is random here, `rng` is not touched."""
+    def __call__(self, pixels: Pixels, _: np.random.Generator | None = None) -> Pixels:
+        """[H, W, C] to [height, width, C]; nothing is random here, the generator is not touched."""
         height, width = pixels.shape[:2]
         # A target that is not square needs more than `resize` on one of its sides.
         factor = max(self.resize / min(height, width), self.size[0] / height, self.size[1] / width)

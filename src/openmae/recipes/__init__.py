@@ -5,10 +5,19 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from openmae.recipes.published import published_recipes
-from openmae.recipes.recipe import FinetuneRecipe, LinearRecipe, PretrainRecipe, Recipe, Stage
+from openmae.recipes.recipe import FinetuneRecipe, LinearRecipe, PretrainRecipe, Recipe, Stage, SupervisedRecipe
 from openmae.recipes.small import small_recipes
 
-__all__ = ["RECIPES", "FinetuneRecipe", "LinearRecipe", "PretrainRecipe", "Recipe", "Stage", "find_recipe"]
+__all__ = [
+    "RECIPES",
+    "FinetuneRecipe",
+    "LinearRecipe",
+    "PretrainRecipe",
+    "Recipe",
+    "Stage",
+    "SupervisedRecipe",
+    "find_recipe",
+]
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {recipe.name: recipe for recipe in (*small_recipes(), *published_recipes())}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import yaml
+from tyro.conf import Suppress
 
 Stage = Literal["pretrain", "linear", "finetune"]
 Follows = Literal["fair", "mm", "openmae"]
@@ -39,19 +40,21 @@ class ImageSize(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What every stage needs. Each field is a flag of the command line: `weight_decay` is `--weight-decay`."""
+    """What every stage needs. Each field is a flag of the command line (`weight_decay` is `--weight-decay`), but for
+    those marked Suppress: they say where the recipe comes from.
+    """
 
     stage: ClassVar[Stage]
 
-    name: str
+    name: Suppress[str]
     """What this recipe is called."""
-    follows: Follows
+    follows: Suppress[Follows]
     """Whose hyper-parameters these are: fair (facebookresearch/mae), mm (MMSelfSup/MMPretrain) or our own."""
-    published_top1: float | None = None
+    published_top1: Suppress[float | None] = None
     """ImageNet-1k top-1 (per cent) published for it; for pre-training, after fine-tuning."""
-    published_by: Literal["fair", "mm"] | None = None
+    published_by: Suppress[Literal["fair", "mm"] | None] = None
     """Who published that figure."""
-    note: str = ""
+    note: Suppress[str] = ""
     """What to know before using it."""
 
     data: str | None = None
@@ -162,7 +165,7 @@ class PretrainRecipe(Recipe):
 
     stage = "pretrain"
 
-    published_linear_top1: float | None = None
+    published_linear_top1: Suppress[float | None] = None
     """The same for linear evaluation."""
     mask_ratio: float = 0.75
     """Share of the patches that is hidden."""
@@ -243,7 +246,7 @@ class FinetuneRecipe(SupervisedRecipe):
     erasing: float = 0.25
     """Probability that a random rectangle becomes noise."""
     erasing_clipped: bool = False
-    """Whether that noise is clipped to what pixels can be, as when erasing comes before normalising (fair: no, mm: yes)."""
+    """Whether that noise is clipped to what pixels can be, as if erased before normalising (fair: no, mm: yes)."""
     mixup: float = 0.8
     """Alpha of mixup; 0 switches it off."""
     cutmix: float = 1.0
@@ -252,7 +255,11 @@ class FinetuneRecipe(SupervisedRecipe):
     """Share of the target spread over all classes."""
 
 
-RECIPE_TYPES: dict[Stage, type[Recipe]] = {"pretrain": PretrainRecipe, "linear": LinearRecipe, "finetune": FinetuneRecipe}
+RECIPE_TYPES: dict[Stage, type[Recipe]] = {
+    "pretrain": PretrainRecipe,
+    "linear": LinearRecipe,
+    "finetune": FinetuneRecipe,
+}
 
 
 def to_dict(recipe: Recipe) -> dict[str, Any]:
@@ -283,12 +290,16 @@ def from_yaml(text: str) -> Recipe:
     except yaml.YAMLError as error:
         raise ValueError(f"not a readable recipe ({error}); `openmae recipes NAME` prints one") from error
     if not isinstance(values, dict) or values.get("stage") not in RECIPE_TYPES:
-        raise ValueError("not a recipe: it has no stage of pretrain, linear or finetune; `openmae recipes NAME` prints one")
+        raise ValueError(
+            "not a recipe: it has no stage of pretrain, linear or finetune; `openmae recipes NAME` prints one"
+        )
     kind = RECIPE_TYPES[values.pop("stage")]
     types = typing.get_type_hints(kind)
     known = {field.name for field in dataclasses.fields(kind)}
     if unknown := sorted(map(str, set(values) - known)):
-        raise ValueError(f"unknown recipe fields: {', '.join(unknown)}; `openmae recipes NAME` prints the ones there are")
+        raise ValueError(
+            f"unknown recipe fields: {', '.join(unknown)}; `openmae recipes NAME` prints the ones there are"
+        )
     try:
         return kind(**{name: _typed(name, value, types[name]) for name, value in values.items()})
     except TypeError as error:
@@ -308,7 +319,7 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
             raise ValueError(f"{name} must be one of {', '.join(map(str, typing.get_args(kind)))}, not {value!r}")
         return value
     options = typing.get_args(kind) or (kind,)  # a union such as float | None
-    if isinstance(value, bool) and bool not in options or not any(_is(value, option) for option in options):
+    if (isinstance(value, bool) and bool not in options) or not any(_is(value, option) for option in options):
         names = " or ".join(getattr(option, "__name__", str(option)) for option in options)
         raise ValueError(f"{name} must be {names}, not {value!r}")
     return float(value) if float in options and isinstance(value, int) and not isinstance(value, bool) else value

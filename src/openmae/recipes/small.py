@@ -54,7 +54,18 @@ def _family(pretrain: PretrainRecipe) -> Iterator[PretrainRecipe | LinearRecipe 
     yield pretrain
     network = {
         name: getattr(pretrain, name)
-        for name in ("data", "backbone", "image_size", "patch_size", "channels", "width", "depth", "heads", "mean", "std")
+        for name in (
+            "data",
+            "backbone",
+            "image_size",
+            "patch_size",
+            "channels",
+            "width",
+            "depth",
+            "heads",
+            "mean",
+            "std",
+        )
     }
     yield LinearRecipe(
         **network,

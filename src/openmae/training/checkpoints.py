@@ -34,7 +34,7 @@ class Checkpoint(NamedTuple):
 
     model: dict[str, Tensor]
     ema: dict[str, Tensor] | None
-    optimizer: dict[str, Any]
+    optimizer: dict[int, dict[str, Any]]
     state: dict[str, Any]
 
 
@@ -42,7 +42,9 @@ def directory_name(step: int) -> str:
     return f"step-{step:08d}"
 
 
-def write_checkpoint(folder: Path, step: int, checkpoint: Checkpoint, *, metadata: Mapping[str, str], keep: int) -> Path:
+def write_checkpoint(
+    folder: Path, step: int, checkpoint: Checkpoint, *, metadata: Mapping[str, str], keep: int
+) -> Path:
     """Write `folder/step-XXXXXXXX`, then delete all but the `keep` newest.
 
     Everything is written and synced under a temporary name on the same file system before one rename makes it visible,
@@ -131,13 +133,13 @@ def write_text(path: Path, text: str) -> None:
     temporary.rename(path)
 
 
-def optimizer_state(optimizer: Optimizer) -> dict[str, Any]:
+def optimizer_state(optimizer: Optimizer) -> dict[int, dict[str, Any]]:
     """The per-parameter state; rates and decay are not part of it, they follow from recipe and step."""
-    state: dict[str, Any] = optimizer.state_dict()["state"]
+    state: dict[int, dict[str, Any]] = optimizer.state_dict()["state"]
     return state
 
 
-def restore_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
+def restore_optimizer(optimizer: Optimizer, state: dict[int, dict[str, Any]]) -> None:
     """Put back what `optimizer_state` gave, onto the devices of the parameters."""
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
@@ -155,7 +157,9 @@ def _split_optimizer(state: Mapping[Any, Mapping[str, Any]]) -> tuple[dict[str, 
     return tensors, scalars
 
 
-def _join_optimizer(tensors: Mapping[str, Tensor], scalars: Mapping[str, Mapping[str, Any]]) -> dict[int, dict[str, Any]]:
+def _join_optimizer(
+    tensors: Mapping[str, Tensor], scalars: Mapping[str, Mapping[str, Any]]
+) -> dict[int, dict[str, Any]]:
     state: dict[int, dict[str, Any]] = {int(parameter): dict(values) for parameter, values in scalars.items()}
     for name, tensor in tensors.items():
         parameter, key = name.split(".", 1)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -92,7 +92,8 @@ def fit(fabric: Fabric, job: Job, run: Run) -> dict[str, float]:
 
     ema = _average(job)
     first_step = _restore_model(job, ema, run)
-    model, optimizer = fabric.setup(torch.compile(job.model) if recipe.compile else job.model, job.optimizer)
+    compiled = cast(nn.Module, torch.compile(job.model)) if recipe.compile else job.model
+    model, optimizer = fabric.setup(compiled, job.optimizer)
     if ema is not None:
         ema.to(fabric.device)
     if first_step:
@@ -116,12 +117,17 @@ def fit(fabric: Fabric, job: Job, run: Run) -> dict[str, float]:
     bad: set[int] = set()
     meter, last_save = Meter(), time.monotonic()
 
-    with ProgressView(recipe.stage, total_steps, run.console, done=first_step, quiet=not run.writes) as view, _signals() as asked:
+    with (
+        ProgressView(recipe.stage, total_steps, run.console, done=first_step, quiet=not run.writes) as view,
+        _signals() as asked,
+    ):
         model.train()
         for step in range(first_step, total_steps):
             epoch = step / plan.steps_per_epoch
             rates = _group_rates(recipe, job.optimizer, step, total_steps, plan.steps_per_epoch)
-            set_learning_rate(job.optimizer, rates, lr_in_momentum=isinstance(recipe, LinearRecipe) and recipe.lr_in_momentum)
+            set_learning_rate(
+                job.optimizer, rates, lr_in_momentum=isinstance(recipe, LinearRecipe) and recipe.lr_in_momentum
+            )
             _seed_step(recipe.seed, step, fabric.global_rank)
 
             for turn in range(recipe.accumulate):
@@ -178,7 +184,8 @@ def _average(job: Job) -> AveragedModel | None:
     decay = job.recipe.ema_decay
     if decay is None:
         return None
-    return AveragedModel(job.model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    average: Any = get_ema_multi_avg_fn  # untyped in torch
+    return AveragedModel(job.model, multi_avg_fn=average(decay), use_buffers=True)
 
 
 def _restore_model(job: Job, ema: AveragedModel | None, run: Run) -> int:
@@ -207,7 +214,9 @@ def _save(fabric: Fabric, job: Job, ema: AveragedModel | None, run: Run, step: i
     if fabric.is_global_zero:
         model = job.model.state_dict()
         if not checkpoints.all_finite(model):
-            raise ValueError(f"the weights are not finite after step {step}, nothing was saved; lower --base-lr or set --clip-norm 1")
+            raise ValueError(
+                f"the weights are not finite after step {step}, nothing was saved; lower --base-lr or set --clip-norm 1"
+            )
         state = {} if ema is None else {"ema_updates": int(ema.n_averaged)}
         saved = Checkpoint(
             model=model,
@@ -218,7 +227,9 @@ def _save(fabric: Fabric, job: Job, ema: AveragedModel | None, run: Run, step: i
         checkpoints.write_checkpoint(run.checkpoints, step, saved, metadata=job.metadata, keep=job.recipe.keep_last)
 
 
-def _group_rates(recipe: Recipe, optimizer: Optimizer, step: int, total_steps: int, steps_per_epoch: int) -> list[float]:
+def _group_rates(
+    recipe: Recipe, optimizer: Optimizer, step: int, total_steps: int, steps_per_epoch: int
+) -> list[float]:
     """The learning rate of each parameter group at this step."""
     scales = [float(group.get("lr_scale", 1.0)) for group in optimizer.param_groups]
     floor_scaled = not isinstance(recipe, FinetuneRecipe) or recipe.min_lr_scaled
@@ -242,8 +253,8 @@ def _seed_step(seed: int, step: int, rank: int) -> None:
 
 def _note_bad(batch: Batch, bad: set[int], dataset: SeededImages, run: Run, limit: float) -> None:
     for record in batch.bad:
-        if record.index not in bad:
-            bad.add(record.index)
+        if record.image not in bad:
+            bad.add(record.image)
             run.append(BAD_IMAGES, record._asdict())
     if len(bad) > limit * len(dataset):
         raise ValueError(
@@ -254,7 +265,9 @@ def _note_bad(batch: Batch, bad: set[int], dataset: SeededImages, run: Run, limi
 
 def _require_finite(loss: float, step: int) -> None:
     if not math.isfinite(loss):
-        raise ValueError(f"the loss is {loss} at step {step}; lower --base-lr, set --clip-norm 1, or use bf16 rather than fp16")
+        raise ValueError(
+            f"the loss is {loss} at step {step}; lower --base-lr, set --clip-norm 1, or use bf16 rather than fp16"
+        )
 
 
 def _evaluation_due(recipe: Recipe, done: int, steps_per_epoch: int, *, last: bool) -> bool:
@@ -271,7 +284,7 @@ def _signals() -> Iterator[threading.Event]:
         return
     previous: dict[signal.Signals, Any] = {}
 
-    def handle(number: int, frame: FrameType | None) -> None:
+    def handle(_number: int, _frame: FrameType | None) -> None:
         asked.set()
         for which, handler in previous.items():
             signal.signal(which, handler)

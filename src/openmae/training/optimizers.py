@@ -17,8 +17,8 @@ TRUST_COEFFICIENT = 1e-3
 def build_optimizer(recipe: Recipe, model: nn.Module) -> Optimizer:
     """The recipe's optimiser over the parameters of `model` that require gradients.
 
-    Biases, norms and other one-dimensional parameters never decay; class and mask tokens as the recipe says. Every group
-    may carry `lr_scale`, which the loop multiplies its rate with.
+    Biases, norms and other one-dimensional parameters never decay; class and mask tokens as the recipe says. Every
+    group may carry `lr_scale`, which the loop multiplies its rate with.
     """
     groups = list(_groups(recipe, model))
     if recipe.optimizer == "lars":

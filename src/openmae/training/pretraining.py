@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -15,20 +16,23 @@ from openmae.data.transforms import TrainTransform, normalise_pixels
 from openmae.recipes import PretrainRecipe
 from openmae.training.loop import Job, fit
 from openmae.training.optimizers import build_optimizer
-from openmae.training.runs import ENCODER, Run
+from openmae.training.runs import ENCODER, Run, fit_batch
 from openmae.training.runtime import start_fabric
 from openmae.training.weights import build_autoencoder, recipe_metadata
 
 
-def run_pretraining(recipe: PretrainRecipe, out: Path, console: Console) -> dict[str, float]:
-    """Pre-train as `recipe` says into the run folder `out`, or continue what is there; returns the last figures."""
+def run_pretraining(recipe: PretrainRecipe, out: Path, console: Console) -> dict[str, Any]:
+    """Pre-train as `recipe` says into the run folder `out`, or continue what is there; returns the results."""
     if recipe.data is None:
         raise ValueError("no images to train on; give --data a folder of images, a Parquet file, or fashion-mnist")
     source = open_data(recipe.data).train
+    recipe = fit_batch(recipe, len(source))
     fabric = start_fabric(recipe)
+    run = Run(out, recipe, writes=fabric.is_global_zero, console=console)
+    if (results := run.finished()) is not None:
+        return results
     torch.manual_seed(recipe.seed)
     model = build_autoencoder(recipe)
-    run = Run(out, recipe, writes=fabric.is_global_zero, console=console)
     run.say(describe(recipe, model, len(source)))
     job = Job(
         recipe=recipe,
@@ -37,7 +41,7 @@ def run_pretraining(recipe: PretrainRecipe, out: Path, console: Console) -> dict
         dataset=SeededImages(
             source=source,
             transform=TrainTransform(
-                size=tuple(recipe.image_size),
+                size=recipe.image_size,
                 crop_scale=recipe.crop_scale,
                 flip=recipe.flip,
                 interpolation=recipe.interpolation,
@@ -52,7 +56,10 @@ def run_pretraining(recipe: PretrainRecipe, out: Path, console: Console) -> dict
         metadata=recipe_metadata(recipe),
     )
     try:
-        return fit(fabric, job, run)
+        figures = fit(fabric, job, run)
+        return run.finish(
+            {"protocol": "pretrain", "recipe": recipe.name, "seed": recipe.seed, **figures, "out": str(out)}
+        )
     finally:
         run.close()
 

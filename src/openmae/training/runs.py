@@ -5,9 +5,10 @@ import os
 import platform
 import sys
 import time
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from rich.console import Console
@@ -48,7 +49,9 @@ class Run:
             write_text(path / RECIPE, to_yaml(recipe))
             write_text(path / ENVIRONMENT, json.dumps(describe_environment(recipe.seed), indent=1))
         except OSError as error:
-            raise ValueError(f"cannot write to {path} ({error.strerror}); give --out a folder that you may write") from error
+            raise ValueError(
+                f"cannot write to {path} ({error.strerror}); give --out a folder that you may write"
+            ) from error
 
     @property
     def checkpoints(self) -> Path:
@@ -85,9 +88,34 @@ class Run:
             with (self.path / name).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
 
+    def finished(self) -> dict[str, Any] | None:
+        """The results of this run if it has been completed, else None."""
+        file = self.path / RESULTS
+        if not file.is_file():
+            return None
+        results: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        self.say(f"{self.path} is already finished; delete it or use another --out to train again")
+        return results
+
+    def finish(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Mark the run as completed, with its results."""
+        if self.writes:
+            write_text(self.path / RESULTS, json.dumps(results, indent=1))
+        return results
+
     def close(self) -> None:
         if self._tensorboard is not None:
             self._tensorboard.close()
+
+
+R = TypeVar("R", bound=Recipe)
+
+
+def fit_batch(recipe: R, images: int, *, even: bool = False) -> R:
+    """`recipe`, with a smaller batch where there are not enough images for one; mixup wants an `even` number."""
+    if images >= recipe.batch_size:
+        return recipe
+    return replace(recipe, batch_size=max(1, images - images % 2 if even else images))
 
 
 def check_continuable(path: Path, recipe: Recipe) -> None:

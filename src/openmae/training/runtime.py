@@ -1,12 +1,15 @@
 """Devices, precision and process groups, through lightning-fabric."""
 
 import os
+from typing import Literal
 
 import torch
 from lightning_fabric import Fabric
 
 from openmae.data.loading import automatic_workers
 from openmae.recipes import Recipe
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
 
 
 def start_fabric(recipe: Recipe) -> Fabric:
@@ -23,7 +26,7 @@ def start_fabric(recipe: Recipe) -> Fabric:
     return fabric
 
 
-def choose_precision(recipe: Recipe) -> str:
+def choose_precision(recipe: Recipe) -> Precision:
     """What "auto" means here: bf16 where the GPU computes in it, else single precision."""
     if recipe.precision != "auto":
         return recipe.precision

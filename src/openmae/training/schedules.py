@@ -21,7 +21,5 @@ def learning_rate(
     step: int, *, peak: float, floor: float, total_steps: int, warmup_steps: int, warmup_start: float = 0.0
 ) -> float:
     """The learning rate at `step`: warm-up from `warmup_start * peak` to `peak`, then a cosine down to `floor`."""
-    factor, warm = warmup_cosine(
-        step, total_steps=total_steps, warmup_steps=warmup_steps, warmup_start=warmup_start
-    )
+    factor, warm = warmup_cosine(step, total_steps=total_steps, warmup_steps=warmup_steps, warmup_start=warmup_start)
     return floor + (peak - floor) * factor if warm else peak * factor

@@ -1,6 +1,5 @@
 """The one way to load weights: what `--weights` names, checked against the network it is meant for."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -62,7 +61,7 @@ def read_weights(spec: str | Path, *, with_decoder: bool = False) -> Weights:
 
 
 def load_encoder(spec: str | Path) -> VisionTransformer:
-    """The pre-trained (or fine-tuned) encoder as a plain timm VisionTransformer: unmasked, in eval mode, no classifier."""
+    """The pre-trained or fine-tuned encoder: a plain timm VisionTransformer, unmasked, in eval mode, no classifier."""
     return encoder_from(read_weights(spec))
 
 
@@ -93,8 +92,8 @@ def load_autoencoder(spec: str | Path) -> tuple[MaskedAutoencoder, PretrainRecip
     recipe = weights.recipe
     if not isinstance(recipe, PretrainRecipe) or not any(name.startswith("decoder.") for name in weights.tensors):
         raise ValueError(
-            f"{weights.file} holds an encoder without its decoder, which cannot reconstruct; give the run folder of the "
-            f"pre-training, or its checkpoints/step-*/{checkpoints.MODEL}, which hold both"
+            f"{weights.file} holds an encoder without its decoder, which cannot reconstruct; give the run folder of "
+            f"the pre-training, or its checkpoints/step-*/{checkpoints.MODEL}, which hold both"
         )
     model = build_autoencoder(recipe)
     load_strictly(model, weights.tensors, weights.file)
@@ -105,7 +104,7 @@ def build_encoder(recipe: Recipe, **options: Any) -> VisionTransformer:
     """The recipe's backbone, without weights; `options` go to timm."""
     return create_encoder(
         recipe.backbone,
-        image_size=tuple(recipe.image_size),
+        image_size=recipe.image_size,
         patch_size=recipe.patch_size,
         channels=recipe.channels,
         width=recipe.width,
@@ -129,23 +128,22 @@ def build_autoencoder(recipe: PretrainRecipe) -> MaskedAutoencoder:
 
 def require_architecture(weights: Weights, recipe: Recipe) -> None:
     """Raise ValueError unless `weights` are of the network that `recipe` builds; image sizes may differ."""
-    theirs, ours = (
-        {name: getattr(replace(r), name) for name in ARCHITECTURE} for r in (weights.recipe, recipe)
-    )
+    theirs, ours = ({name: getattr(replace(r), name) for name in ARCHITECTURE} for r in (weights.recipe, recipe))
     differing = [name for name in ARCHITECTURE if theirs[name] != ours[name]]
     if differing:
         found = ", ".join(f"{name} {theirs[name]} instead of {ours[name]}" for name in differing)
         flags = " ".join(f"--{name.replace('_', '-')} {theirs[name]}" for name in differing)
         raise ValueError(
-            f"{weights.file} is of another network than {recipe.name} ({found}); use a recipe for that network, or add {flags}"
+            f"{weights.file} is of another network than {recipe.name} ({found}); use a recipe for that network, or "
+            f"add {flags}"
         )
 
 
 def start_from(vit: VisionTransformer, weights: Weights) -> None:
     """Load a pre-trained encoder into a classifier, in place; positions are resized to its image size.
 
-    What may differ is listed here and nowhere else: the classifier and its norm start fresh, and the encoder's final norm
-    is left out where the classifier pools patches before its own norm (as the reference does).
+    What may differ is listed here and nowhere else: the classifier and its norm start fresh, and the encoder's final
+    norm is left out where the classifier pools patches before its own norm (as the reference does).
     """
     tensors = {name: tensor for name, tensor in weights.encoder().items() if not name.startswith("head.")}
     own = vit.state_dict()
@@ -182,7 +180,8 @@ def _weights_file(path: Path, *, with_decoder: bool) -> Path:
     if path.is_file():
         if path.suffix != ".safetensors":
             raise ValueError(
-                f"{path} is not a .safetensors file; OpenMAE does not open formats that can execute code when they are read"
+                f"{path} is not a .safetensors file; OpenMAE does not open formats that can execute code "
+                "when they are read"
             )
         return path
     if not with_decoder and (path / ENCODER).is_file():

@@ -1,0 +1,369 @@
+"""The command line: parse, find the recipe, call the verb."""
+
+import difflib
+import json as json_module
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from openmae import verbs
+from openmae.recipes import RECIPES, Recipe, Stage, find_recipe
+from openmae.recipes.recipe import ImageSize, Pooling, from_yaml, to_dict, to_yaml
+
+DONE, FAILED, WRONG_USAGE = 0, 1, 2
+DEBUG = "OPENMAE_DEBUG"
+
+HELP = """\
+openmae: pre-train Vision Transformers on your own unlabelled images with masked autoencoders.
+
+Start here:
+  openmae demo                                            the whole story on bundled images, in a few minutes
+  openmae pretrain vit-b16-800e --data photos/ --out runs/photos
+  openmae reconstruct --weights runs/photos --out picture.png photos/some.jpg
+
+Verbs (each has --help):
+  demo         pre-train, measure and draw on the bundled Fashion-MNIST images
+  recipes      list every recipe, or print one as YAML
+  pretrain     pre-train by a recipe; run the same command again to continue where it stopped
+  linear       linear evaluation of frozen features (--cached: in seconds, for small data)
+  finetune     fine-tune end to end
+  knn          nearest neighbours on frozen features
+  embed        features of every image to a Parquet file
+  reconstruct  what the model sees and what it makes of it, as a picture
+
+--json prints results for machines. Exit codes: 0 done, 1 failed, 2 wrong usage.
+"""
+
+
+class Usage(Exception):
+    """The command was not understood; the message says what to do."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    console = Console(stderr=True)
+    try:
+        return _dispatch(arguments, console)
+    except Usage as error:
+        return _fail(console, str(error), WRONG_USAGE)
+    except KeyboardInterrupt:
+        return _fail(console, "stopped; the same command continues from the last checkpoint", FAILED)
+    except Exception as error:
+        if os.environ.get(DEBUG):
+            raise
+        known = isinstance(error, ValueError | OSError) or type(error).__module__.startswith("openmae")
+        hint = "" if known else f" ({type(error).__name__}; set {DEBUG}=1 to see where, and please report it)"
+        return _fail(console, f"{error}{hint}", FAILED)
+
+
+def _dispatch(arguments: list[str], console: Console) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return DONE if arguments else WRONG_USAGE
+    if arguments[0] == "--version":
+        import openmae
+
+        print(f"openmae {openmae.__version__}")
+        return DONE
+    verb, rest = arguments[0], arguments[1:]
+    if verb not in VERBS:
+        near = difflib.get_close_matches(verb, VERBS, n=1)
+        hint = f"did you mean `openmae {near[0]}`?" if near else "`openmae --help` lists the verbs."
+        raise Usage(f"there is no verb called {verb!r}; {hint}")
+    VERBS[verb](rest, console)
+    return DONE
+
+
+def _fail(console: Console, message: str, code: int) -> int:
+    console.print(f"openmae: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+    return code
+
+
+def _parse(command: Callable[..., None], verb: str, arguments: Sequence[str]) -> None:
+    registry = tyro.constructors.ConstructorRegistry()
+    registry.primitive_rule(_image_size)
+    tyro.cli(
+        command,
+        prog=f"openmae {verb}",
+        args=list(arguments),
+        config=(tyro.conf.OmitArgPrefixes,),
+        registry=registry,
+    )
+
+
+def _image_size(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec[Any] | None:
+    if info.type is not ImageSize:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="SIZE",
+        instance_from_str=lambda words: ImageSize.parse(words[0]),
+        is_instance=lambda value: isinstance(value, ImageSize),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+def _demo(arguments: list[str], console: Console) -> None:
+    def command(*, out: Path = Path("runs/demo"), seed: int = 0, json: bool = False) -> None:
+        """Pre-train on the bundled images, measure the features beside an untrained twin, draw reconstructions.
+
+        Args:
+            out: Folder for the runs and the picture; the same folder continues a demo that was stopped.
+            seed: Seed of everything random.
+            json: Print one JSON object instead of the table.
+        """
+        outcome = verbs.demo(out=out, seed=seed, console=console)
+        if json:
+            return _print_json(outcome)
+        from openmae.reporting.demo import demo_table
+
+        Console().print(demo_table(outcome))
+        print(f"reconstructions: {outcome['picture']}\nrun folder:      {outcome['run']}")
+        print(f"{outcome['seconds']:.0f} seconds")
+
+    _parse(command, "demo", arguments)
+
+
+def _recipes(arguments: list[str], console: Console) -> None:
+    def command(name: tyro.conf.Positional[str] = "", /, *, json: bool = False) -> None:
+        """List every recipe, or print one as YAML.
+
+        Args:
+            name: A recipe; all of them when not given.
+            json: Print JSON instead.
+        """
+        if name:
+            recipe = _find(name, None)
+            return _print_json(to_dict(recipe)) if json else print(to_yaml(recipe), end="")
+        if json:
+            return _print_json([_summary(recipe) for recipe in RECIPES.values()])
+        Console().print(_recipe_table())
+
+    _parse(command, "recipes", arguments)
+
+
+def _trainer(stage: Stage, run: Callable[..., dict[str, Any]]) -> Callable[[list[str], Console], None]:
+    """The verb of one stage: a recipe by name or file, its fields as flags."""
+
+    def verb(arguments: list[str], console: Console) -> None:
+        if arguments[:1] in (["-h"], ["--help"]):
+            return _print_stage_help(stage)
+        recipe, rest = _take_recipe(stage, arguments)
+
+        def command(*, recipe: Any, out: Path | None = None, json: bool = False) -> None:
+            result = run(recipe, out=out, console=console)
+            if json:
+                return _print_json(result)
+            _print_result(result)
+
+        kind = type(recipe)
+        command.__annotations__["recipe"] = kind
+        command.__kwdefaults__ = {**(command.__kwdefaults__ or {}), "recipe": recipe}
+        command.__doc__ = f"""{recipe.name}: {_describe(recipe)}
+
+        Args:
+            out: The run folder; runs/{recipe.name} when not given. The same command continues what is there.
+            json: Print the result as JSON.
+        """
+        _parse(command, f"{stage} {recipe.name}", rest)
+
+    return verb
+
+
+def _take_recipe(stage: Stage, arguments: list[str]) -> tuple[Recipe, list[str]]:
+    """The recipe that the arguments name, first word or --recipe-file, and the rest of them."""
+    if "--recipe-file" in arguments:
+        place = arguments.index("--recipe-file")
+        if place + 1 == len(arguments):
+            raise Usage("--recipe-file needs the path of a recipe.yaml")
+        path = Path(arguments[place + 1])
+        if not path.is_file():
+            raise Usage(f"there is no recipe file {path}; a run folder holds one as recipe.yaml")
+        try:
+            recipe = from_yaml(path.read_text(encoding="utf-8"))
+        except (ValueError, OSError) as error:
+            raise Usage(f"{path}: {error}") from error
+        if recipe.stage != stage:
+            raise Usage(f"{path} is a recipe for {recipe.stage}; use `openmae {recipe.stage}`")
+        return recipe, arguments[:place] + arguments[place + 2 :]
+    if not arguments or arguments[0].startswith("-"):
+        raise Usage(f"which recipe? `openmae {stage} NAME …`; `openmae recipes` lists them")
+    return _find(arguments[0], stage), arguments[1:]
+
+
+def _find(name: str, stage: Stage | None) -> Recipe:
+    try:
+        return find_recipe(name, stage)
+    except ValueError as error:
+        raise Usage(str(error)) from error
+
+
+def _knn(arguments: list[str], console: Console) -> None:
+    def command(
+        *,
+        weights: Path,
+        data: str,
+        neighbours: Annotated[int, tyro.conf.arg(aliases=["-k"])] = 20,
+        label_fraction: float = 1.0,
+        pool: Pooling = "mean",
+        untrained: bool = False,
+        seed: int = 0,
+        json: bool = False,
+    ) -> None:
+        """Nearest neighbours on frozen features, by cosine similarity; leave-one-out when there is no test split.
+
+        Args:
+            weights: A run folder, a checkpoint or an encoder.safetensors.
+            data: A folder with one sub-folder per class, labelled Parquet, or fashion-mnist.
+            neighbours: How many neighbours vote.
+            label_fraction: Use this share of the labels: a balanced subset drawn with the seed.
+            pool: The class token, or the mean of the patch tokens.
+            untrained: Measure the same network with fresh weights instead, for comparison.
+            seed: Of the subset, and of fresh weights.
+            json: Print the result as JSON.
+        """
+        result = verbs.knn(
+            weights=weights,
+            data=data,
+            neighbours=neighbours,
+            label_fraction=label_fraction,
+            pool=pool,
+            untrained=untrained,
+            seed=seed,
+            console=console,
+        )
+        if json:
+            return _print_json(result)
+        _print_result(result)
+
+    _parse(command, "knn", arguments)
+
+
+def _embed(arguments: list[str], console: Console) -> None:
+    def command(*, weights: Path, data: str, out: Path, batch_size: int = 256, json: bool = False) -> None:
+        """Features of every image to a Parquet file: path, split, label, class, and the vectors `cls` and `mean`.
+
+        Args:
+            weights: A run folder, a checkpoint or an encoder.safetensors.
+            data: A folder of images, Parquet, or fashion-mnist.
+            out: The Parquet file to write.
+            batch_size: Images encoded at once.
+            json: Print the counts as JSON.
+        """
+        counts = verbs.embed(weights=weights, data=data, out=out, batch_size=batch_size, console=console)
+        if json:
+            return _print_json({**counts, "out": str(out)})
+        print(f"{counts['images']:,} images written to {out}, {counts['bad']:,} could not be decoded")
+
+    _parse(command, "embed", arguments)
+
+
+def _reconstruct(arguments: list[str], console: Console) -> None:
+    def command(
+        images: tyro.conf.Positional[tuple[Path, ...]],
+        /,
+        *,
+        weights: Path,
+        out: Path,
+        mask_ratio: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Draw for each image: original, masked, reconstruction, reconstruction with the visible patches.
+
+        Args:
+            images: Image files.
+            weights: A run folder of `openmae pretrain`, or one of its checkpoints.
+            out: The PNG to write.
+            mask_ratio: Share of the patches to hide; that of the pre-training when not given.
+            seed: Of the masks.
+        """
+        print(verbs.reconstruct(images, weights=weights, out=out, mask_ratio=mask_ratio, seed=seed))
+
+    _parse(command, "reconstruct", arguments)
+
+
+def _print_json(value: Any) -> None:
+    print(json_module.dumps(value, indent=1))
+
+
+def _print_result(result: dict[str, Any]) -> None:
+    if "top1" in result:
+        print(
+            f"{result['protocol']} of the {result['encoder']} encoder: "
+            f"top-1 {result['top1']:.2f} %, top-5 {result['top5']:.2f} %"
+        )
+    else:
+        print(f"final loss {result['loss']:.4f}, {result['images_per_second']:.0f} images/s")
+    if "out" in result:
+        print(f"run folder: {result['out']}")
+
+
+def _summary(recipe: Recipe) -> dict[str, Any]:
+    fields = ("name", "stage", "backbone", "epochs", "batch_size", "follows", "published_top1")
+    return {field: getattr(recipe, field) for field in fields}
+
+
+def _describe(recipe: Recipe) -> str:
+    published = f"; published top-1 {recipe.published_top1} ({recipe.published_by})" if recipe.published_top1 else ""
+    note = f"; {recipe.note}" if recipe.note else ""
+    return f"{recipe.stage} of {recipe.backbone}, {recipe.epochs} epochs, batch {recipe.batch_size}{published}{note}."
+
+
+def _recipe_table() -> Table:
+    table = Table(
+        title="Recipes", title_justify="left", caption="top-1: ImageNet-1k, published; of pretrain after fine-tuning"
+    )
+    for heading, side in (
+        ("name", "left"),
+        ("stage", "left"),
+        ("epochs", "right"),
+        ("batch", "right"),
+        ("follows", "left"),
+        ("top-1", "right"),
+    ):
+        table.add_column(heading, justify="right" if side == "right" else "left", no_wrap=True)
+    recipes = list(RECIPES.values())
+    for recipe, after in zip(recipes, [*recipes[1:], None], strict=True):
+        top1 = f"{recipe.published_top1:g}" if recipe.published_top1 else ""
+        table.add_row(
+            recipe.name,
+            recipe.stage,
+            str(recipe.epochs),
+            str(recipe.batch_size),
+            recipe.follows,
+            top1,
+            end_section=after is not None and after.stage == "pretrain" and recipe.stage != "pretrain",
+        )
+    return table
+
+
+def _print_stage_help(stage: Stage) -> None:
+    names = [recipe.name for recipe in RECIPES.values() if recipe.stage == stage]
+    weights = "" if stage == "pretrain" else " --weights RUN"
+    print(f"usage: openmae {stage} RECIPE{weights} --data D --out RUN [--any-field-of-the-recipe VALUE]")
+    print(f"       openmae {stage} --recipe-file RUN/recipe.yaml --out RUN2\n")
+    print(f"`openmae {stage} RECIPE --help` explains every field of a recipe and its value there.\n\nrecipes:")
+    print("\n".join(f"  {name}" for name in names))
+
+
+VERBS: dict[str, Callable[[list[str], Console], None]] = {
+    "demo": _demo,
+    "recipes": _recipes,
+    "pretrain": _trainer("pretrain", verbs.pretrain),
+    "linear": _trainer("linear", verbs.linear),
+    "finetune": _trainer("finetune", verbs.finetune),
+    "knn": _knn,
+    "embed": _embed,
+    "reconstruct": _reconstruct,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

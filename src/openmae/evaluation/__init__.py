@@ -1,0 +1,1 @@
+"""What the features are worth: kNN, linear evaluation, fine-tuning."""

@@ -1,0 +1,62 @@
+"""Features of every image of a data set, written to Parquet."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+
+from openmae.data.sources import UNLABELLED, open_data
+from openmae.evaluation.features import BATCH_SIZE, Features, extract_features
+from openmae.training.weights import encoder_from, read_weights
+
+
+def embed(
+    weights: str | Path, data: str, out: Path, console: Console, *, batch_size: int = BATCH_SIZE
+) -> dict[str, int]:
+    """Write one row per readable image: path, split, label, class, and features `cls` and `mean`.
+
+    Masking is off and nothing is random: the same file and the same weights give the same rows.
+
+    Returns:
+        How many `images` were written and how many were `bad`.
+    """
+    loaded = read_weights(weights)
+    vit = encoder_from(loaded)
+    opened = open_data(data)
+    splits = {"train": opened.train} | ({"test": opened.test} if opened.test is not None else {})
+    tables, bad = [], 0
+    for split, source in splits.items():
+        features = extract_features(vit, loaded.recipe, source, console, batch_size=batch_size)
+        bad += len(features.bad)
+        names = [source.name(int(index)) for index in features.indices]
+        tables.append(_table(names, split, features, source.classes))
+    table = pa.concat_tables(tables)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, out)
+    except OSError as error:
+        raise ValueError(
+            f"cannot write {out} ({error.strerror}); give --out a file in a folder that you may write"
+        ) from error
+    return {"images": len(table), "bad": bad}
+
+
+def _table(names: list[str], split: str, features: Features, classes: tuple[str, ...]) -> pa.Table:
+    labels = features.labels
+    columns = {
+        "path": pa.array(names),
+        "split": pa.array([split] * len(names)),
+        "label": pa.array(labels, mask=labels == UNLABELLED),
+        "class": pa.array([None if label == UNLABELLED else classes[label] for label in labels], type=pa.string()),
+        "mean": _vectors(features.mean),
+    }
+    if features.cls is not None:
+        columns["cls"] = _vectors(features.cls)
+    return pa.table(columns)
+
+
+def _vectors(features: np.ndarray) -> pa.Array:
+    flat = pa.array(np.ascontiguousarray(features).reshape(-1), type=pa.float32())
+    return pa.FixedSizeListArray.from_arrays(flat, features.shape[1])

@@ -1,0 +1,129 @@
+"""Features of images: the class token and the mean of the patch tokens, unmasked and deterministic."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+
+from openmae.core.encoder import encode_images
+from openmae.data.loading import BadRecord, SeededImages, automatic_workers, evaluation_loader
+from openmae.data.sources import Source
+from openmae.data.transforms import EvalTransform, normalise_pixels
+from openmae.recipes import Recipe, SupervisedRecipe
+from openmae.recipes.recipe import Pooling
+from openmae.training.progress import ProgressView
+from openmae.training.runtime import pick_device
+
+BATCH_SIZE = 256
+# ImageNet's habit: evaluate the central 224 of an image whose short side is 256.
+RESIZE_FACTOR = 256 / 224
+SMALL_IMAGE = 64
+
+
+class Features(NamedTuple):
+    """`cls` and `mean` [N, D] float32, `labels` [N], the source's `indices` [N], and what could not be decoded.
+
+    `cls` is None for an encoder without a class token.
+    """
+
+    cls: NDArray[np.float32] | None
+    mean: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    indices: NDArray[np.int64]
+    bad: list[BadRecord]
+
+    def pooled(self, pool: Pooling) -> NDArray[np.float32]:
+        """The features that a protocol asks for."""
+        if pool == "mean":
+            return self.mean
+        if self.cls is None:
+            raise ValueError("this encoder has no class token; use --pool mean")
+        return self.cls
+
+
+class Pooled(NamedTuple):
+    """The two usual summaries of an image's tokens, [B, D] each."""
+
+    cls: Tensor | None
+    mean: Tensor
+
+
+def pool_tokens(vit: VisionTransformer, tokens_BTD: Tensor) -> Pooled:
+    """Class token and mean of the patch tokens, through `fc_norm` where fine-tuning has put one."""
+    cls = tokens_BTD[:, 0] if vit.cls_token is not None else None
+    mean: Tensor = vit.fc_norm(tokens_BTD[:, vit.num_prefix_tokens :].mean(dim=1))
+    return Pooled(cls=cls, mean=mean)
+
+
+def evaluation_transform(recipe: Recipe) -> EvalTransform:
+    """How images of this recipe are resized and cropped when nothing may be random."""
+    short = min(recipe.image_size)
+    if isinstance(recipe, SupervisedRecipe):
+        resize = recipe.eval_resize
+    else:
+        # Of a small picture the border is part of the subject.
+        resize = short if short <= SMALL_IMAGE else round(short * RESIZE_FACTOR)
+    return EvalTransform(size=recipe.image_size, resize=resize, interpolation=recipe.interpolation)
+
+
+@torch.inference_mode()
+def extract_features(
+    vit: VisionTransformer, recipe: Recipe, source: Source, console: Console, *, batch_size: int = BATCH_SIZE
+) -> Features:
+    """Encode every readable image of `source` once, in its order.
+
+    Args:
+        vit: in eval mode; moved to the GPU if there is one.
+        recipe: the one that the weights were trained with: image size, channels, statistics.
+        source: the images.
+        console: for the progress bar.
+        batch_size: does not change the features beyond rounding (1e-5).
+    """
+    device = pick_device()
+    vit = vit.to(device)
+    dataset = SeededImages(
+        source=source, transform=evaluation_transform(recipe), channels=recipe.channels, replace_bad=False
+    )
+    loader = evaluation_loader(
+        dataset, batch_size=batch_size, workers=automatic_workers(), pin_memory=device.type == "cuda"
+    )
+    cls: list[Tensor] = []
+    mean: list[Tensor] = []
+    labels: list[Tensor] = []
+    indices: list[Tensor] = []
+    bad: list[BadRecord] = []
+    seen = 0
+    with ProgressView("features", len(source), console) as view:
+        for batch in loader:
+            bad += batch.bad
+            seen += len(batch.indices) + len(batch.bad)
+            view.update(seen, "features", f"{seen:,} of {len(source):,} images")
+            if not len(batch.indices):
+                continue
+            images = normalise_pixels(batch.images.to(device, non_blocking=True), recipe.mean, recipe.std)
+            pooled = pool_tokens(vit, encode_images(vit, images))
+            mean.append(pooled.mean.float().cpu())
+            if pooled.cls is not None:
+                cls.append(pooled.cls.float().cpu())
+            labels.append(batch.labels)
+            indices.append(batch.indices)
+    if not mean:
+        raise ValueError(
+            f"none of the {len(source)} images can be decoded, e.g. {bad[0].name} ({bad[0].reason}); check --data"
+        )
+    if bad:
+        console.print(
+            f"{len(bad)} images could not be decoded and were left out, e.g. {bad[0].name}: {bad[0].reason}",
+            markup=False,
+        )
+    return Features(
+        cls=torch.cat(cls).numpy() if cls else None,
+        mean=torch.cat(mean).numpy(),
+        labels=torch.cat(labels).numpy(),
+        indices=torch.cat(indices).numpy(),
+        bad=bad,
+    )

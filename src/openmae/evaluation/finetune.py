@@ -1,0 +1,90 @@
+"""End-to-end fine-tuning of a pre-trained encoder (appendix A.1, "End-to-end fine-tuning")."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from timm.data.mixup import Mixup
+from timm.data.random_erasing import RandomErasing
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from openmae.data.transforms import seeded_globals
+from openmae.evaluation.supervised import Task, open_task, run_supervised, untrained_twin
+from openmae.recipes import FinetuneRecipe
+from openmae.training.runs import ENCODER
+from openmae.training.weights import build_encoder, start_from, untrained_encoder
+
+
+def run_finetune(recipe: FinetuneRecipe, out: Path, console: Console) -> dict[str, Any]:
+    """Fine-tune as `recipe` says and measure after the last epoch."""
+    task = open_task(recipe)
+    return run_supervised(
+        recipe,
+        task,
+        out,
+        console,
+        build=lambda: build_classifier(recipe, task),
+        loss=classification_loss(recipe, task.classes),
+        exports=lambda model: {ENCODER: model.state_dict()},
+    )
+
+
+def build_classifier(recipe: FinetuneRecipe, task: Task) -> VisionTransformer:
+    """A timm classifier that starts from the pre-trained encoder: learnable positions, fresh head and pooling norm."""
+    vit = build_encoder(
+        recipe,
+        num_classes=task.classes,
+        drop_path_rate=recipe.drop_path,
+        global_pool="avg" if recipe.pool == "mean" else "token",
+    )
+    assert isinstance(vit.head, nn.Linear)
+    nn.init.trunc_normal_(vit.head.weight, std=recipe.head_std)
+    nn.init.zeros_(vit.head.bias)
+    if recipe.untrained:
+        twin = untrained_twin(recipe, task.weights)
+        start_from(vit, twin._replace(tensors=untrained_encoder(twin.recipe).state_dict()))
+    else:
+        start_from(vit, task.weights)
+    return vit
+
+
+def classification_loss(recipe: FinetuneRecipe, classes: int) -> Callable[[nn.Module, Tensor, Tensor], Tensor]:
+    """Cross-entropy after erasing, mixup or CutMix and label smoothing, as the recipe says.
+
+    The loop seeds torch for every step, and the other generators are seeded from torch's: which images are mixed
+    depends on (seed, step) only.
+    """
+    mixing = None
+    if recipe.mixup > 0 or recipe.cutmix > 0:
+        mixing = Mixup(
+            mixup_alpha=recipe.mixup,
+            cutmix_alpha=recipe.cutmix,
+            prob=1.0,
+            switch_prob=0.5,
+            label_smoothing=recipe.label_smoothing,
+            num_classes=classes,
+        )
+
+    def loss(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        with seeded_globals(int(torch.randint(2**31, ()))):
+            if recipe.erasing > 0:
+                images = RandomErasing(recipe.erasing, mode="pixel", device=images.device)(images)
+            if recipe.erasing_clipped:
+                images = clip_to_pixels(images, recipe)
+            if mixing is not None:
+                images, soft_labels = mixing(images, labels)
+                return F.cross_entropy(model(images), soft_labels)
+        return F.cross_entropy(model(images), labels, label_smoothing=recipe.label_smoothing)
+
+    return loss
+
+
+def clip_to_pixels(images: Tensor, recipe: FinetuneRecipe) -> Tensor:
+    """Clip normalised images to what pixels in 0 … 1 can be: noise erased into pixels before normalising ends there."""
+    mean = torch.tensor(recipe.mean, device=images.device).view(1, -1, 1, 1)
+    std = torch.tensor(recipe.std, device=images.device).view(1, -1, 1, 1)
+    return images.clamp(min=-mean / std, max=(1 - mean) / std)

@@ -1,0 +1,110 @@
+"""Weighted nearest neighbours on frozen features: no training, no hyper-parameter to tune."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from torch.nn import functional as F
+
+from openmae.data.sources import open_data
+from openmae.evaluation.features import extract_features
+from openmae.evaluation.scores import Scores, labelled_splits, score
+from openmae.recipes.recipe import Pooling
+from openmae.training.runtime import pick_device
+from openmae.training.weights import encoder_from, read_weights, untrained_encoder
+
+NEIGHBOURS = 20
+TEMPERATURE = 0.07
+CHUNK = 1024
+
+
+def run_knn(
+    weights: str | Path,
+    data: str,
+    console: Console,
+    *,
+    neighbours: int = NEIGHBOURS,
+    label_fraction: float = 1.0,
+    pool: Pooling = "mean",
+    untrained: bool = False,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Classify the test split by the labelled training images, or each image by the others when there is no split."""
+    loaded = read_weights(weights)
+    train, test = labelled_splits(open_data(data), fraction=label_fraction, seed=seed)
+    vit = untrained_encoder(loaded.recipe) if untrained else encoder_from(loaded)
+    bank = extract_features(vit, loaded.recipe, train, console)
+    queries = extract_features(vit, loaded.recipe, test, console) if test is not None else None
+    scores = knn(
+        bank.pooled(pool),
+        bank.labels,
+        queries.pooled(pool) if queries is not None else None,
+        queries.labels if queries is not None else None,
+        classes=len(train.classes),
+        neighbours=neighbours,
+        device=pick_device(),
+    )
+    return {
+        "protocol": "knn",
+        "encoder": "untrained" if untrained else "pretrained",
+        "weights": str(loaded.file),
+        "neighbours": neighbours,
+        "label_fraction": label_fraction,
+        "seed": seed,
+        "pool": pool,
+        "leave_one_out": queries is None,
+        "train_images": len(bank.labels),
+        "test_images": scores.images,
+        "top1": scores.top1,
+        "top5": scores.top5,
+    }
+
+
+@torch.inference_mode()
+def knn(
+    bank: NDArray[np.float32],
+    bank_labels: NDArray[np.int64],
+    queries: NDArray[np.float32] | None,
+    query_labels: NDArray[np.int64] | None,
+    *,
+    classes: int,
+    neighbours: int = NEIGHBOURS,
+    device: torch.device | str = "cpu",
+) -> Scores:
+    """Classify each query by its nearest neighbours in the bank (Wu et al., arXiv 1805.01978, section 3.4).
+
+    Cosine similarity s; each neighbour votes for its class with weight exp(s / 0.07).
+
+    Args:
+        bank: labelled features [N, D].
+        bank_labels: [N], in 0 … classes-1.
+        queries: features to classify [M, D]; None classifies each image of the bank by the others (leave-one-out).
+        query_labels: [M]; None with `queries`.
+        classes: how many classes there are.
+        neighbours: how many neighbours vote; all of the bank when it is smaller.
+        device: where the similarities are computed.
+    """
+    leave_one_out = queries is None or query_labels is None
+    if queries is None or query_labels is None:
+        queries, query_labels = bank, bank_labels
+    keys = F.normalize(torch.from_numpy(bank).to(device), dim=1)
+    key_labels = torch.from_numpy(bank_labels).to(device)
+    voters = min(neighbours, len(keys) - leave_one_out)
+    if voters < 1:
+        raise ValueError(f"{len(keys)} labelled images are too few for nearest neighbours; use at least 2")
+
+    votes = np.empty((len(queries), classes), dtype=np.float32)
+    for start in range(0, len(queries), CHUNK):
+        chunk = F.normalize(torch.from_numpy(queries[start : start + CHUNK]).to(device), dim=1)
+        similarity = chunk @ keys.T
+        if leave_one_out:
+            rows = torch.arange(len(chunk), device=device)
+            similarity[rows, start + rows] = -torch.inf
+        nearest, index = similarity.topk(voters, dim=1)
+        weights = (nearest / TEMPERATURE).exp()
+        tally = torch.zeros(len(chunk), classes, device=device).scatter_add_(1, key_labels[index], weights)
+        votes[start : start + CHUNK] = tally.cpu().numpy()
+    return score(votes, query_labels)

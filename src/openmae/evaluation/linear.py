@@ -1,0 +1,101 @@
+"""Linear evaluation: how far a linear classifier gets on the frozen features (appendix A.1, "Linear probing")."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from openmae.core.encoder import encode_images
+from openmae.evaluation.cached_linear import fit_linear
+from openmae.evaluation.features import extract_features, pool_tokens
+from openmae.evaluation.supervised import Task, describe_results, open_task, run_supervised, untrained_twin
+from openmae.recipes import LinearRecipe
+from openmae.recipes.recipe import Pooling
+from openmae.training.runs import Run
+from openmae.training.weights import build_encoder, encoder_from, start_from, untrained_encoder
+
+HEAD = "head.safetensors"
+
+
+class LinearProbe(nn.Module):
+    """A frozen encoder, batch normalisation without affine parameters, one linear layer."""
+
+    def __init__(self, vit: VisionTransformer, classes: int, *, pool: Pooling, head_std: float) -> None:
+        super().__init__()
+        self.encoder = vit.requires_grad_(False)
+        self.pool = pool
+        self.head = nn.Sequential(
+            nn.BatchNorm1d(vit.embed_dim, affine=False, eps=1e-6), nn.Linear(vit.embed_dim, classes)
+        )
+        linear = self.head[1]
+        assert isinstance(linear, nn.Linear)
+        nn.init.normal_(linear.weight, std=head_std)
+        nn.init.zeros_(linear.bias)
+
+    def train(self, mode: bool = True) -> "LinearProbe":
+        """Only the head ever trains; the encoder measures the same in both modes."""
+        super().train(mode)
+        self.encoder.eval()
+        return self
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images [B, C, H, W] to class scores [B, classes]."""
+        with torch.no_grad():
+            pooled = pool_tokens(self.encoder, encode_images(self.encoder, images))
+        features = pooled.mean if self.pool == "mean" else pooled.cls
+        if features is None:
+            raise ValueError("this encoder has no class token; use --pool mean")
+        scores: Tensor = self.head(features)
+        return scores
+
+
+def run_linear(recipe: LinearRecipe, out: Path, console: Console) -> dict[str, Any]:
+    """Linear evaluation as `recipe` says; with `--cached`, logistic regression on features computed once."""
+    task = open_task(recipe)
+    if recipe.cached:
+        return _run_cached(recipe, task, out, console)
+    return run_supervised(
+        recipe,
+        task,
+        out,
+        console,
+        build=lambda: LinearProbe(
+            frozen_encoder(recipe, task), task.classes, pool=recipe.pool, head_std=recipe.head_std
+        ),
+        loss=lambda model, images, labels: F.cross_entropy(model(images), labels),
+        exports=lambda model: {HEAD: model.get_submodule("head").state_dict()},
+    )
+
+
+def frozen_encoder(recipe: LinearRecipe, task: Task) -> VisionTransformer:
+    """The encoder to measure, at the recipe's image size."""
+    if recipe.untrained:
+        return untrained_encoder(untrained_twin(recipe, task.weights).recipe)
+    if task.weights.recipe.image_size == recipe.image_size:
+        return encoder_from(task.weights)
+    vit = build_encoder(recipe)
+    start_from(vit, task.weights)
+    return vit.eval()
+
+
+def _run_cached(recipe: LinearRecipe, task: Task, out: Path, console: Console) -> dict[str, Any]:
+    run = Run(out, recipe, writes=True, console=console)
+    if (results := run.finished()) is not None:
+        return results
+    vit = frozen_encoder(recipe, task)
+    train = extract_features(vit, recipe, task.train, console)
+    test = extract_features(vit, recipe, task.test, console)
+    scores = fit_linear(
+        train.pooled(recipe.pool),
+        train.labels,
+        test.pooled(recipe.pool),
+        test.labels,
+        classes=task.classes,
+        seed=recipe.seed,
+    )
+    figures = {"cached": True, "top1": scores.top1, "top5": scores.top5}
+    return run.finish(describe_results(recipe, task, figures, out))

@@ -1,0 +1,185 @@
+"""What linear evaluation and fine-tuning share: labelled images, starting weights, and the measurement."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from rich.console import Console
+from torch import Tensor, nn
+
+from openmae.data.loading import Batch, SeededImages, evaluation_loader
+from openmae.data.sources import Source, open_data
+from openmae.data.transforms import TrainTransform, normalise_pixels
+from openmae.evaluation.features import evaluation_transform
+from openmae.evaluation.scores import Scores, labelled_splits, score, with_held_out
+from openmae.recipes import FinetuneRecipe, SupervisedRecipe
+from openmae.training.loop import Job, fit
+from openmae.training.optimizers import build_optimizer
+from openmae.training.runs import Run, fit_batch
+from openmae.training.runtime import choose_workers, start_fabric
+from openmae.training.weights import Weights, read_weights, recipe_metadata, require_architecture
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """Labelled images and the weights to start from, checked against the recipe."""
+
+    train: Source
+    test: Source
+    weights: Weights
+
+    @property
+    def classes(self) -> int:
+        return len(self.train.classes)
+
+
+def open_task(recipe: SupervisedRecipe) -> Task:
+    """Open the data and the weights that `recipe` names.
+
+    Without a test split a balanced fifth of the labelled images is held out, by the recipe's seed.
+
+    Raises:
+        ValueError: when either is missing, unlabelled, or of another network.
+    """
+    if recipe.data is None:
+        raise ValueError("no images to measure on; give --data a labelled folder or Parquet file, or fashion-mnist")
+    if recipe.weights is None:
+        raise ValueError("no weights to measure; give --weights a run folder, a checkpoint or an encoder.safetensors")
+    weights = read_weights(recipe.weights)
+    require_architecture(weights, recipe)
+    data = with_held_out(open_data(recipe.data), seed=recipe.seed)
+    train, test = labelled_splits(data, fraction=recipe.label_fraction, seed=recipe.seed)
+    assert test is not None, "with_held_out makes one"
+    return Task(train=train, test=test, weights=weights)
+
+
+def run_supervised(
+    recipe: SupervisedRecipe,
+    task: Task,
+    out: Path,
+    console: Console,
+    *,
+    build: Callable[[], nn.Module],
+    loss: Callable[[nn.Module, Tensor, Tensor], Tensor],
+    exports: Callable[[nn.Module], Mapping[str, Mapping[str, Tensor]]],
+) -> dict[str, Any]:
+    """Train a classifier with the one loop and measure it on the test images after the last epoch.
+
+    Args:
+        recipe: how to train.
+        task: on what, from which weights.
+        out: the run folder.
+        console: for progress.
+        build: makes the classifier, images [B, C, H, W] to class scores.
+        loss: (model, normalised images, labels) to the loss.
+        exports: classifier to the files that are written at the end.
+    """
+    recipe = fit_batch(recipe, len(task.train), even=isinstance(recipe, FinetuneRecipe))
+    fabric = start_fabric(recipe)
+    run = Run(out, recipe, writes=fabric.is_global_zero, console=console)
+    if (results := run.finished()) is not None:
+        return results
+    torch.manual_seed(recipe.seed)
+    model = build()
+    origin = f"{task.weights.file} (untrained twin)" if recipe.untrained else str(task.weights.file)
+    run.say(
+        f"{recipe.stage} of {origin}: {len(task.train):,} labelled images of {task.classes} classes, "
+        f"{len(task.test):,} to test on, {recipe.epochs} epochs, batch {recipe.batch_size}, "
+        f"{recipe.optimizer} at {recipe.lr:.3g}"
+    )
+
+    def batch_loss(wrapped: nn.Module, batch: Batch) -> Tensor:
+        return loss(wrapped, normalise_pixels(batch.images, recipe.mean, recipe.std), batch.labels)
+
+    job = Job(
+        recipe=recipe,
+        model=model,
+        optimizer=build_optimizer(recipe, model),
+        dataset=SeededImages(
+            source=task.train,
+            transform=train_transform(recipe),
+            channels=recipe.channels,
+            seed=recipe.seed,
+        ),
+        loss=batch_loss,
+        evaluate=lambda trained: _figures(evaluate_classifier(fabric, trained, recipe, task.test)),
+        exports=exports,
+        metadata=recipe_metadata(recipe),
+    )
+    try:
+        return run.finish(describe_results(recipe, task, fit(fabric, job, run), out))
+    finally:
+        run.close()
+
+
+def train_transform(recipe: SupervisedRecipe) -> TrainTransform:
+    """Crops, flips and RandAugment as the recipe says."""
+    return TrainTransform(
+        size=recipe.image_size,
+        crop_scale=recipe.crop_scale,
+        crop_attempts=recipe.crop_attempts,
+        flip=recipe.flip,
+        interpolation=recipe.interpolation,
+        rand_augment=recipe.rand_augment if isinstance(recipe, FinetuneRecipe) else None,
+        fill=tuple(min(255, round(255 * value)) for value in recipe.mean),
+    )
+
+
+@torch.inference_mode()
+def evaluate_classifier(fabric: Fabric, model: nn.Module, recipe: SupervisedRecipe, test: Source) -> Scores:
+    """Top-1 and top-5 on every readable test image, counted once over all processes."""
+    model.eval()
+    dataset = SeededImages(
+        source=test, transform=evaluation_transform(recipe), channels=recipe.channels, replace_bad=False
+    )
+    loader = evaluation_loader(
+        dataset,
+        batch_size=min(256, max(1, recipe.batch_size // (recipe.accumulate * fabric.world_size))),
+        workers=choose_workers(recipe),
+        pin_memory=fabric.device.type == "cuda",
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+    )
+    counts = torch.zeros(3, dtype=torch.float64, device=fabric.device)
+    for batch in loader:
+        if not len(batch.labels):
+            continue
+        images = normalise_pixels(batch.images.to(fabric.device, non_blocking=True), recipe.mean, recipe.std)
+        with fabric.autocast():
+            outputs = model(images)
+        scores = score(outputs.float().cpu().numpy(), batch.labels.numpy())
+        counts += torch.tensor([scores.top1 * scores.images, scores.top5 * scores.images, scores.images]).to(counts)
+    total = fabric.all_reduce(counts, reduce_op="sum")
+    assert isinstance(total, Tensor)
+    top1, top5, images = total.tolist()
+    if not images:
+        raise ValueError("none of the test images can be decoded; check --data")
+    return Scores(top1=round(top1 / images, 4), top5=round(top5 / images, 4), images=int(images))
+
+
+def describe_results(recipe: SupervisedRecipe, task: Task, figures: Mapping[str, Any], out: Path) -> dict[str, Any]:
+    """A measurement as one object: what was measured, on what, and the `figures`."""
+    return {
+        "protocol": recipe.stage,
+        "recipe": recipe.name,
+        "encoder": "untrained" if recipe.untrained else "pretrained",
+        "weights": str(task.weights.file),
+        "label_fraction": recipe.label_fraction,
+        "seed": recipe.seed,
+        "train_images": len(task.train),
+        "test_images": len(task.test),
+        **figures,
+        "out": str(out),
+    }
+
+
+def untrained_twin(recipe: SupervisedRecipe, weights: Weights) -> Weights:
+    """Stand-in weights for `--untrained`: the recipe they were made with, under this measurement's seed."""
+    return weights._replace(recipe=replace(weights.recipe, seed=recipe.seed))
+
+
+def _figures(scores: Scores) -> dict[str, float]:
+    return {"top1": scores.top1, "top5": scores.top5}

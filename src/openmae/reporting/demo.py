@@ -1,0 +1,148 @@
+"""The whole story on the bundled images: pre-train, measure three ways beside an untrained twin, draw."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from openmae.data.decoding import decode
+from openmae.data.sources import Source, open_data
+from openmae.evaluation.cached_linear import fit_linear
+from openmae.evaluation.features import extract_features
+from openmae.evaluation.finetune import run_finetune
+from openmae.evaluation.knn import knn
+from openmae.evaluation.scores import balanced_subset
+from openmae.recipes import FinetuneRecipe, PretrainRecipe, find_recipe
+from openmae.reporting.pictures import reconstruct_sample
+from openmae.training.pretraining import run_pretraining
+from openmae.training.weights import encoder_from, read_weights, untrained_encoder
+
+RECIPE = "fashion-mnist"
+LABEL_FRACTIONS = (0.01, 0.1, 1.0)
+FINETUNE_EPOCHS = {0.01: 60, 0.1: 15}
+PICTURE_ROWS = 6
+ENCODERS = ("pretrained", "untrained")
+
+
+def run_demo(out: Path, console: Console, *, seed: int = 0) -> dict[str, Any]:
+    """Run the demo in the folder `out`, or continue it; returns results, seconds, picture and run."""
+    started = time.monotonic()
+    recipe = find_recipe(RECIPE, "pretrain")
+    assert isinstance(recipe, PretrainRecipe)
+    recipe = replace(recipe, seed=seed)
+    run = out / "pretrain"
+    console.print("[bold]1. Pre-training on 10,000 images without their labels[/bold]")
+    pretraining = run_pretraining(recipe, run, console)
+
+    console.print("[bold]2. What are the features worth? kNN and linear evaluation[/bold]")
+    assert recipe.data is not None
+    data = open_data(recipe.data)
+    assert data.test is not None, "the bundled images have a test split"
+    results, raw_pixels = _measure_features(run, recipe, data.train, data.test, console)
+
+    console.print("[bold]3. Fine-tuning with few labels[/bold]")
+    results += _measure_finetuning(run, out, console, seed=seed)
+
+    picture = reconstruct_sample(run, data.test, out / "reconstructions.png", rows=PICTURE_ROWS, seed=seed)
+    return {
+        "results": results,
+        "raw_pixels": raw_pixels,
+        "images_per_second": pretraining["images_per_second"],
+        "seconds": round(time.monotonic() - started, 1),
+        "picture": str(picture),
+        "run": str(run),
+    }
+
+
+def demo_table(outcome: dict[str, Any]) -> Table:
+    """The demo's results as one table: protocols down, label fractions across, pre-trained beside untrained."""
+    table = Table(title="Top-1 on 2,000 test images (%)", title_justify="left")
+    table.add_column("protocol")
+    table.add_column("labels", justify="right")
+    for heading in ("pre-trained", "untrained", "gain", "raw pixels"):
+        table.add_column(heading, justify="right")
+    top1 = {(r["encoder"], r["protocol"], r["label_fraction"]): r["top1"] for r in outcome["results"]}
+    pixels = {r["label_fraction"]: r["top1"] for r in outcome["raw_pixels"]}
+    for protocol in ("knn", "linear", "finetune"):
+        for fraction in LABEL_FRACTIONS:
+            ours, theirs = (top1.get((encoder, protocol, fraction)) for encoder in ENCODERS)
+            if ours is None or theirs is None:
+                continue
+            raw = f"{pixels[fraction]:.1f}" if protocol == "knn" else ""
+            name = {"knn": "kNN", "linear": "linear", "finetune": "fine-tuning"}[protocol]
+            last = fraction == LABEL_FRACTIONS[-1] or (protocol == "finetune" and fraction == max(FINETUNE_EPOCHS))
+            table.add_row(
+                name,
+                f"{fraction:.0%}",
+                f"[bold]{ours:.1f}[/bold]",
+                f"{theirs:.1f}",
+                f"{ours - theirs:+.1f}",
+                raw,
+                end_section=last,
+            )
+    return table
+
+
+def _measure_features(
+    run: Path, recipe: PretrainRecipe, train: Source, test: Source, console: Console
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """kNN and linear evaluation of both encoders, and kNN on the pixels themselves."""
+    twins = {"pretrained": encoder_from(read_weights(run)), "untrained": untrained_encoder(recipe)}
+    classes = len(train.classes)
+    subsets = {fraction: balanced_subset(train.labels, fraction, seed=recipe.seed) for fraction in LABEL_FRACTIONS}
+    results = []
+    for encoder, vit in twins.items():
+        bank, queries = (extract_features(vit, recipe, source, console) for source in (train, test))
+        for fraction, chosen in subsets.items():
+            labelled = bank.mean[chosen], bank.labels[chosen], queries.mean, queries.labels
+            neighbours = knn(*labelled, classes=classes)
+            linear = fit_linear(*labelled, classes=classes, seed=recipe.seed)
+            for protocol, scores in (("knn", neighbours), ("linear", linear)):
+                results.append(_result(encoder, protocol, fraction, scores.top1))
+    bank_pixels, query_pixels = _raw_pixels(train), _raw_pixels(test)
+    raw = [
+        {
+            "protocol": "knn",
+            "label_fraction": fraction,
+            "top1": knn(bank_pixels[chosen], train.labels[chosen], query_pixels, test.labels, classes=classes).top1,
+        }
+        for fraction, chosen in subsets.items()
+    ]
+    return results, raw
+
+
+def _measure_finetuning(run: Path, out: Path, console: Console, *, seed: int) -> list[dict[str, Any]]:
+    """Fine-tuning with few labels, from pre-trained and from fresh weights, under the same recipe."""
+    recipe = find_recipe(RECIPE, "finetune")
+    assert isinstance(recipe, FinetuneRecipe)
+    results = []
+    for fraction, epochs in FINETUNE_EPOCHS.items():
+        for encoder in ENCODERS:
+            this = replace(
+                recipe,
+                weights=str(run),
+                untrained=encoder == "untrained",
+                label_fraction=fraction,
+                epochs=epochs,
+                eval_every=epochs,
+                seed=seed,
+            )
+            figures = run_finetune(this, out / f"finetune-{fraction:g}-{encoder}", console)
+            results.append(_result(encoder, "finetune", fraction, figures["top1"]))
+    return results
+
+
+def _result(encoder: str, protocol: str, fraction: float, top1: float) -> dict[str, Any]:
+    return {"encoder": encoder, "protocol": protocol, "label_fraction": fraction, "top1": top1}
+
+
+def _raw_pixels(source: Source) -> NDArray[np.float32]:
+    """Every image as one vector of its grey levels."""
+    rows: Sequence[NDArray[np.uint8]] = [decode(source.read(index), 1).reshape(-1) for index in range(len(source))]
+    return np.stack(rows).astype(np.float32)

@@ -1,0 +1,144 @@
+"""Pictures of reconstructions: original, masked, reconstruction, reconstruction with the visible patches pasted in."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from openmae.core.masking import Mask, kept_count, mask_from_noise
+from openmae.core.model import MaskedAutoencoder
+from openmae.core.patches import patch_statistics, patchify, unpatchify
+from openmae.data.decoding import BadImage, Pixels, decode
+from openmae.data.loading import Stream, random_stream
+from openmae.data.sources import Source
+from openmae.data.transforms import normalise_pixels
+from openmae.evaluation.features import evaluation_transform
+from openmae.recipes import PretrainRecipe
+from openmae.training.weights import load_autoencoder
+
+COLUMNS = ("original", "masked", "reconstruction", "with visible patches")
+NORMALISED_CAPTION = (
+    "Targets were normalised per patch: each hidden patch takes its mean and contrast from the original."
+)
+SMALLEST_TILE = 140
+GAP, MARGIN, HEADER, FOOTER = 6, 14, 26, 26
+MASKED_GREY = 128
+INK, PAPER = (30, 30, 30), (255, 255, 255)
+
+
+def reconstruct(
+    weights: str | Path, images: Sequence[Path], out: Path, *, mask_ratio: float | None = None, seed: int = 0
+) -> Path:
+    """Write a PNG with one row for each image file.
+
+    Raises:
+        ValueError: when the weights have no decoder, an image cannot be read, or `out` cannot be written.
+    """
+    if not images:
+        raise ValueError("no images to reconstruct; name at least one image file")
+    model, recipe = load_autoencoder(weights)
+    arrays = []
+    for path in images:
+        try:
+            arrays.append(decode(path.read_bytes(), recipe.channels))
+        except (BadImage, OSError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise ValueError(f"{path} cannot be read ({reason}); leave it out or repair it") from error
+    return write_picture(model, recipe, arrays, out, mask_ratio=mask_ratio, seed=seed)
+
+
+def reconstruct_sample(weights: str | Path, source: Source, out: Path, *, rows: int, seed: int = 0) -> Path:
+    """The same picture for `rows` images drawn from a source."""
+    model, recipe = load_autoencoder(weights)
+    chosen = random_stream(seed, Stream.SUBSET).choice(len(source), size=min(rows, len(source)), replace=False)
+    arrays = [decode(source.read(int(index)), recipe.channels) for index in chosen]
+    return write_picture(model, recipe, arrays, out, seed=seed)
+
+
+def write_picture(
+    model: MaskedAutoencoder,
+    recipe: PretrainRecipe,
+    images: Sequence[Pixels],
+    out: Path,
+    *,
+    mask_ratio: float | None = None,
+    seed: int = 0,
+) -> Path:
+    """Mask, reconstruct and draw decoded images [H, W, C]; the i-th image gets the i-th mask of the seed."""
+    transform = evaluation_transform(recipe)
+    cropped = np.stack([transform(image) for image in images])
+    noise = np.stack(
+        [
+            random_stream(seed, Stream.MASK, index=row).random(model.patches, dtype=np.float32)
+            for row in range(len(images))
+        ]
+    )
+    ratio = recipe.mask_ratio if mask_ratio is None else mask_ratio
+    mask = mask_from_noise(torch.from_numpy(noise), kept_count(model.patches, ratio), model.grid)
+    pixels = torch.from_numpy(cropped).permute(0, 3, 1, 2)
+    panels = reconstruction_panels(model, pixels, mask.as_grid(), _predict(model, recipe, pixels, mask))
+    picture = draw_rows(panels, caption=NORMALISED_CAPTION if recipe.normalise_target else "")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(out, format="PNG")
+    except OSError as error:
+        raise ValueError(
+            f"cannot write {out} ({error.strerror}); give --out a file in a folder that you may write"
+        ) from error
+    return out
+
+
+@torch.inference_mode()
+def _predict(model: MaskedAutoencoder, recipe: PretrainRecipe, pixels: Tensor, mask: Mask) -> Tensor:
+    """Predicted pixels as [B, C, H, W] in 0 … 255; a normalised target is put back with the true patch statistics."""
+    images = normalise_pixels(pixels, recipe.mean, recipe.std)
+    prediction = model(images, mask).prediction
+    if recipe.normalise_target:
+        mean, std = patch_statistics(patchify(images, model.patch_size))
+        prediction = prediction * std + mean
+    decoded = unpatchify(prediction, model.patch_size, model.grid)
+    shape = (1, -1, 1, 1)
+    return 255 * (decoded * torch.tensor(recipe.std).view(shape) + torch.tensor(recipe.mean).view(shape))
+
+
+def reconstruction_panels(
+    model: MaskedAutoencoder, pixels: Tensor, hidden: Tensor, predicted: Tensor
+) -> list[tuple[Pixels, ...]]:
+    """The four panels of every row, each [H, W, C] uint8."""
+    height, width = model.patch_size
+    hidden_pixels = hidden.repeat_interleave(height, dim=1).repeat_interleave(width, dim=2).unsqueeze(1)
+    original = pixels.float()
+    panels = (
+        original,
+        original.masked_fill(hidden_pixels, MASKED_GREY),
+        predicted,
+        torch.where(hidden_pixels, predicted, original),
+    )
+    arrays = [panel.clamp(0, 255).round().byte().permute(0, 2, 3, 1).numpy() for panel in panels]
+    return list(zip(*arrays, strict=True))
+
+
+def draw_rows(rows: Sequence[Sequence[Pixels]], *, caption: str) -> Image.Image:
+    """Lay the panels out under their headings, small images enlarged so that each pixel stays visible."""
+    height, width = rows[0][0].shape[:2]
+    factor = max(1, -(-SMALLEST_TILE // min(height, width)))
+    tile_height, tile_width = height * factor, width * factor
+    font = ImageFont.load_default(size=13)
+    canvas_width = 2 * MARGIN + len(COLUMNS) * (tile_width + GAP) - GAP
+    canvas_height = 2 * MARGIN + HEADER + len(rows) * (tile_height + GAP) - GAP + (FOOTER if caption else 0)
+    canvas = Image.new("RGB", (canvas_width, canvas_height), PAPER)
+    pen = ImageDraw.Draw(canvas)
+    for column, title in enumerate(COLUMNS):
+        centre = MARGIN + column * (tile_width + GAP) + tile_width // 2
+        pen.text((centre, MARGIN + HEADER // 2 - 4), title, fill=INK, font=font, anchor="mm")
+    for row, panels in enumerate(rows):
+        for column, panel in enumerate(panels):
+            tile = Image.fromarray(panel[:, :, 0] if panel.shape[2] == 1 else panel)
+            corner = (MARGIN + column * (tile_width + GAP), MARGIN + HEADER + row * (tile_height + GAP))
+            canvas.paste(tile.resize((tile_width, tile_height), Image.Resampling.NEAREST), corner)
+    if caption:
+        pen.text((MARGIN, canvas_height - MARGIN - FOOTER // 2 + 4), caption, fill=INK, font=font, anchor="lm")
+    return canvas

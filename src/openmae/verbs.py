@@ -1,0 +1,125 @@
+"""Every verb of the command line as a function, for notebooks and scripts."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from openmae.recipes import FinetuneRecipe, LinearRecipe, PretrainRecipe, Recipe, Stage, find_recipe
+from openmae.recipes.recipe import Pooling
+
+__all__ = ["demo", "embed", "finetune", "knn", "linear", "pretrain", "reconstruct"]
+
+
+def demo(*, out: str | Path = "runs/demo", seed: int = 0, console: Console | None = None) -> dict[str, Any]:
+    """Pre-train on the bundled images, measure the features beside an untrained twin, draw reconstructions."""
+    from openmae.reporting.demo import run_demo
+
+    return run_demo(Path(out), console or default_console(), seed=seed)
+
+
+def pretrain(
+    recipe: str | PretrainRecipe, *, out: str | Path | None = None, console: Console | None = None, **overrides: Any
+) -> dict[str, Any]:
+    """Pre-train by a recipe's name; any field of the recipe may be overridden: `data="photos/", epochs=100`.
+
+    The same call on the same `out` continues a run that was stopped. `out` is `runs/NAME` when not given.
+    """
+    from openmae.training.pretraining import run_pretraining
+
+    resolved = _resolve(recipe, "pretrain", overrides)
+    assert isinstance(resolved, PretrainRecipe)
+    return run_pretraining(resolved, default_out(resolved, out), console or default_console())
+
+
+def linear(
+    recipe: str | LinearRecipe, *, out: str | Path | None = None, console: Console | None = None, **overrides: Any
+) -> dict[str, Any]:
+    """Linear evaluation by a recipe's name, with `weights=` and `data=`; `cached=True` takes seconds on small data."""
+    from openmae.evaluation.linear import run_linear
+
+    resolved = _resolve(recipe, "linear", overrides)
+    assert isinstance(resolved, LinearRecipe)
+    return run_linear(resolved, default_out(resolved, out), console or default_console())
+
+
+def finetune(
+    recipe: str | FinetuneRecipe, *, out: str | Path | None = None, console: Console | None = None, **overrides: Any
+) -> dict[str, Any]:
+    """Fine-tune by a recipe's name, with `weights=` and `data=`."""
+    from openmae.evaluation.finetune import run_finetune
+
+    resolved = _resolve(recipe, "finetune", overrides)
+    assert isinstance(resolved, FinetuneRecipe)
+    return run_finetune(resolved, default_out(resolved, out), console or default_console())
+
+
+def knn(
+    *,
+    weights: str | Path,
+    data: str,
+    neighbours: int = 20,
+    label_fraction: float = 1.0,
+    pool: Pooling = "mean",
+    untrained: bool = False,
+    seed: int = 0,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Classify test images by their nearest labelled neighbours; leave-one-out when there is no test split."""
+    from openmae.evaluation.knn import run_knn
+
+    return run_knn(
+        weights,
+        data,
+        console or default_console(),
+        neighbours=neighbours,
+        label_fraction=label_fraction,
+        pool=pool,
+        untrained=untrained,
+        seed=seed,
+    )
+
+
+def embed(
+    *, weights: str | Path, data: str, out: str | Path, batch_size: int = 256, console: Console | None = None
+) -> dict[str, int]:
+    """Write one row of features per image to a Parquet file."""
+    from openmae.evaluation.embedding import embed as write_embeddings
+
+    return write_embeddings(weights, data, Path(out), console or default_console(), batch_size=batch_size)
+
+
+def reconstruct(
+    images: Sequence[str | Path],
+    *,
+    weights: str | Path,
+    out: str | Path,
+    mask_ratio: float | None = None,
+    seed: int = 0,
+) -> Path:
+    """Write a PNG that shows for each image: original, masked, reconstruction, reconstruction with visible patches."""
+    from openmae.reporting.pictures import reconstruct as draw
+
+    return draw(weights, [Path(image) for image in images], Path(out), mask_ratio=mask_ratio, seed=seed)
+
+
+def default_console() -> Console:
+    """Progress and messages go to standard error, so that standard output holds results only."""
+    return Console(stderr=True)
+
+
+def default_out(recipe: Recipe, out: str | Path | None) -> Path:
+    """Where a run goes when nobody says."""
+    return Path(out) if out is not None else Path("runs") / recipe.name
+
+
+def _resolve(recipe: str | Recipe, stage: Stage, overrides: dict[str, Any]) -> Recipe:
+    found = find_recipe(recipe, stage) if isinstance(recipe, str) else recipe
+    known = {field.name for field in dataclasses.fields(found)}
+    if unknown := sorted(set(overrides) - known):
+        raise ValueError(
+            f"a {stage} recipe has no {', '.join(unknown)}; `openmae recipes {found.name}` prints its fields"
+        )
+    return dataclasses.replace(found, **overrides)
