@@ -53,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _dispatch(arguments, console)
     except Usage as error:
         return _fail(console, str(error), WRONG_USAGE)
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has gone, and Python would complain about it at exit
+        return FAILED
     except KeyboardInterrupt:
         return _fail(console, "stopped; the same command continues from the last checkpoint", FAILED)
     except Exception as error:

@@ -21,10 +21,11 @@ from openmae.training.weights import load_autoencoder
 
 COLUMNS = ("original", "masked", "reconstruction", "with visible patches")
 NORMALISED_CAPTION = (
-    "Targets were normalised per patch: each hidden patch takes its mean and contrast from the original."
+    "The target is normalised per patch: hidden patches take their mean and contrast from the original."
 )
+VISIBLE_CAPTION = "Visible patches (the noisy ones in the reconstruction) are not trained to be predicted."
 SMALLEST_TILE = 140
-GAP, MARGIN, HEADER, FOOTER = 6, 14, 26, 26
+GAP, MARGIN, HEADER, FOOTER = 6, 14, 26, 20
 MASKED_GREY = 128
 INK, PAPER = (30, 30, 30), (255, 255, 255)
 
@@ -79,8 +80,9 @@ def write_picture(
     ratio = recipe.mask_ratio if mask_ratio is None else mask_ratio
     mask = mask_from_noise(torch.from_numpy(noise), kept_count(model.patches, ratio), model.grid)
     pixels = torch.from_numpy(cropped).permute(0, 3, 1, 2)
-    panels = reconstruction_panels(model, pixels, mask.as_grid(), _predict(model, recipe, pixels, mask))
-    picture = draw_rows(panels, caption=NORMALISED_CAPTION if recipe.normalise_target else "")
+    panels = reconstruction_panels(model, pixels, mask.as_grid(), predict_pixels(model, recipe, pixels, mask))
+    caption = f"{NORMALISED_CAPTION}\n{VISIBLE_CAPTION}" if recipe.normalise_target else VISIBLE_CAPTION
+    picture = draw_rows(panels, caption=caption)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         picture.save(out, format="PNG")
@@ -92,7 +94,7 @@ def write_picture(
 
 
 @torch.inference_mode()
-def _predict(model: MaskedAutoencoder, recipe: PretrainRecipe, pixels: Tensor, mask: Mask) -> Tensor:
+def predict_pixels(model: MaskedAutoencoder, recipe: PretrainRecipe, pixels: Tensor, mask: Mask) -> Tensor:
     """Predicted pixels as [B, C, H, W] in 0 … 255; a normalised target is put back with the true patch statistics."""
     images = normalise_pixels(pixels, recipe.mean, recipe.std)
     prediction = model(images, mask).prediction
@@ -128,7 +130,8 @@ def draw_rows(rows: Sequence[Sequence[Pixels]], *, caption: str) -> Image.Image:
     tile_height, tile_width = height * factor, width * factor
     font = ImageFont.load_default(size=13)
     canvas_width = 2 * MARGIN + len(COLUMNS) * (tile_width + GAP) - GAP
-    canvas_height = 2 * MARGIN + HEADER + len(rows) * (tile_height + GAP) - GAP + (FOOTER if caption else 0)
+    footer = FOOTER * len(caption.splitlines())
+    canvas_height = 2 * MARGIN + HEADER + len(rows) * (tile_height + GAP) + footer
     canvas = Image.new("RGB", (canvas_width, canvas_height), PAPER)
     pen = ImageDraw.Draw(canvas)
     for column, title in enumerate(COLUMNS):
@@ -139,6 +142,7 @@ def draw_rows(rows: Sequence[Sequence[Pixels]], *, caption: str) -> Image.Image:
             tile = Image.fromarray(panel[:, :, 0] if panel.shape[2] == 1 else panel)
             corner = (MARGIN + column * (tile_width + GAP), MARGIN + HEADER + row * (tile_height + GAP))
             canvas.paste(tile.resize((tile_width, tile_height), Image.Resampling.NEAREST), corner)
-    if caption:
-        pen.text((MARGIN, canvas_height - MARGIN - FOOTER // 2 + 4), caption, fill=INK, font=font, anchor="lm")
+    for number, line in enumerate(caption.splitlines()):
+        height_of_line = canvas_height - MARGIN - footer + (2 * number + 1) * FOOTER // 2
+        pen.text((MARGIN, height_of_line), line, fill=INK, font=font, anchor="lm")
     return canvas

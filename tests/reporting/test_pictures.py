@@ -1,0 +1,133 @@
+"""Reconstruction pictures show what they claim to show."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from openmae.core.masking import Mask, random_mask
+from openmae.data.sources import open_data
+from openmae.recipes import PretrainRecipe
+from openmae.reporting import pictures
+from openmae.reporting.pictures import draw_rows, predict_pixels, reconstruct, reconstruction_panels
+from openmae.training.weights import build_autoencoder
+
+
+class Oracle(torch.nn.Module):
+    """Stands where the network stands and predicts the target perfectly."""
+
+    def __init__(self, recipe: PretrainRecipe) -> None:
+        super().__init__()
+        self.model = build_autoencoder(recipe)
+        self.patch_size, self.grid = self.model.patch_size, self.model.grid
+        self.normalise_target = recipe.normalise_target
+
+    def forward(self, images: torch.Tensor, mask: Mask) -> object:
+        from openmae.core.model import MAEOutput
+        from openmae.core.patches import normalise_patches, patchify
+
+        target = patchify(images, self.patch_size)
+        return MAEOutput(torch.zeros(()), normalise_patches(target) if self.normalise_target else target, mask)
+
+
+@pytest.mark.parametrize("normalised", [True, False])
+def test_a_perfect_prediction_reconstructs_the_original(
+    normalised: bool, tiny_recipe: PretrainRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(tiny_recipe, normalise_target=normalised)
+    pixels = torch.randint(0, 256, (3, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    mask = random_mask(batch=3, patches=(7, 7), kept=12)
+    predicted = predict_pixels(Oracle(recipe), recipe, pixels, mask)  # type: ignore[arg-type]
+    assert (predicted - pixels.float()).abs().max() < 0.5
+
+
+def test_panels_hide_and_paste_exactly_the_masked_patches(tiny_recipe: PretrainRecipe) -> None:
+    model = build_autoencoder(tiny_recipe)
+    pixels = torch.full((1, 1, 28, 28), 200, dtype=torch.uint8)
+    mask = random_mask(batch=1, patches=(7, 7), kept=12)
+    original, masked, predicted, pasted = reconstruction_panels(
+        model, pixels, mask.as_grid(), torch.full((1, 1, 28, 28), 50.0)
+    )[0]
+    hidden = np.kron(mask.as_grid()[0].numpy(), np.ones((4, 4), dtype=bool))
+    assert (original == 200).all()
+    assert (masked[hidden] == pictures.MASKED_GREY).all()
+    assert (masked[~hidden] == 200).all()
+    assert (predicted == 50).all()
+    assert (pasted[hidden] == 50).all()
+    assert (pasted[~hidden] == 200).all()
+
+
+def test_picture_is_a_png_with_a_row_per_image(tiny_run: Path, small_fashion: Path, tmp_path: Path) -> None:
+    source = open_data(str(small_fashion)).train
+    files = [tmp_path / f"{index}.png" for index in range(3)]
+    for index, file in enumerate(files):
+        file.write_bytes(source.read(index))
+    out = reconstruct(tiny_run, files, tmp_path / "deep" / "picture.png")
+    with Image.open(out) as picture:
+        three_rows = picture.size
+        assert picture.format == "PNG"
+    with Image.open(reconstruct(tiny_run, files[:1], tmp_path / "one.png")) as picture:
+        assert picture.width == three_rows[0]
+        assert picture.height < three_rows[1] / 2
+
+
+def test_same_seed_same_picture(tiny_run: Path, small_fashion: Path, tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    file.write_bytes(open_data(str(small_fashion)).train.read(0))
+    first, again, other = (
+        reconstruct(tiny_run, [file], tmp_path / f"{index}.png", seed=seed).read_bytes()
+        for index, seed in enumerate((1, 1, 2))
+    )
+    assert first == again
+    assert first != other
+
+
+def test_a_normalised_target_is_announced_in_the_picture(
+    tiny_recipe: PretrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captions: list[str] = []
+    draw = draw_rows
+
+    def spy(rows: object, *, caption: str) -> Image.Image:
+        captions.append(caption)
+        return draw(rows, caption=caption)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(pictures, "draw_rows", spy)
+    image = np.zeros((28, 28, 1), dtype=np.uint8)
+    for normalised in (True, False):
+        recipe = replace(tiny_recipe, normalise_target=normalised)
+        pictures.write_picture(build_autoencoder(recipe).eval(), recipe, [image], tmp_path / "p.png")
+    assert "normalised per patch" in captions[0]
+    assert "normalised" not in captions[1]
+
+
+def test_colour_images_stay_in_colour(tiny_recipe: PretrainRecipe, tmp_path: Path) -> None:
+    recipe = replace(tiny_recipe, channels=3, mean=(0.5,) * 3, std=(0.25,) * 3)
+    red = np.zeros((28, 28, 3), dtype=np.uint8)
+    red[..., 0] = 255
+    out = pictures.write_picture(build_autoencoder(recipe).eval(), recipe, [red], tmp_path / "p.png")
+    with Image.open(out) as picture:
+        assert picture.convert("RGB").getpixel((40, 80)) == (255, 0, 0)
+
+
+def test_an_encoder_without_decoder_names_the_file_that_has_one(tiny_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"without its decoder.*run folder.*model\.safetensors"):
+        reconstruct(tiny_run / "encoder.safetensors", [tmp_path / "a.png"], tmp_path / "p.png")
+
+
+def test_an_unreadable_image_is_named(tiny_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"a\.jpg cannot be read \(not an image\)"):
+        reconstruct(tiny_run, [tmp_path / "a.jpg"], tmp_path / "p.png")
+    with pytest.raises(ValueError, match=r"b\.jpg cannot be read"):
+        reconstruct(tiny_run, [tmp_path / "b.jpg"], tmp_path / "p.png")
+
+
+def test_an_unwritable_picture_says_so(tiny_run: Path, small_fashion: Path, tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    file.write_bytes(open_data(str(small_fashion)).train.read(0))
+    with pytest.raises(ValueError, match=r"cannot write .*give --out"):
+        reconstruct(tiny_run, [file], file / "below-a-file.png")
