@@ -119,8 +119,8 @@ class MaskedAutoencoder(nn.Module):
         expected = (self.channels, *self.image_size)
         if images.ndim != 4 or images.shape[1:] != expected:
             raise ValueError(
-                f"the images are {_by(images.shape)} but the model was built for batches of {_by(expected)} (channels x "
-                "height x width); resize or convert them, or rebuild the model"
+                f"the images are {_by(images.shape)} but the model was built for batches of {_by(expected)} (channels "
+                "x height x width); resize or convert them, or rebuild the model"
             )
         if mask is None:
             return

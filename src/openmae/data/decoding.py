@@ -22,8 +22,8 @@ def decode(data: bytes, channels: int) -> Pixels:
     """Decode to [H, W, C] uint8, C = 1 (grey) or 3 (RGB), upright as its EXIF orientation says.
 
     Raises:
-        BadImage: when the bytes are no image, end too early, claim a size that only an attack would have, or hold more
-            than 8 bits a channel.
+        BadImage: when the bytes are no image, end too early, claim a size that only an attack would have, or hold grey
+            levels of more than 8 bits. (Of 16-bit colour Pillow gives the upper 8 bits.)
     """
     try:
         with warnings.catch_warnings():

@@ -192,7 +192,9 @@ def collate(samples: list[Sample]) -> Batch:
     return Batch(
         images=torch.from_numpy(np.ascontiguousarray(stacked.transpose(0, 3, 1, 2))),
         labels=torch.tensor([sample.label for sample in readable], dtype=torch.int64),
-        noise=torch.from_numpy(np.stack([sample.noise for sample in readable] or [np.empty(0, dtype=np.float32)])),
+        noise=torch.from_numpy(
+            np.array([s.noise for s in readable], dtype=np.float32).reshape(len(readable), len(samples[0].noise))
+        ),
         indices=torch.tensor([sample.image for sample in readable], dtype=torch.int64),
         bad=[record for sample in samples for record in sample.bad],
     )

@@ -21,6 +21,8 @@ TEST_NAMES = ("test", "val", "valid", "validation")
 UNLABELLED = -1
 IMAGE_COLUMNS = ("image", "img")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "target")
+# Extensions that Pillow lists but cannot decode by itself.
+NO_IMAGES = (".bufr", ".emf", ".eps", ".grib", ".h5", ".hdf", ".mpeg", ".mpg", ".palm", ".pdf", ".ps", ".wmf")
 
 
 class Source(Protocol):
@@ -73,15 +75,14 @@ class ParquetSource:
 
     def __init__(self, files: Sequence[Path]) -> None:
         tables = [self._read_table(file) for file in files]
-        try:
-            table = pa.concat_tables(tables, promote_options="default")
-        except pa.ArrowInvalid as error:
-            raise ValueError(f"the Parquet files in {files[0].parent} differ in layout ({error}); pass one") from error
+        table = pa.concat_tables(tables)
+        if not len(table):
+            raise ValueError(f"no images in {files[0]}: it has no rows; give Parquet files that hold images")
         self._bytes = table.column("bytes")
         self._files = files
         self._first_rows = np.cumsum([0, *(len(part) for part in tables)])
         self.labels = table.column("label").to_numpy().astype(np.int64)
-        self.classes = self._class_names(tables[0])
+        self.classes = self._class_names(tables, int(self.labels.max()), files[0])
 
     @staticmethod
     def _read_table(file: Path) -> pa.Table:
@@ -94,29 +95,48 @@ class ParquetSource:
             ) from error
         image = next((name for name in IMAGE_COLUMNS if name in schema.names), None)
         layout = schema.field(image).type if image else pa.null()
-        if not pa.types.is_struct(layout) or layout.get_field_index("bytes") < 0:
+        embedded = pa.types.is_struct(layout) and layout.get_field_index("bytes") >= 0
+        if not embedded or "binary" not in str(layout.field("bytes").type):
             raise ValueError(
                 f"{file} has no image column with embedded bytes (found: {', '.join(schema.names)}); write it in "
                 "Hugging Face layout, with a column 'image' of {bytes, path} and optionally 'label'"
             )
         label = next((name for name in LABEL_COLUMNS if name in schema.names), None)
         table = pq.read_table(file, columns=[image, label] if label else [image])
-        data = pa.chunked_array([chunk.field("bytes") for chunk in table.column(image).chunks], type=pa.binary())
-        labels = table.column(label).cast(pa.int64()) if label else pa.nulls(len(table), pa.int64())
+        # Some writers (Polars among them) store the bytes as large_binary or binary_view.
+        chunks = [chunk.field("bytes").cast(pa.large_binary()) for chunk in table.column(image).chunks]
+        data = pa.chunked_array(chunks, type=pa.large_binary())
+        try:
+            labels = table.column(label).cast(pa.int64()) if label else pa.nulls(len(table), pa.int64())
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise ValueError(
+                f"{file} has {schema.field(label).type} labels in its column '{label}'; write class numbers, 0 … "
+                "classes-1, or drop the column"
+            ) from error
         labels = labels.fill_null(UNLABELLED)
         return pa.table(
             {"bytes": data, "label": labels}, metadata={**(schema.metadata or {}), b"label": (label or "").encode()}
         )
 
     @staticmethod
-    def _class_names(table: pa.Table) -> tuple[str, ...]:
-        metadata = table.schema.metadata
-        features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-        names = features.get(metadata[b"label"].decode(), {}).get("names")
-        if names is None:
-            highest = max(table.column("label").to_pylist(), default=UNLABELLED)
-            names = [str(number) for number in range(highest + 1)]
-        return tuple(str(name) for name in names)
+    def _class_names(tables: Sequence[pa.Table], highest: int, file: Path) -> tuple[str, ...]:
+        """The names that the files' Hugging Face metadata give, else the numbers up to the highest label."""
+        named: set[tuple[str, ...]] = set()
+        for table in tables:
+            metadata = table.schema.metadata
+            try:
+                names = json.loads(metadata[b"huggingface"])["info"]["features"][metadata[b"label"].decode()]["names"]
+                named.add(tuple(str(name) for name in names))
+            except (KeyError, TypeError, ValueError):  # no such metadata, or none about classes
+                continue
+        if len(named) > 1:
+            raise ValueError(f"the Parquet files beside {file} differ in the names of their classes; pass one of them")
+        classes = named.pop() if named else tuple(str(number) for number in range(highest + 1))
+        if highest >= len(classes):
+            raise ValueError(
+                f"{file} has label {highest} but names only {len(classes)} classes; repair its labels or its metadata"
+            )
+        return classes
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -185,13 +205,19 @@ def open_data(spec: str) -> Data:
 
 def _open_parquet(files: Sequence[Path]) -> Data:
     def of(names: tuple[str, ...]) -> list[Path]:
-        return [file for file in files if file.stem.lower().startswith(names) or file.parent.name.lower() in names]
+        return [file for file in files if _split(file) in names]
 
     test = of(TEST_NAMES)
     train = of(TRAIN_NAMES) or [file for file in files if file not in test]
     if not train:
         return Data(train=ParquetSource(test), test=None)
     return Data(train=ParquetSource(train), test=ParquetSource(test) if test else None)
+
+
+def _split(file: Path) -> str:
+    """Which split a Parquet file belongs to: its own name decides, then its folder's."""
+    own = (name for name in TRAIN_NAMES + TEST_NAMES if file.stem.lower().startswith(name))
+    return next(own, file.parent.name.lower())
 
 
 def _open_folder(root: Path) -> Data:
@@ -212,7 +238,7 @@ def _folder_source(root: Path) -> FolderSource:
 
 
 def _image_files(root: Path) -> list[Path]:
-    extensions = {extension.lower() for extension in Image.registered_extensions()}
+    extensions = {extension.lower() for extension in Image.registered_extensions()}.difference(NO_IMAGES)
     entries = sorted(path for path in root.rglob("*") if not path.is_dir())
     files = [path for path in entries if path.suffix.lower() in extensions]
     if not files:

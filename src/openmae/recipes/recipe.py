@@ -129,6 +129,8 @@ class Recipe:
     """Processes that decode images; as many as this machine has to spare when not given."""
     log_every: int = 20
     """Steps between two lines in metrics.jsonl."""
+    track: Literal["wandb", "mlflow"] | None = None
+    """Also send the curves there; TensorBoard files are written in any case."""
     save_every_minutes: float = 5.0
     """Minutes between two checkpoints; there is one at the end in any case."""
     keep_last: int = 2
@@ -287,9 +289,9 @@ def from_yaml(text: str) -> Recipe:
     """
     try:
         values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that there is not
         raise ValueError(f"not a readable recipe ({error}); `openmae recipes NAME` prints one") from error
-    if not isinstance(values, dict) or values.get("stage") not in RECIPE_TYPES:
+    if not isinstance(values, dict) or str(values.get("stage")) not in RECIPE_TYPES:
         raise ValueError(
             "not a recipe: it has no stage of pretrain, linear or finetune; `openmae recipes NAME` prints one"
         )
@@ -311,8 +313,11 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
     if kind is ImageSize:
         return ImageSize.parse(str(value))
     if typing.get_origin(kind) is tuple:
-        if not isinstance(value, list) or not all(isinstance(part, int | float) for part in value):
+        if not isinstance(value, list) or not all(type(part) in (int, float) for part in value):
             raise ValueError(f"{name} must be a list of numbers, not {value!r}")
+        parts = typing.get_args(kind)
+        if ... not in parts and len(value) != len(parts):
+            raise ValueError(f"{name} must be a list of {len(parts)} numbers, not {value!r}")
         return tuple(float(part) for part in value)
     if typing.get_origin(kind) is Literal:
         if value not in typing.get_args(kind):
@@ -320,9 +325,15 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
         return value
     options = typing.get_args(kind) or (kind,)  # a union such as float | None
     if (isinstance(value, bool) and bool not in options) or not any(_is(value, option) for option in options):
-        names = " or ".join(getattr(option, "__name__", str(option)) for option in options)
+        names = " or ".join(_describe(option) for option in options)
         raise ValueError(f"{name} must be {names}, not {value!r}")
     return float(value) if float in options and isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _describe(option: Any) -> str:
+    if typing.get_origin(option) is Literal:
+        return " or ".join(map(str, typing.get_args(option)))
+    return "null" if option is type(None) else str(option.__name__)
 
 
 def _is(value: Any, option: Any) -> bool:

@@ -22,14 +22,16 @@ def small_recipes() -> Iterator[PretrainRecipe | LinearRecipe | FinetuneRecipe]:
         heads=4,
         mean=(0.286,),
         std=(0.353,),
-        crop_scale=(0.5, 1.0),
+        crop_scale=(0.9, 1.0),
         epochs=12,
         batch_size=128,
-        base_lr=4e-3,
+        optimizer="muon",
+        base_lr=1e-2,
+        momentum=0.95,
         warmup_epochs=1,
         normalise_target=False,
         decoder_width=96,
-        decoder_depth=1,
+        decoder_depth=2,
         decoder_heads=4,
     )
     yield from _family(fashion)
@@ -43,7 +45,9 @@ def small_recipes() -> Iterator[PretrainRecipe | LinearRecipe | FinetuneRecipe]:
             channels=3,
             mean=(0.4914, 0.4822, 0.4465),
             std=(0.247, 0.2435, 0.2616),
-            crop_scale=(0.3, 1.0),
+            crop_scale=(0.4, 1.0),
+            epochs=12,
+            base_lr=8e-3,
             normalise_target=True,
         )
     )

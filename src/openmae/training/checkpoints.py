@@ -45,7 +45,9 @@ def directory_name(step: int) -> str:
 def write_checkpoint(
     folder: Path, step: int, checkpoint: Checkpoint, *, metadata: Mapping[str, str], keep: int
 ) -> Path:
-    """Write `folder/step-XXXXXXXX`, then delete all but the `keep` newest.
+    """Write `folder/step-XXXXXXXX`, then delete all but the `keep` newest up to it.
+
+    What is left of a later step goes too: it was damaged, or the run would have continued from it.
 
     Everything is written and synced under a temporary name on the same file system before one rename makes it visible,
     so a crash leaves the old checkpoints or the new one, never a half.
@@ -70,8 +72,11 @@ def write_checkpoint(
         shutil.rmtree(final)
     temporary.rename(final)
     _sync_directory(folder)
-    for old in list_checkpoints(folder)[keep:]:
-        shutil.rmtree(old)
+    existing = list_checkpoints(folder)
+    kept = existing[existing.index(final) :][:keep]
+    for path in existing:
+        if path not in kept:
+            shutil.rmtree(path)
     return final
 
 
@@ -120,7 +125,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     """One safetensors file, synced to disk; visible under its name only when it is complete."""
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}")
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(contiguous, temporary, metadata=dict(metadata))
+    save_file(contiguous, temporary, metadata=dict(metadata) or None)  # safetensors cannot read {} with {} back
     _sync_file(temporary)
     temporary.rename(path)
 

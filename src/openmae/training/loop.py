@@ -7,14 +7,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from types import FrameType
 from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
+from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from openmae.data.loading import Batch, SeededImages, StepSampler, Stream, random_stream, training_loader
 from openmae.recipes import FinetuneRecipe, LinearRecipe, Recipe
@@ -63,13 +64,29 @@ class Meter:
     waited: float = 0.0
     started: float = field(default_factory=time.perf_counter)
 
-    def figures(self) -> dict[str, float]:
+    def figures(self, fabric: Fabric) -> dict[str, float]:
+        """The mean loss over all processes, and speeds."""
+        mean = fabric.all_reduce(torch.stack(self.losses).mean(), reduce_op="mean")
+        assert isinstance(mean, Tensor)
+        loss = float(mean)  # waits for the device, so that the time below is that of its work, not of its queue
         seconds = time.perf_counter() - self.started
         return {
-            "loss": float(torch.stack(self.losses).mean()),
+            "loss": loss,
             "images_per_second": round(self.images / seconds, 1),
             "waiting_for_data": round(self.waited / seconds, 4),
         }
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Do something that does not count as training time."""
+        self.pending()
+        began = time.perf_counter()
+        yield
+        self.started += time.perf_counter() - began
+
+    def pending(self) -> list[float]:
+        """The losses that are not logged yet; waits for the device."""
+        return [float(loss) for loss in self.losses]
 
 
 class Interrupted(Exception):
@@ -90,15 +107,23 @@ def fit(fabric: Fabric, job: Job, run: Run) -> dict[str, float]:
     plan = StepSampler(images=len(dataset), batch_size=recipe.batch_size, seed=recipe.seed, first_step=0, last_step=0)
     total_steps = recipe.epochs * plan.steps_per_epoch
 
-    ema = _average(job)
-    first_step = _restore_model(job, ema, run)
+    rates_at = partial(
+        _group_rates, recipe, job.optimizer, total_steps=total_steps, steps_per_epoch=plan.steps_per_epoch
+    )
+    ema = ModelEmaV3(job.model, decay=recipe.ema_decay) if recipe.ema_decay is not None else None
+    saved = _restore_model(job, ema, run)
+    first_step = int(saved.state["step"]) if saved is not None else 0
     compiled = cast(nn.Module, torch.compile(job.model)) if recipe.compile else job.model
     model, optimizer = fabric.setup(compiled, job.optimizer)
     if ema is not None:
         ema.to(fabric.device)
-    if first_step:
-        _restore_optimizer(job, run)
-    run.rewind_metrics(first_step)
+    meter = Meter()
+    if saved is not None:
+        # LARS may need the rate before this one; and its state must land where fabric has put the parameters meanwhile.
+        set_learning_rate(job.optimizer, rates_at(first_step - 1))
+        checkpoints.restore_optimizer(job.optimizer, saved.optimizer)
+        meter.losses += [torch.tensor(loss, device=fabric.device) for loss in saved.state["pending_losses"]]
+    figures = run.rewind(first_step)
 
     sampler = StepSampler(
         images=len(dataset),
@@ -110,21 +135,18 @@ def fit(fabric: Fabric, job: Job, run: Run) -> dict[str, float]:
         rank=fabric.global_rank,
         world_size=fabric.world_size,
     )
-    workers = choose_workers(recipe)
-    batches = iter(training_loader(dataset, sampler, workers=workers, pin_memory=fabric.device.type == "cuda"))
-    trainable = [parameter for parameter in job.model.parameters() if parameter.requires_grad]
-    figures: dict[str, float] = {}
-    bad: set[int] = set()
-    meter, last_save = Meter(), time.monotonic()
+    loader = training_loader(dataset, sampler, workers=choose_workers(recipe), pin_memory=fabric.device.type == "cuda")
+    bad = {int(record["image"]) for record in run.records(BAD_IMAGES)}
+    last_save = time.monotonic()
 
     with (
         ProgressView(recipe.stage, total_steps, run.console, done=first_step, quiet=not run.writes) as view,
-        _signals() as asked,
+        _signals(enabled=fabric.world_size == 1) as asked,
     ):
+        batches = iter(loader)  # its workers inherit the handler of signals: Ctrl-C reaches them too
         model.train()
         for step in range(first_step, total_steps):
-            epoch = step / plan.steps_per_epoch
-            rates = _group_rates(recipe, job.optimizer, step, total_steps, plan.steps_per_epoch)
+            rates = rates_at(step)
             set_learning_rate(
                 job.optimizer, rates, lr_in_momentum=isinstance(recipe, LinearRecipe) and recipe.lr_in_momentum
             )
@@ -132,43 +154,44 @@ def fit(fabric: Fabric, job: Job, run: Run) -> dict[str, float]:
 
             for turn in range(recipe.accumulate):
                 waiting = time.perf_counter()
-                batch = next(batches)
+                batch = _next(batches)
                 meter.waited += time.perf_counter() - waiting
                 _note_bad(batch, bad, dataset, run, recipe.max_bad)
                 with fabric.no_backward_sync(model, enabled=turn < recipe.accumulate - 1):
                     loss = job.loss(model, fabric.to_device(batch))
                     fabric.backward(loss / recipe.accumulate)
-                meter.losses.append(loss.detach())
+                meter.losses.append(loss.detach().float())
             if recipe.clip_norm is not None:
-                torch.nn.utils.clip_grad_norm_(trainable, recipe.clip_norm)
+                fabric.clip_gradients(model, optimizer, max_norm=recipe.clip_norm, error_if_nonfinite=False)
             optimizer.step()
             optimizer.zero_grad()
             if ema is not None:
-                ema.update_parameters(job.model)
+                ema.update(job.model, step + 1)
             meter.images += recipe.batch_size
 
             done = step + 1
             last = done == total_steps
             if last or done % recipe.log_every == 0:
-                latest = meter.figures()
+                latest = meter.figures(fabric)
                 _require_finite(latest["loss"], done)
-                figures |= {"epoch": round(done / plan.steps_per_epoch, 4), **latest, "lr": max(rates)}
-                run.log(done, **figures)
-                title = f"{recipe.stage} epoch {min(int(epoch) + 1, recipe.epochs)}/{recipe.epochs}"
+                latest = {"epoch": round(done / plan.steps_per_epoch, 4), **latest, "lr": max(rates)}
+                run.log(done, **latest)
+                figures |= latest
+                title = f"{recipe.stage} epoch {step // plan.steps_per_epoch + 1}/{recipe.epochs}"
                 view.update(done, title, f"loss {latest['loss']:.4f}  {latest['images_per_second']:.0f} images/s")
                 meter = Meter()
             if job.evaluate is not None and _evaluation_due(recipe, done, plan.steps_per_epoch, last=last):
-                scores = job.evaluate(ema.module if ema is not None else job.model)
+                with meter.paused():
+                    scores = job.evaluate(ema.module if ema is not None else job.model)
                 run.log(done, **scores)
                 figures |= scores
                 model.train()
-                meter = Meter()
 
-            stop = asked.is_set() and fabric.world_size == 1
+            stop = asked.is_set()
             if last or stop or time.monotonic() - last_save > 60 * recipe.save_every_minutes:
-                _save(fabric, job, ema, run, done)
+                with meter.paused():
+                    _save(fabric, job, ema, run, done, meter.pending())
                 last_save = time.monotonic()
-                meter = Meter()
             if stop and not last:
                 raise Interrupted(f"stopped after step {done} of {total_steps}; the same command continues from there")
 
@@ -180,55 +203,37 @@ def fit(fabric: Fabric, job: Job, run: Run) -> dict[str, float]:
     return figures
 
 
-def _average(job: Job) -> AveragedModel | None:
-    decay = job.recipe.ema_decay
-    if decay is None:
-        return None
-    average: Any = get_ema_multi_avg_fn  # untyped in torch
-    return AveragedModel(job.model, multi_avg_fn=average(decay), use_buffers=True)
-
-
-def _restore_model(job: Job, ema: AveragedModel | None, run: Run) -> int:
-    """Load the newest verified checkpoint into the model; returns the step to go on from."""
+def _restore_model(job: Job, ema: ModelEmaV3 | None, run: Run) -> Checkpoint | None:
+    """Load the newest verified checkpoint into the model; returns it, or None when there is none."""
     path = checkpoints.newest_verified(run.checkpoints, run.say)
     if path is None:
-        return 0
+        return None
     saved = checkpoints.read_checkpoint(path)
     job.model.load_state_dict(saved.model)
     if ema is not None and saved.ema is not None:
         ema.module.load_state_dict(saved.ema)
-        ema.n_averaged.fill_(saved.state["ema_updates"])
-    step = int(saved.state["step"])
-    run.say(f"continuing from step {step} ({path})")
-    return step
+    run.say(f"continuing from step {saved.state['step']} ({path})")
+    return saved
 
 
-def _restore_optimizer(job: Job, run: Run) -> None:
-    # A second read, because the optimiser's state must land where fabric has put the parameters meanwhile.
-    path = checkpoints.newest_verified(run.checkpoints, lambda _: None)
-    assert path is not None, "the model was restored from it"
-    checkpoints.restore_optimizer(job.optimizer, checkpoints.read_checkpoint(path).optimizer)
-
-
-def _save(fabric: Fabric, job: Job, ema: AveragedModel | None, run: Run, step: int) -> None:
+def _save(fabric: Fabric, job: Job, ema: ModelEmaV3 | None, run: Run, step: int, pending_losses: list[float]) -> None:
     if fabric.is_global_zero:
         model = job.model.state_dict()
         if not checkpoints.all_finite(model):
             raise ValueError(
                 f"the weights are not finite after step {step}, nothing was saved; lower --base-lr or set --clip-norm 1"
             )
-        state = {} if ema is None else {"ema_updates": int(ema.n_averaged)}
         saved = Checkpoint(
             model=model,
             ema=None if ema is None else ema.module.state_dict(),
             optimizer=checkpoints.optimizer_state(job.optimizer),
-            state=state,
+            state={"pending_losses": pending_losses},
         )
         checkpoints.write_checkpoint(run.checkpoints, step, saved, metadata=job.metadata, keep=job.recipe.keep_last)
 
 
 def _group_rates(
-    recipe: Recipe, optimizer: Optimizer, step: int, total_steps: int, steps_per_epoch: int
+    recipe: Recipe, optimizer: Optimizer, step: int, *, total_steps: int, steps_per_epoch: int
 ) -> list[float]:
     """The learning rate of each parameter group at this step."""
     scales = [float(group.get("lr_scale", 1.0)) for group in optimizer.param_groups]
@@ -251,12 +256,20 @@ def _seed_step(seed: int, step: int, rank: int) -> None:
     torch.manual_seed(int(random_stream(seed, Stream.STEP, epoch=step, index=rank).integers(2**63)))
 
 
+def _next(batches: Iterator[Batch]) -> Batch:
+    """The next batch. What is wrong with the data reaches the user without the traceback of a loader process."""
+    try:
+        return next(batches)
+    except ValueError as error:
+        raise ValueError(str(error).strip().rsplit("ValueError: ", 1)[-1]) from error
+
+
 def _note_bad(batch: Batch, bad: set[int], dataset: SeededImages, run: Run, limit: float) -> None:
     for record in batch.bad:
         if record.image not in bad:
             bad.add(record.image)
             run.append(BAD_IMAGES, record._asdict())
-    if len(bad) > limit * len(dataset):
+    if batch.bad and len(bad) > limit * len(dataset):
         raise ValueError(
             f"{len(bad)} of {len(dataset)} images cannot be decoded, the last one {batch.bad[-1].name} "
             f"({batch.bad[-1].reason}); repair what {run.path / BAD_IMAGES} lists, or raise --max-bad"
@@ -276,10 +289,10 @@ def _evaluation_due(recipe: Recipe, done: int, steps_per_epoch: int, *, last: bo
 
 
 @contextmanager
-def _signals() -> Iterator[threading.Event]:
+def _signals(*, enabled: bool) -> Iterator[threading.Event]:
     """An event that is set when the process is asked to stop; a second signal stops it at once."""
     asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
+    if not enabled or threading.current_thread() is not threading.main_thread():
         yield asked
         return
     previous: dict[signal.Signals, Any] = {}

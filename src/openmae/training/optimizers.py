@@ -24,7 +24,7 @@ def build_optimizer(recipe: Recipe, model: nn.Module) -> Optimizer:
     if recipe.optimizer == "lars":
         return _lars(recipe, groups)
     if recipe.optimizer == "muon":
-        muon: Optimizer = Muon(groups, lr=recipe.lr, momentum=0.95, betas=recipe.betas, nesterov=True)
+        muon: Optimizer = Muon(groups, lr=recipe.lr, momentum=recipe.momentum, betas=recipe.betas, nesterov=True)
         return muon
     return AdamW(groups, lr=recipe.lr, betas=recipe.betas)
 
@@ -42,11 +42,19 @@ def _groups(recipe: Recipe, model: nn.Module) -> Iterable[dict[str, Any]]:
             fallback_list=fallback,
             layer_decay=recipe.layer_decay,
         )
+        groups = _with_full_rate(groups, {id(p) for name, p in model.named_parameters() if name.startswith("norm.")})
     else:
         groups = param_groups_weight_decay(
             model, weight_decay=recipe.weight_decay, no_weight_decay_list=exempt, fallback_list=fallback
         )
     return [group for group in groups if group["params"]]
+
+
+def _with_full_rate(groups: Iterable[dict[str, Any]], parameters: set[int]) -> Iterable[dict[str, Any]]:
+    """The groups with these parameters, by id, at scale 1: timm counts the final norm to the last block."""
+    for group in groups:
+        yield {**group, "params": [p for p in group["params"] if id(p) not in parameters]}
+        yield {**group, "params": [p for p in group["params"] if id(p) in parameters], "lr_scale": 1.0}
 
 
 def _lars(recipe: Recipe, groups: list[dict[str, Any]]) -> Optimizer:

@@ -1,6 +1,7 @@
 """Progress of long work: a live bar on a terminal, a line now and then elsewhere."""
 
 import time
+from datetime import timedelta
 from types import TracebackType
 
 from rich.console import Console
@@ -44,7 +45,7 @@ class ProgressView:
         elif not self._quiet and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
             rate = (self._last_line - self._started) / max(1, done - self._start_done)
-            left = time.strftime("%H:%M:%S", time.gmtime(rate * (self._total - done)))
+            left = timedelta(seconds=round(rate * (self._total - done)))
             self._console.print(f"{title}  {note}  {left} left", markup=False, highlight=False, soft_wrap=True)
 
     def __exit__(

@@ -17,6 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 from openmae.recipes import Recipe
 from openmae.recipes.recipe import from_yaml, to_dict, to_yaml
 from openmae.training.checkpoints import write_text
+from openmae.training.trackers import Tracker, open_tracker
 
 RECIPE, ENVIRONMENT, METRICS, BAD_IMAGES, LOG, RESULTS, ENCODER = (
     "recipe.yaml",
@@ -27,8 +28,19 @@ RECIPE, ENVIRONMENT, METRICS, BAD_IMAGES, LOG, RESULTS, ENCODER = (
     "results.json",
     "encoder.safetensors",
 )
+CHECKPOINTS = "checkpoints"
 # What may differ when a run is continued: none of it changes a result.
-MAY_CHANGE = {"devices", "nodes", "workers", "log_every", "save_every_minutes", "keep_last", "max_bad", "eval_every"}
+MAY_CHANGE = {
+    "devices",
+    "nodes",
+    "workers",
+    "log_every",
+    "save_every_minutes",
+    "keep_last",
+    "max_bad",
+    "eval_every",
+    "track",
+}
 PACKAGES = ("openmae", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow", "pyarrow", "safetensors")
 
 
@@ -41,9 +53,10 @@ class Run:
         self.writes = writes
         self.console = console
         self._tensorboard: SummaryWriter | None = None
-        if not writes:
-            return
+        self._tracker: Tracker | None = None
         check_continuable(path, recipe)
+        if not writes or (path / RESULTS).is_file():
+            return
         try:
             path.mkdir(parents=True, exist_ok=True)
             write_text(path / RECIPE, to_yaml(recipe))
@@ -55,7 +68,7 @@ class Run:
 
     @property
     def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
 
     def say(self, message: str) -> None:
         """Tell the user, on the terminal and in log.txt."""
@@ -64,29 +77,45 @@ class Run:
             with (self.path / LOG).open("a", encoding="utf-8") as file:
                 file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
 
-    def rewind_metrics(self, step: int) -> None:
-        """Drop what was logged after `step`: it is about to be logged again."""
-        path = self.path / METRICS
-        if self.writes and path.exists():
-            kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
-            write_text(path, "".join(f"{line}\n" for line in kept))
+    def rewind(self, step: int) -> dict[str, Any]:
+        """Drop what was logged after `step`, which is about to be logged again; returns the newest of each figure left.
+
+        Lines that a crash cut short go too.
+        """
+        kept = [record for record in self.records(METRICS) if record.get("step", sys.maxsize) <= step]
         if self.writes:
+            for name, records in ((METRICS, kept), (BAD_IMAGES, self.records(BAD_IMAGES))):
+                if (self.path / name).exists():
+                    write_text(self.path / name, "".join(json.dumps(record) + "\n" for record in records))
             self._tensorboard = SummaryWriter(str(self.path / "tensorboard"), purge_step=step + 1)
+            if self.recipe.track is not None:
+                self._tracker = open_tracker(self.recipe.track, self.path, self.recipe)
+        return {name: value for record in kept for name, value in record.items() if name != "step"}
 
     def log(self, step: int, **values: float) -> None:
         """Add one line to metrics.jsonl and one point to every TensorBoard curve."""
         if not self.writes:
             return
         self.append(METRICS, {"step": step, **values})
-        assert self._tensorboard is not None, "rewind_metrics comes before log"
+        assert self._tensorboard is not None, "rewind comes before log"
         for name, value in values.items():
             self._tensorboard.add_scalar(name, value, step)
+        if self._tracker is not None:
+            self._tracker.log(step, values)
 
     def append(self, name: str, record: dict[str, Any]) -> None:
         """Add one JSON line to a file of the folder."""
         if self.writes:
             with (self.path / name).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
+
+    def records(self, name: str) -> list[dict[str, Any]]:
+        """The complete JSON lines of a file of the folder; none when there is no such file."""
+        try:
+            lines = (self.path / name).read_text(encoding="utf-8", errors="replace").splitlines()
+        except FileNotFoundError:
+            return []
+        return [record for line in lines if (record := _parse(line)) is not None]
 
     def finished(self) -> dict[str, Any] | None:
         """The results of this run if it has been completed, else None."""
@@ -106,6 +135,8 @@ class Run:
     def close(self) -> None:
         if self._tensorboard is not None:
             self._tensorboard.close()
+        if self._tracker is not None:
+            self._tracker.close()
 
 
 R = TypeVar("R", bound=Recipe)
@@ -119,9 +150,9 @@ def fit_batch(recipe: R, images: int, *, even: bool = False) -> R:
 
 
 def check_continuable(path: Path, recipe: Recipe) -> None:
-    """Raise ValueError when `path` holds a run of another recipe."""
+    """Raise ValueError when `path` holds a run of another recipe; one that never logged a step is no run."""
     file = path / RECIPE
-    if not file.is_file():
+    if not file.is_file() or not any((path / name).exists() for name in (METRICS, CHECKPOINTS, RESULTS)):
         return
     old, new = to_dict(from_yaml(file.read_text(encoding="utf-8"))), to_dict(recipe)
     changed = [name for name in new if name not in MAY_CHANGE and old.get(name) != new[name]]
@@ -147,9 +178,10 @@ def describe_environment(seed: int) -> dict[str, Any]:
     }
 
 
-def _step_of(line: str) -> int:
-    """The step of a metrics line; a line cut short by a crash counts as the future."""
+def _parse(line: str) -> dict[str, Any] | None:
+    """The record of one line; None for a line that a crash cut short."""
     try:
-        return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return sys.maxsize
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None

@@ -30,7 +30,8 @@ def choose_precision(recipe: Recipe) -> Precision:
     """What "auto" means here: bf16 where the GPU computes in it, else single precision."""
     if recipe.precision != "auto":
         return recipe.precision
-    return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true"
+    computes = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16-mixed" if computes else "32-true"
 
 
 def choose_workers(recipe: Recipe) -> int:

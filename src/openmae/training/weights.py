@@ -1,7 +1,6 @@
 """The one way to load weights: what `--weights` names, checked against the network it is meant for."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,7 +67,10 @@ def load_encoder(spec: str | Path) -> VisionTransformer:
 def encoder_from(weights: Weights) -> VisionTransformer:
     """Build the encoder that `weights` describe and load it strictly; a classifier on top of it is left out."""
     tensors = weights.encoder()
-    vit = build_encoder(weights.recipe, global_pool="avg" if "fc_norm.weight" in tensors else "token")
+    if isinstance(weights.recipe, PretrainRecipe):
+        vit = build_encoder(weights.recipe)
+    else:
+        vit = build_encoder(weights.recipe, global_pool="avg" if "fc_norm.weight" in tensors else "token")
     load_strictly(vit, {name: t for name, t in tensors.items() if not name.startswith("head.")}, weights.file)
     return vit.eval()
 
@@ -76,9 +78,11 @@ def encoder_from(weights: Weights) -> VisionTransformer:
 def untrained_encoder(recipe: Recipe) -> VisionTransformer:
     """The same network as a pre-training run starts from: fresh weights by the recipe's seed, fixed positions."""
     torch.manual_seed(recipe.seed)
+    if isinstance(recipe, PretrainRecipe):
+        return build_autoencoder(recipe).encoder.eval()
     vit = build_encoder(recipe)
     initialise(vit)
-    fix_positions(vit, recipe.axis_order if isinstance(recipe, PretrainRecipe) else "column-first")
+    fix_positions(vit, "column-first")
     return vit.eval()
 
 
@@ -128,7 +132,7 @@ def build_autoencoder(recipe: PretrainRecipe) -> MaskedAutoencoder:
 
 def require_architecture(weights: Weights, recipe: Recipe) -> None:
     """Raise ValueError unless `weights` are of the network that `recipe` builds; image sizes may differ."""
-    theirs, ours = ({name: getattr(replace(r), name) for name in ARCHITECTURE} for r in (weights.recipe, recipe))
+    theirs, ours = ({name: getattr(r, name) for name in ARCHITECTURE} for r in (weights.recipe, recipe))
     differing = [name for name in ARCHITECTURE if theirs[name] != ours[name]]
     if differing:
         found = ", ".join(f"{name} {theirs[name]} instead of {ours[name]}" for name in differing)
@@ -186,9 +190,14 @@ def _weights_file(path: Path, *, with_decoder: bool) -> Path:
         return path
     if not with_decoder and (path / ENCODER).is_file():
         return path / ENCODER
-    folder = path if (path / checkpoints.MANIFEST).is_file() else None
     damaged: list[str] = []
-    if folder is None:
+    if (path / checkpoints.MANIFEST).is_file():
+        try:
+            checkpoints.verify(path)
+        except checkpoints.Damaged as error:
+            raise ValueError(f"{path} is damaged ({error}); give another checkpoint of the run") from error
+        folder: Path | None = path
+    else:
         folder = checkpoints.newest_verified(path / "checkpoints", damaged.append)
     if folder is not None:
         return folder / (checkpoints.EMA if (folder / checkpoints.EMA).is_file() else checkpoints.MODEL)
