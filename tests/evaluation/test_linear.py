@@ -30,17 +30,21 @@ def test_only_the_head_learns_and_the_encoder_is_bitwise_unchanged(tiny_run: Pat
     probe = LinearProbe(vit, 10, pool="cls", head_std=0.01).train()
     assert not vit.training
     optimizer = torch.optim.SGD([p for p in probe.parameters() if p.requires_grad], lr=1.0)
-    start = probe.head[1].weight.clone()
-    torch.nn.functional.cross_entropy(probe(torch.randn(8, 1, 28, 28)), torch.arange(8)).backward()
+    linear = probe.head[1]
+    assert isinstance(linear, torch.nn.Linear)
+    start = linear.weight.clone()
+    loss = torch.nn.functional.cross_entropy(probe(torch.randn(8, 1, 28, 28)), torch.arange(8))
+    torch.autograd.backward(loss)
     optimizer.step()
     assert all(torch.equal(tensor, before[name]) for name, tensor in vit.state_dict().items())
-    assert not torch.equal(probe.head[1].weight, start)
+    assert not torch.equal(linear.weight, start)
 
 
 def test_head_is_batch_norm_without_affine_then_a_small_linear_layer(tiny_run: Path) -> None:
     probe = LinearProbe(load_encoder(tiny_run), 1000, pool="cls", head_std=0.01)
     norm, linear = probe.head[0], probe.head[1]
     assert isinstance(norm, torch.nn.BatchNorm1d)
+    assert isinstance(linear, torch.nn.Linear)
     assert (norm.affine, norm.eps) == (False, 1e-6)
     assert float(linear.weight.detach().std()) == pytest.approx(0.01, rel=0.05)
     assert not linear.bias.any()
@@ -96,4 +100,4 @@ def test_weights_of_another_network_are_refused_with_the_flags_to_add(
 @pytest.mark.parametrize("missing", ["weights", "data"])
 def test_missing_input_is_named(missing: str, tiny_run: Path, small_fashion: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"give --{missing}"):
-        run_linear(replace(recipe(tiny_run, small_fashion), **{missing: None}), tmp_path / "run", QUIET)
+        run_linear(recipe(tiny_run, small_fashion, **{missing: None}), tmp_path / "run", QUIET)

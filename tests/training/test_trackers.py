@@ -5,7 +5,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from rich.console import Console
@@ -37,7 +37,12 @@ class Recorder:
     ("package", "log", "close"), [("wandb", "log", "finish"), ("mlflow", "log_metrics", "end_run")]
 )
 def test_every_logged_figure_reaches_the_tracker(
-    package: str, log: str, close: str, tiny_recipe: PretrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    package: Literal["wandb", "mlflow"],
+    log: str,
+    close: str,
+    tiny_recipe: PretrainRecipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     recorder = Recorder()
     functions = {name: getattr(recorder, name) for name in ("init", "set_experiment", "start_run", "log_params")}

@@ -1,0 +1,452 @@
+import io
+import os
+from collections.abc import Collection
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from openmae.data.decoding import Pixels
+from openmae.data.loading import (
+    MAX_AUTOMATIC_WORKERS,
+    REPLACEMENT_ATTEMPTS,
+    BadRecord,
+    Batch,
+    SeededImages,
+    StepSampler,
+    Stream,
+    automatic_workers,
+    collate,
+    epoch_order,
+    evaluation_loader,
+    random_stream,
+    training_loader,
+)
+from openmae.data.sources import Source, Subset
+from openmae.data.transforms import EvalTransform, TrainTransform
+
+EVALUATION = EvalTransform(size=(8, 8), resize=8)
+TRAINING = TrainTransform(size=(8, 8), crop_scale=(0.3, 1.0), rand_augment="rand-m9-mstd0.5-inc1")
+SEED = 5
+
+
+class Pictures:
+    """Images in memory: number i is all grey level i, or noise; some cannot be decoded, some not even be read."""
+
+    def __init__(
+        self, count: int, *, noise: bool = False, broken: Collection[int] = (), gone: Collection[int] = ()
+    ) -> None:
+        self.labels = np.arange(count, dtype=np.int64) * 10
+        self.classes = ()
+        self.noise, self.broken, self.gone = noise, broken, gone
+
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, index: int) -> bytes:
+        if index in self.gone:
+            raise FileNotFoundError("the disk has gone")
+        if index in self.broken:
+            return b"<html>"
+        pixels = np.full((12, 10, 3), index, dtype=np.uint8)
+        if self.noise:
+            pixels = np.random.default_rng(index).integers(0, 256, pixels.shape, dtype=np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    def name(self, index: int) -> str:
+        return f"picture-{index}"
+
+
+def training_images(source: Source, *, seed: int = SEED) -> SeededImages:
+    return SeededImages(source=source, transform=TRAINING, channels=3, seed=seed, noise=6)
+
+
+def plain_images(source: Pictures, *, replace_bad: bool = True) -> SeededImages:
+    return SeededImages(source=source, transform=EVALUATION, channels=3, seed=SEED, noise=6, replace_bad=replace_bad)
+
+
+def steps(images: int = 20, batch_size: int = 6, *, last_step: int = 6) -> StepSampler:
+    return StepSampler(images=images, batch_size=batch_size, seed=SEED, first_step=0, last_step=last_step)
+
+
+def load(dataset: SeededImages, sampler: StepSampler, *, workers: int = 0) -> list[Batch]:
+    return list(training_loader(dataset, sampler, workers=workers, pin_memory=False))
+
+
+def assert_same(ones: list[Batch], others: list[Batch]) -> None:
+    assert len(ones) == len(others)
+    for one, other in zip(ones, others, strict=True):
+        assert one.images.numpy().tobytes() == other.images.numpy().tobytes()
+        assert one.noise.numpy().tobytes() == other.noise.numpy().tobytes()
+        assert one.labels.tolist() == other.labels.tolist()
+        assert one.indices.tolist() == other.indices.tolist()
+        assert one.bad == other.bad
+
+
+# Random numbers as a function
+
+
+def test_streams_are_independent() -> None:
+    at = [(1, 0, 0), (2, 0, 0), (1, 1, 0), (1, 0, 1), (1, 1, 1), (1, 2, 0), (1, 0, 2)]
+    draws = {
+        (*place, stream): random_stream(place[0], stream, epoch=place[1], index=place[2]).integers(2**63, size=1000)
+        for place in at
+        for stream in Stream
+    }
+    everything = np.concatenate(list(draws.values()))
+    assert len(draws) == len(at) * len(Stream)
+    assert len(np.unique(everything)) == len(everything)
+
+
+def test_neighbouring_images_and_epochs_draw_uncorrelated_numbers() -> None:
+    table = np.array([random_stream(0, Stream.MASK, epoch=e, index=i).random(500) for e in range(4) for i in range(10)])
+    correlations = np.corrcoef(table)[np.triu_indices(40, k=1)]
+    assert np.abs(correlations).max() < 0.25
+    assert abs(correlations.std() - 500**-0.5) < 0.005
+    assert abs(table.mean() - 0.5) < 0.01
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), epoch=st.integers(0, 2**40), index=st.integers(0, 2**60))
+def test_a_stream_is_reached_from_its_address_alone(seed: int, epoch: int, index: int) -> None:
+    one, two = (random_stream(seed, Stream.STEP, epoch=epoch, index=index).random(3).tolist() for _ in range(2))
+    assert one == two
+    assert one != random_stream(seed, Stream.STEP, epoch=epoch, index=index + 1).random(3).tolist()
+    assert one != random_stream(seed, Stream.STEP, epoch=epoch + 1, index=index).random(3).tolist()
+    assert one != random_stream(seed + 1, Stream.STEP, epoch=epoch, index=index).random(3).tolist()
+
+
+@settings(deadline=None)
+@given(images=st.integers(0, 300), seed=st.integers(0, 2**32 - 1), epoch=st.integers(0, 1000))
+def test_the_order_of_an_epoch_is_a_permutation(images: int, seed: int, epoch: int) -> None:
+    assert sorted(epoch_order(images, seed=seed, epoch=epoch).tolist()) == list(range(images))
+
+
+def test_the_order_differs_by_epoch_and_by_seed() -> None:
+    orders = [epoch_order(50, seed=seed, epoch=epoch).tolist() for seed in (0, 1) for epoch in (0, 1, 2)]
+    assert len({tuple(order) for order in orders}) == 6
+    assert list(range(50)) not in orders
+
+
+def test_the_order_is_shuffled_evenly() -> None:
+    first = [int(epoch_order(10, seed=0, epoch=epoch)[0]) for epoch in range(2000)]
+    assert np.bincount(first, minlength=10).min() > 140
+
+
+# Steps
+
+
+@settings(deadline=None)
+@given(
+    images=st.integers(1, 80),
+    micro=st.integers(1, 5),
+    accumulate=st.integers(1, 3),
+    world_size=st.sampled_from([1, 2, 4]),
+    first_step=st.integers(0, 7),
+)
+def test_ranks_and_accumulation_cut_the_same_global_batches(
+    images: int, micro: int, accumulate: int, world_size: int, first_step: int
+) -> None:
+    batch_size = micro * accumulate * world_size
+    assume(batch_size <= images)
+    whole = StepSampler(images=images, batch_size=batch_size, seed=SEED, first_step=first_step, last_step=9)
+    shares = [
+        list(replace(whole, accumulate=accumulate, rank=rank, world_size=world_size)) for rank in range(world_size)
+    ]
+    for number, batch in enumerate(whole):
+        turns = range(number * accumulate, (number + 1) * accumulate)
+        parts = [share[turn] for turn in turns for share in shares]
+        assert all(len(part) == micro for part in parts)
+        assert [key for part in parts for key in part] == batch
+    assert [len(share) for share in shares] == [(9 - first_step) * accumulate] * world_size
+
+
+@settings(deadline=None)
+@given(images=st.integers(1, 60), batch_size=st.integers(1, 60), epochs=st.integers(1, 4))
+def test_no_image_is_missing_or_doubled_within_an_epoch(images: int, batch_size: int, epochs: int) -> None:
+    assume(batch_size <= images)
+    per_epoch = images // batch_size
+    sampler = steps(images, batch_size, last_step=epochs * per_epoch)
+    assert sampler.steps_per_epoch == per_epoch
+    batches = list(sampler)
+    for epoch in range(epochs):
+        keys = [key for batch in batches[epoch * per_epoch : (epoch + 1) * per_epoch] for key in batch]
+        assert {key[0] for key in keys} == {epoch}
+        # What does not fill a batch is dropped, and nothing else.
+        assert len({index for _, index in keys}) == len(keys) == images - images % batch_size
+        assert [index for _, index in keys] == epoch_order(images, seed=SEED, epoch=epoch)[: len(keys)].tolist()
+
+
+def test_the_images_that_an_epoch_drops_come_in_another() -> None:
+    sampler = steps(images=11, batch_size=4, last_step=2 * 10)
+    assert {index for batch in sampler for _, index in batch} == set(range(11))
+
+
+@settings(deadline=None)
+@given(first_step=st.integers(0, 12), accumulate=st.sampled_from([1, 2]))
+def test_a_later_first_step_gives_exactly_the_remaining_steps(first_step: int, accumulate: int) -> None:
+    whole = replace(steps(last_step=12), accumulate=accumulate)
+    rest = replace(whole, first_step=first_step)
+    assert list(rest) == list(whole)[first_step * accumulate :]
+    assert len(rest) == len(list(rest))
+
+
+def test_a_sampler_can_be_walked_again() -> None:
+    sampler = steps()
+    assert list(sampler) == list(sampler)
+
+
+def test_too_few_images_for_a_batch_say_which_batch_size_fits() -> None:
+    with pytest.raises(ValueError, match=r"^7 images do not fill a batch of 8; use --batch-size 7 or less$"):
+        steps(images=7, batch_size=8)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "accumulate", "world_size", "fitting"), [(10, 4, 1, 8), (10, 1, 4, 8), (13, 2, 3, 12), (3, 2, 2, 4)]
+)
+def test_a_batch_that_cannot_be_cut_says_which_size_can(
+    batch_size: int, accumulate: int, world_size: int, fitting: int
+) -> None:
+    sampler = steps(images=100, batch_size=12)
+    with pytest.raises(ValueError, match=rf"batch of {batch_size} cannot be cut .*; use --batch-size {fitting}$"):
+        replace(sampler, batch_size=batch_size, accumulate=accumulate, world_size=world_size)
+    replace(sampler, batch_size=fitting, accumulate=accumulate, world_size=world_size)
+
+
+# Samples
+
+
+def test_a_sample_depends_on_seed_epoch_and_index_only() -> None:
+    source = Pictures(10, noise=True)
+    dataset, twin = training_images(source), training_images(source)
+    keys = [(epoch, index) for epoch in range(3) for index in range(10)]
+    forwards = {key: dataset[key] for key in keys}
+    backwards = {key: twin[key] for key in reversed(keys)}
+    for key in keys:
+        one, two = forwards[key], backwards[key]
+        assert one.pixels is not None
+        assert two.pixels is not None
+        assert one.pixels.tobytes() == two.pixels.tobytes()
+        assert one.noise.tobytes() == two.noise.tobytes()
+        assert (one.label, one.image, one.bad) == (two.label, two.image, two.bad)
+
+
+def test_crops_and_noise_differ_by_epoch_by_image_and_by_seed() -> None:
+    source = Subset(Pictures(1, noise=True), np.array([0, 0]))
+    samples = [
+        training_images(source, seed=seed)[epoch, index] for seed in (0, 1) for epoch in (0, 1) for index in (0, 1)
+    ]
+    assert len({sample.pixels.tobytes() for sample in samples if sample.pixels is not None}) == 8
+    assert len({sample.noise.tobytes() for sample in samples}) == 8
+
+
+def test_noise_is_what_the_mask_stream_says() -> None:
+    for batch, keys in zip(load(training_images(Pictures(20)), steps()), steps(), strict=True):
+        expected = [
+            random_stream(SEED, Stream.MASK, epoch=epoch, index=index).random(6, dtype=np.float32)
+            for epoch, index in keys
+        ]
+        assert batch.noise.numpy().tobytes() == np.stack(expected).tobytes()
+
+
+def test_the_transform_draws_from_the_augmentation_stream() -> None:
+    dataset = training_images(Pictures(20, noise=True))
+    pixels: Pixels = np.asarray(Image.open(io.BytesIO(dataset.source.read(7))))
+    expected = TRAINING(pixels, random_stream(SEED, Stream.AUGMENTATION, epoch=3, index=7))
+    found = dataset[3, 7].pixels
+    assert found is not None
+    assert found.tobytes() == expected.tobytes()
+
+
+def test_a_batch_holds_images_labels_and_indices_in_the_order_of_the_sampler() -> None:
+    for batch, keys in zip(load(plain_images(Pictures(20)), steps()), steps(), strict=True):
+        indices = [index for _, index in keys]
+        assert batch.images.shape == (6, 3, 8, 8)
+        assert batch.images.dtype == torch.uint8
+        assert batch.images.is_contiguous()
+        assert [int(image.unique()) for image in batch.images] == indices
+        assert batch.labels.tolist() == [10 * index for index in indices]
+        assert batch.indices.tolist() == indices
+        assert (batch.labels.dtype, batch.indices.dtype) == (torch.int64, torch.int64)
+        assert (batch.noise.shape, batch.noise.dtype) == ((6, 6), torch.float32)
+        assert batch.bad == []
+
+
+def test_rows_and_columns_and_channels_keep_their_places() -> None:
+    pixels = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+    dataset = SeededImages(source=Pictures(1), transform=lambda _pixels, _rng: pixels, channels=3)
+    image = collate([dataset[0, 0]]).images[0]
+    assert image.shape == (3, 2, 3)
+    assert int(image[2, 1, 0]) == pixels[1, 0, 2]
+
+
+def test_grey_images_have_one_channel() -> None:
+    dataset = SeededImages(source=Pictures(4), transform=EVALUATION, channels=1)
+    assert collate([dataset[0, 3]]).images.shape == (1, 1, 8, 8)
+
+
+def test_two_workers_or_one_give_the_same_batches_as_none() -> None:
+    source = Pictures(20, noise=True, broken={4, 9}, gone={13})
+    dataset, sampler = training_images(source), steps()
+    assert sampler.steps_per_epoch == 3
+    expected = load(dataset, sampler)
+    assert {record.image for batch in expected for record in batch.bad} == {4, 9, 13}
+    for workers in (1, 2):
+        assert_same(load(dataset, sampler, workers=workers), expected)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_restart_gives_exactly_the_remaining_batches(workers: int) -> None:
+    dataset = training_images(Pictures(20, noise=True, broken={4}))
+    whole = load(dataset, steps())
+    for first_step in (1, 3, 4):
+        assert_same(load(dataset, replace(steps(), first_step=first_step), workers=workers), whole[first_step:])
+
+
+@pytest.mark.parametrize(("world_size", "accumulate"), [(2, 1), (1, 2), (2, 3)])
+def test_ranks_load_the_samples_that_one_process_would(world_size: int, accumulate: int) -> None:
+    dataset = training_images(Pictures(20, noise=True, broken={4}))
+    whole = load(dataset, steps())
+    shares = [
+        load(dataset, replace(steps(), rank=rank, world_size=world_size, accumulate=accumulate))
+        for rank in range(world_size)
+    ]
+    for number, batch in enumerate(whole):
+        parts = [share[number * accumulate + turn] for turn in range(accumulate) for share in shares]
+        assert torch.equal(torch.cat([part.images for part in parts]), batch.images)
+        assert torch.equal(torch.cat([part.noise for part in parts]), batch.noise)
+        assert torch.cat([part.indices for part in parts]).tolist() == batch.indices.tolist()
+
+
+# Bad images
+
+
+def test_a_bad_image_is_replaced_by_seed_epoch_and_index_and_recorded() -> None:
+    dataset = plain_images(Pictures(20, broken={4}, gone={9}))
+    for index, reason in ((4, "not an image"), (9, "the disk has gone")):
+        stand_ins = set()
+        for epoch in range(30):
+            sample = dataset[epoch, index]
+            candidates = random_stream(SEED, Stream.REPLACEMENT, epoch=epoch, index=index).integers(20, size=20)
+            tried = candidates.tolist()
+            expected = next(number for number in tried if number not in (4, 9))
+            assert sample.image == expected
+            assert sample.label == 10 * expected
+            assert sample.pixels is not None
+            assert np.unique(sample.pixels).tolist() == [expected]
+            assert sample.bad[0] == BadRecord(index, f"picture-{index}", reason)
+            assert [record.image for record in sample.bad[1:]] == tried[: tried.index(expected)]
+            stand_ins.add(sample.image)
+        assert len(stand_ins) > 5
+
+
+def test_a_stand_in_is_cropped_and_masked_as_the_image_it_stands_for() -> None:
+    dataset = training_images(Pictures(20, noise=True, broken={4}))
+    sample = dataset[2, 4]
+    original: Pixels = np.asarray(Image.open(io.BytesIO(dataset.source.read(sample.image))))
+    expected = TRAINING(original, random_stream(SEED, Stream.AUGMENTATION, epoch=2, index=4))
+    noise = random_stream(SEED, Stream.MASK, epoch=2, index=4).random(6, dtype=np.float32)
+    assert sample.pixels is not None
+    assert sample.pixels.tobytes() == expected.tobytes()
+    assert sample.noise.tobytes() == noise.tobytes()
+
+
+def test_a_bad_image_changes_no_other_sample() -> None:
+    sound = load(training_images(Pictures(20, noise=True)), steps())
+    damaged = load(training_images(Pictures(20, noise=True, broken={4})), steps())
+    for one, other in zip(sound, damaged, strict=True):
+        for row, index in enumerate(one.indices.tolist()):
+            assert torch.equal(one.images[row], other.images[row]) == (index != 4)
+            assert torch.equal(one.noise[row], other.noise[row])
+
+
+def test_too_many_bad_images_in_a_row_say_to_look_at_the_files() -> None:
+    dataset = plain_images(Pictures(5, broken=range(5)))
+    count = REPLACEMENT_ATTEMPTS + 1
+    with pytest.raises(
+        ValueError,
+        match=rf"^{count} images in a row cannot be decoded, the last one picture-\d \(not an image\); look at",
+    ):
+        dataset[0, 0]
+
+
+def test_a_single_good_image_is_found_among_bad_ones() -> None:
+    dataset = plain_images(Pictures(3, broken={0, 2}))
+    assert {dataset[epoch, 0].image for epoch in range(50)} == {1}
+
+
+def test_evaluation_leaves_bad_images_out_and_records_them() -> None:
+    dataset = plain_images(Pictures(7, broken={1}, gone={4}), replace_bad=False)
+    batches = list(evaluation_loader(dataset, batch_size=3, workers=0, pin_memory=False))
+    assert [batch.indices.tolist() for batch in batches] == [[0, 2], [3, 5], [6]]
+    assert [batch.labels.tolist() for batch in batches] == [[0, 20], [30, 50], [60]]
+    assert [len(batch.images) for batch in batches] == [len(batch.noise) for batch in batches] == [2, 2, 1]
+    assert [record for batch in batches for record in batch.bad] == [
+        BadRecord(1, "picture-1", "not an image"),
+        BadRecord(4, "picture-4", "the disk has gone"),
+    ]
+
+
+def test_a_batch_of_bad_images_is_empty_but_recorded() -> None:
+    dataset = plain_images(Pictures(2, broken={0, 1}), replace_bad=False)
+    (batch,) = evaluation_loader(dataset, batch_size=2, workers=0, pin_memory=False)
+    assert [len(part) for part in (batch.images, batch.labels, batch.noise, batch.indices)] == [0, 0, 0, 0]
+    assert batch.noise.shape == (0, 6)
+    assert [record.image for record in batch.bad] == [0, 1]
+
+
+# Evaluation
+
+
+@settings(deadline=None)
+@given(images=st.integers(1, 30), batch_size=st.integers(1, 12), world_size=st.integers(1, 5))
+def test_evaluation_visits_each_image_once_over_all_ranks(images: int, batch_size: int, world_size: int) -> None:
+    dataset = plain_images(Pictures(images), replace_bad=False)
+    loaders = [
+        evaluation_loader(dataset, batch_size=batch_size, workers=0, pin_memory=False, rank=rank, world_size=world_size)
+        for rank in range(world_size)
+    ]
+    seen = [[batch.indices.tolist() for batch in loader] for loader in loaders]
+    assert sorted(index for batches in seen for batch in batches for index in batch) == list(range(images))
+    for batches in seen:
+        mine = [index for batch in batches for index in batch]
+        assert mine == sorted(mine)
+        assert all(len(batch) == batch_size for batch in batches[:-1])
+    sizes = [sum(map(len, batches)) for batches in seen]
+    assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 100])
+def test_evaluation_is_the_same_for_any_batch_size_and_workers(batch_size: int) -> None:
+    dataset = plain_images(Pictures(9, noise=True), replace_bad=False)
+    whole = next(iter(evaluation_loader(dataset, batch_size=9, workers=0, pin_memory=False)))
+    parts = list(evaluation_loader(dataset, batch_size=batch_size, workers=1, pin_memory=False))
+    assert torch.equal(torch.cat([part.images for part in parts]), whole.images)
+    assert torch.cat([part.labels for part in parts]).tolist() == whole.labels.tolist()
+
+
+# Workers
+
+
+@pytest.mark.parametrize(("processors", "workers"), [(1, 0), (2, 1), (8, 7), (9, 8), (64, MAX_AUTOMATIC_WORKERS)])
+def test_workers_leave_one_processor_free_and_are_at_most_eight(
+    monkeypatch: pytest.MonkeyPatch, processors: int, workers: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(processors)), raising=False)
+    assert automatic_workers() == workers
+
+
+def test_the_random_numbers_stay_what_they_are() -> None:
+    # A run begun with other numbers could not be continued.
+    names = ["ORDER", "AUGMENTATION", "MASK", "REPLACEMENT", "SUBSET", "STEP"]
+    assert [stream.name for stream in sorted(Stream)] == names
+    raw = random_stream(7, Stream.MASK, epoch=2, index=3).bit_generator.random_raw(2)
+    assert raw.tolist() == [8307775506401367174, 17805836630000384342]

@@ -1,0 +1,343 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from timm.optim import Lars, Muon
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+
+from openmae.training.checkpoints import (
+    EMA,
+    MANIFEST,
+    MODEL,
+    OPTIMIZER,
+    STATE,
+    Checkpoint,
+    Damaged,
+    all_finite,
+    list_checkpoints,
+    newest_verified,
+    optimizer_state,
+    read_checkpoint,
+    restore_optimizer,
+    verify,
+    write_checkpoint,
+    write_tensors,
+    write_text,
+)
+
+FILES = (MODEL, EMA, OPTIMIZER, STATE, MANIFEST)
+
+
+def small_model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+
+
+def train(model: nn.Module, optimizer: Optimizer, steps: int) -> None:
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(torch.randn(8, 3, generator=generator)).square().mean().backward()
+        optimizer.step()
+
+
+def snapshot(model: nn.Module, optimizer: Optimizer | None = None, ema: nn.Module | None = None) -> Checkpoint:
+    return Checkpoint(
+        model={name: tensor.clone() for name, tensor in model.state_dict().items()},
+        ema=None if ema is None else ema.state_dict(),
+        optimizer={} if optimizer is None else optimizer_state(optimizer),
+        state={"pending_losses": [0.1, 0.2]},
+    )
+
+
+def write(folder: Path, step: int, *, keep: int = 9) -> Path:
+    return write_checkpoint(folder, step, snapshot(small_model()), metadata={}, keep=keep)
+
+
+def steps(folder: Path) -> list[int]:
+    return [int(path.name.removeprefix("step-")) for path in list_checkpoints(folder)]
+
+
+def flip(file: Path, position: int, bit: int = 0) -> None:
+    data = bytearray(file.read_bytes())
+    data[position] ^= 1 << bit
+    file.write_bytes(data)
+
+
+def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        assert tensor.dtype == other[name].dtype
+        assert torch.equal(tensor, other[name]), name
+
+
+OPTIMIZERS: dict[str, Callable[[nn.Module], Optimizer]] = {
+    "adamw": lambda model: AdamW(model.parameters(), lr=0.1),
+    "lars": lambda model: Lars(model.parameters(), lr=0.1, momentum=0.9, always_adapt=True),
+    "muon": lambda model: Muon(model.parameters(), lr=0.1, nesterov=True),
+}
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_model_average_and_optimizer_come_back_bit_for_bit_and_train_on_alike(tmp_path: Path, kind: str) -> None:
+    model, average = small_model(), small_model()
+    optimizer = OPTIMIZERS[kind](model)
+    train(model, optimizer, 3)
+    train(average, AdamW(average.parameters()), 1)
+    path = write_checkpoint(tmp_path, 3, snapshot(model, optimizer, average), metadata={}, keep=1)
+
+    verify(path)
+    saved = read_checkpoint(path)
+    assert saved.state == {"step": 3, "pending_losses": [0.1, 0.2]}
+    assert saved.ema is not None
+    assert_same(saved.model, model.state_dict())
+    assert_same(saved.ema, average.state_dict())
+    restored = small_model()
+    restored.load_state_dict(saved.model)
+    again = OPTIMIZERS[kind](restored)
+    restore_optimizer(again, saved.optimizer)
+    for number, values in optimizer_state(optimizer).items():
+        other = optimizer_state(again)[number]
+        assert values.keys() == other.keys()
+        assert_same(
+            {name: value for name, value in values.items() if isinstance(value, Tensor)},
+            {name: value for name, value in other.items() if isinstance(value, Tensor)},
+        )
+    train(model, optimizer, 2)
+    train(restored, again, 2)
+    assert_same(model.state_dict(), restored.state_dict())
+
+
+def test_rates_of_a_restored_optimizer_are_those_it_was_built_with(tmp_path: Path) -> None:
+    model = small_model()
+    optimizer = AdamW(model.parameters(), lr=0.1)
+    train(model, optimizer, 1)
+    saved = read_checkpoint(write_checkpoint(tmp_path, 1, snapshot(model, optimizer), metadata={}, keep=1))
+    again = AdamW(small_model().parameters(), lr=0.7)
+    restore_optimizer(again, saved.optimizer)
+    assert again.param_groups[0]["lr"] == 0.7
+
+
+def test_a_checkpoint_without_an_average_has_none(tmp_path: Path) -> None:
+    path = write(tmp_path, 1)
+    assert read_checkpoint(path).ema is None
+    assert not (path / EMA).exists()
+
+
+def test_metadata_is_in_the_weights(tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    path = write_checkpoint(tmp_path, 1, snapshot(small_model()), metadata={"openmae.recipe": "x"}, keep=1)
+    with safe_open(path / MODEL, framework="pt") as opened:
+        assert opened.metadata() == {"openmae.recipe": "x"}
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint with every kind of file; whoever damages it repairs it."""
+    model = small_model()
+    optimizer = Muon(model.parameters(), lr=0.1)
+    train(model, optimizer, 1)
+    return write_checkpoint(tmp_path_factory.mktemp("full"), 1, snapshot(model, optimizer, model), metadata={}, keep=1)
+
+
+def assert_damaged(path: Path, file: Path, data: bytes) -> None:
+    """`verify` refuses the checkpoint while `file` holds `data`, and names a file."""
+    original = file.read_bytes()
+    try:
+        file.write_bytes(data)
+        with pytest.raises(Damaged, match=r"\.(safetensors|json) "):
+            verify(path)
+    finally:
+        file.write_bytes(original)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_flipped_bit_in_any_file_is_detected(full: Path, data: st.DataObject) -> None:
+    file = full / data.draw(st.sampled_from(FILES))
+    content = bytearray(file.read_bytes())
+    content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    assert_damaged(full, file, bytes(content))
+
+
+def test_an_undamaged_checkpoint_passes(full: Path) -> None:
+    verify(full)
+
+
+def test_any_flipped_bit_in_the_manifest_is_detected(full: Path) -> None:
+    content = (full / MANIFEST).read_bytes()
+    for position in range(0, len(content), 3):
+        changed = bytearray(content)
+        changed[position] ^= 1 << (position % 8)
+        assert_damaged(full, full / MANIFEST, bytes(changed))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_truncation_of_any_file_is_detected(full: Path, data: st.DataObject) -> None:
+    file = full / data.draw(st.sampled_from(FILES))
+    content = file.read_bytes()
+    assert_damaged(full, file, content[: data.draw(st.integers(0, len(content) - 1))])
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_detected(tmp_path: Path, name: str) -> None:
+    model = small_model()
+    path = write_checkpoint(tmp_path, 1, snapshot(model, ema=model), metadata={}, keep=1)
+    (path / name).unlink()
+    with pytest.raises(Damaged, match=f"{name} is missing"):
+        verify(path)
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        {"sha256": {MODEL: "", OPTIMIZER: "", STATE: "", "optimizer.pt": ""}},
+        {"sha256": {MODEL: "", OPTIMIZER: "", STATE: "", "../../secret": ""}},
+        {"sha256": {MODEL: "", STATE: ""}},
+        {"sha256": [MODEL, OPTIMIZER, STATE]},
+        {"md5": {}},
+        [],
+    ],
+)
+def test_a_manifest_that_names_other_files_is_refused(tmp_path: Path, manifest: Any) -> None:
+    path = write(tmp_path, 1)
+    (path / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(Damaged, match=MANIFEST):
+        verify(path)
+
+
+def test_nothing_in_a_checkpoint_is_a_pickle(full: Path) -> None:
+    assert {file.name for file in full.iterdir()} == set(FILES)
+    for name in (MODEL, EMA, OPTIMIZER):
+        header = (full / name).read_bytes()
+        assert header[8:9] == b"{"  # safetensors: a length, then JSON
+    for name in (STATE, MANIFEST):
+        json.loads((full / name).read_text())
+
+
+def test_a_damaged_newest_one_is_reported_and_the_older_taken(tmp_path: Path) -> None:
+    old, new = write(tmp_path, 1), write(tmp_path, 2)
+    reports: list[str] = []
+    assert newest_verified(tmp_path, reports.append) == new
+    assert reports == []
+    flip(new / MODEL, 200)
+    assert newest_verified(tmp_path, reports.append) == old
+    assert len(reports) == 1
+    assert f"{new} is damaged ({MODEL} is not what was written)" in reports[0]
+    flip(old / STATE, 3)
+    assert newest_verified(tmp_path, reports.append) is None
+
+
+def test_a_folder_that_does_not_exist_has_no_checkpoint(tmp_path: Path) -> None:
+    assert newest_verified(tmp_path / "none", lambda _: None) is None
+
+
+def test_only_the_newest_are_kept(tmp_path: Path) -> None:
+    for step in (1, 2, 10, 9_999_999, 100_000_000):
+        write(tmp_path, step, keep=3)
+    assert steps(tmp_path) == [100_000_000, 9_999_999, 10]
+
+
+def test_damaged_ones_of_a_later_step_do_not_push_out_what_is_written_now(tmp_path: Path) -> None:
+    later = write(tmp_path, 100)
+    flip(later / MODEL, 200)
+    write(tmp_path, 50, keep=1)
+    assert steps(tmp_path) == [50]
+    write(tmp_path, 60, keep=1)
+    assert steps(tmp_path) == [60]
+
+
+def test_the_same_step_can_be_written_again(tmp_path: Path) -> None:
+    flip(write(tmp_path, 5) / MODEL, 200)
+    verify(write(tmp_path, 5))
+    assert steps(tmp_path) == [5]
+
+
+def test_what_is_no_checkpoint_is_ignored(tmp_path: Path) -> None:
+    write(tmp_path, 1)
+    (tmp_path / "step-notes").mkdir()
+    (tmp_path / "step-00000009").write_text("a file")
+    assert steps(tmp_path) == [1]
+
+
+def test_leftovers_of_a_crash_are_ignored_and_removed_by_the_next_write(tmp_path: Path) -> None:
+    good = write(tmp_path, 1)
+    leftover = tmp_path / ".writing-step-00000002"
+    shutil.copytree(good, leftover)
+    assert newest_verified(tmp_path, pytest.fail) == good
+    write(tmp_path, 3)
+    assert not leftover.exists()
+    assert steps(tmp_path) == [3, 1]
+
+
+def test_a_crash_before_the_rename_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = write(tmp_path, 1, keep=1)
+    rename = Path.rename
+
+    def crash(self: Path, target: Path) -> Path:
+        if self.is_dir():
+            raise OSError("power cut")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", crash)
+    with pytest.raises(OSError, match="power cut"):
+        write(tmp_path, 2, keep=1)
+    monkeypatch.undo()
+    assert newest_verified(tmp_path, pytest.fail) == old
+    write(tmp_path, 2, keep=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002"]
+
+
+@pytest.mark.parametrize("writer", [lambda file: write_text(file, "new"), lambda file: write_tensors(file, {}, {})])
+def test_a_crash_while_writing_a_file_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writer: Callable[[Path], None]
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("old")
+
+    def crash(self: Path, target: Path) -> Path:
+        raise OSError("power cut")
+
+    monkeypatch.setattr(Path, "rename", crash)
+    with pytest.raises(OSError, match="power cut"):
+        writer(file)
+    assert file.read_text() == "old"
+
+
+def test_files_are_synced_before_they_get_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+    rename = Path.rename
+
+    def noted(self: Path, target: Path) -> Path:
+        events.append(f"rename {target.name}")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", noted)
+    monkeypatch.setattr("openmae.training.checkpoints.os.fsync", lambda _: events.append("sync"))
+    write(tmp_path, 1)
+    for name in (MODEL, OPTIMIZER, STATE, MANIFEST, "step-00000001"):
+        assert events[events.index(f"rename {name}") - 1] == "sync", name
+    assert events[-1] == "sync"  # the folder, or the rename itself could be lost
+
+
+def test_tensors_are_written_contiguous_and_without_gradient(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    tensor = nn.Parameter(torch.arange(6.0).reshape(2, 3))
+    write_tensors(tmp_path / "file.safetensors", {"transposed": tensor.T}, {})
+    assert torch.equal(load_file(tmp_path / "file.safetensors")["transposed"], tensor.detach().T)
+
+
+@pytest.mark.parametrize(("value", "finite"), [(1.0, True), (float("nan"), False), (float("inf"), False)])
+def test_finite_means_no_nan_and_no_infinity_anywhere(value: float, finite: bool) -> None:
+    tensors = {"weight": torch.tensor([0.0, value]), "count": torch.tensor(3), "rest": torch.zeros(2)}
+    assert all_finite(tensors) is finite

@@ -1,0 +1,578 @@
+import io
+import json
+import math
+import os
+import re
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from lightning_fabric import Fabric
+from PIL import Image
+from rich.console import Console
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from openmae.data.loading import Batch, SeededImages
+from openmae.data.sources import open_data
+from openmae.data.transforms import TrainTransform
+from openmae.recipes import FinetuneRecipe, LinearRecipe, PretrainRecipe, Recipe, find_recipe
+from openmae.training.checkpoints import MODEL, list_checkpoints, read_checkpoint
+from openmae.training.loop import Interrupted, Job, Meter, fit
+from openmae.training.optimizers import build_optimizer
+from openmae.training.runs import BAD_IMAGES, ENCODER, METRICS, Run
+from openmae.training.schedules import learning_rate
+
+IMAGES, BATCH, STEPS_PER_EPOCH, STEPS = 12, 4, 3, 12
+
+
+class Toy(nn.Module):
+    """4x4 grey images to 3 numbers; what its dropout hides depends on torch's generator."""
+
+    def __init__(self, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(16, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        scores: Tensor = self.linear(self.dropout(images.flatten(1).float() / 255))
+        return scores
+
+
+def toy_loss(model: nn.Module, batch: Batch) -> Tensor:
+    """Depends on the pixels (crop and flip), the noise (mask), the weights and the dropout."""
+    loss: Tensor = (model(batch.images) - batch.noise).square().mean()
+    return loss
+
+
+@dataclass
+class Crash:
+    """The toy's loss, until it is called for the `after`-th time too many."""
+
+    after: int
+    calls: int = 0
+    act: Callable[[], None] | None = None
+    """What happens then; the crash when not given."""
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
+        self.calls += 1
+        if self.calls == self.after + 1:
+            if self.act is None:
+                raise RuntimeError("power cut")
+            self.act()
+        return toy_loss(model, batch)
+
+
+@dataclass
+class Watch:
+    """What an optimiser sees at every step."""
+
+    rates: list[list[float]] = field(default_factory=list)
+    gradient_norms: list[float] = field(default_factory=list)
+    weights: list[Tensor] = field(default_factory=list)
+
+    def __call__(self, optimizer: Optimizer) -> None:
+        def before(optimizer: Optimizer, *_: Any) -> None:
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            self.rates.append([group["lr"] for group in optimizer.param_groups])
+            self.gradient_norms.append(math.hypot(*(float(p.grad.norm()) for p in parameters)))
+
+        def after(optimizer: Optimizer, *_: Any) -> None:
+            parameters = [p.detach().flatten() for group in optimizer.param_groups for p in group["params"]]
+            self.weights.append(torch.cat(parameters))
+
+        optimizer.register_step_pre_hook(before)
+        optimizer.register_step_post_hook(after)
+
+
+def train(
+    recipe: Recipe,
+    out: Path,
+    *,
+    loss: Callable[[nn.Module, Batch], Tensor] = toy_loss,
+    dropout: float = 0.5,
+    evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
+    watch: Watch | None = None,
+    console: Console | None = None,
+    build: Callable[[Recipe, nn.Module], Optimizer] = build_optimizer,
+) -> dict[str, float]:
+    """Train the toy on the CPU as `recipe` says."""
+    torch.manual_seed(recipe.seed)
+    model = Toy(dropout)
+    optimizer = build(recipe, model)
+    if watch is not None:
+        watch(optimizer)
+    assert recipe.data is not None
+    dataset = SeededImages(
+        source=open_data(recipe.data).train,
+        transform=TrainTransform(size=(4, 4), crop_scale=(0.3, 1.0)),
+        channels=1,
+        seed=recipe.seed,
+        noise=3,
+    )
+    job = Job(
+        recipe=recipe,
+        model=model,
+        optimizer=optimizer,
+        dataset=dataset,
+        loss=loss,
+        evaluate=evaluate,
+        exports=lambda trained: {ENCODER: trained.state_dict()},
+        metadata={},
+    )
+    run = Run(out, recipe, writes=True, console=console or Console(quiet=True))
+    try:
+        return fit(Fabric(accelerator="cpu", devices=1, precision="32-true"), job, run)
+    finally:
+        run.close()
+
+
+def metrics(run: Path, name: str = "loss") -> list[float]:
+    records = [json.loads(line) for line in (run / METRICS).read_text().splitlines()]
+    return [record[name] for record in records if name in record]
+
+
+def weights(run: Path) -> Tensor:
+    return torch.cat([tensor.flatten() for tensor in load_file(run / ENCODER).values()])
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Every logged loss, bit for bit, and every exported weight."""
+    assert metrics(one) == metrics(other)
+    assert metrics(one, "step") == metrics(other, "step")
+    assert torch.equal(weights(one), weights(other))
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A flat folder of small grey images."""
+    folder = tmp_path_factory.mktemp("toy-images")
+    rng = np.random.default_rng(0)
+    for number in range(IMAGES):
+        Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8)).save(folder / f"{number:02d}.png")
+    return folder
+
+
+@pytest.fixture
+def recipe(images: Path) -> PretrainRecipe:
+    """Four epochs of three steps, every one of them logged."""
+    found = find_recipe("fashion-mnist", "pretrain")
+    assert isinstance(found, PretrainRecipe)
+    return replace(
+        found,
+        data=str(images),
+        epochs=4,
+        batch_size=BATCH,
+        optimizer="adamw",
+        base_lr=1.0,
+        warmup_epochs=1,
+        workers=0,
+        log_every=1,
+    )
+
+
+@pytest.fixture(autouse=True)
+def no_syncing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody pulls the plug here, and waiting for the disk takes most of the time."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+def saving_always(recipe: Recipe) -> Recipe:
+    """The same run, with a checkpoint after every step."""
+    return replace(recipe, save_every_minutes=0.0)
+
+
+def linear_recipe(images: Path, **changes: Any) -> LinearRecipe:
+    found = find_recipe("fashion-mnist", "linear")
+    assert isinstance(found, LinearRecipe)
+    options: dict[str, Any] = {"data": str(images), "epochs": 4, "batch_size": BATCH, "workers": 0, "log_every": 1}
+    return replace(found, **{**options, **changes})
+
+
+# ------------------------------------------------------------------------------------------------- continuing
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "adamw": {},
+    "muon": {"optimizer": "muon"},
+    "average": {"ema_decay": 0.8},
+    "accumulated": {"accumulate": 2},
+    "clipped": {"clip_norm": 0.05},
+    "sparsely-logged": {"log_every": 5},
+    "another-seed": {"seed": 123},
+}
+
+
+@pytest.mark.parametrize(("variant", "after"), [*((variant, 4) for variant in VARIANTS), ("adamw", 1), ("adamw", 9)])
+def test_a_crashed_run_continues_bit_for_bit(recipe: PretrainRecipe, tmp_path: Path, variant: str, after: int) -> None:
+    recipe = replace(recipe, **VARIANTS[variant])
+    train(recipe, tmp_path / "straight")
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(saving_always(recipe), tmp_path / "crashed", loss=Crash(after * recipe.accumulate))
+    assert read_checkpoint(list_checkpoints(tmp_path / "crashed" / "checkpoints")[0]).state["step"] == after
+    rest = Crash(10**6)
+    train(recipe, tmp_path / "crashed", loss=rest)
+    assert rest.calls == (STEPS - after) * recipe.accumulate
+    assert_same_run(tmp_path / "straight", tmp_path / "crashed")
+
+
+@pytest.mark.parametrize("lr_in_momentum", [False, True])
+def test_a_crashed_linear_evaluation_continues_bit_for_bit(images: Path, tmp_path: Path, lr_in_momentum: bool) -> None:
+    recipe = linear_recipe(images, base_lr=100.0, lr_in_momentum=lr_in_momentum, scale_bias_lr=True)
+    train(recipe, tmp_path / "straight")
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(saving_always(recipe), tmp_path / "crashed", loss=Crash(8))
+    train(recipe, tmp_path / "crashed")
+    assert_same_run(tmp_path / "straight", tmp_path / "crashed")
+
+
+def test_work_after_the_last_checkpoint_is_done_again(recipe: PretrainRecipe, tmp_path: Path) -> None:
+    train(recipe, tmp_path / "straight")
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(recipe, tmp_path / "crashed", loss=Crash(7))  # no checkpoint in these few milliseconds
+    assert metrics(tmp_path / "crashed", "step") == [1, 2, 3, 4, 5, 6, 7]
+    again = Crash(10**6)
+    train(recipe, tmp_path / "crashed", loss=again)
+    assert again.calls == STEPS
+    assert_same_run(tmp_path / "straight", tmp_path / "crashed")
+
+
+def test_a_damaged_newest_checkpoint_is_reported_and_the_older_continued(
+    recipe: PretrainRecipe, tmp_path: Path
+) -> None:
+    train(recipe, tmp_path / "straight")
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(saving_always(recipe), tmp_path / "crashed", loss=Crash(8))
+    newest = list_checkpoints(tmp_path / "crashed" / "checkpoints")[0] / MODEL
+    content = bytearray(newest.read_bytes())
+    content[-1] ^= 1
+    newest.write_bytes(content)
+    console = Console(record=True, width=400, file=io.StringIO())
+    train(recipe, tmp_path / "crashed", console=console)
+    said = console.export_text()
+    assert "step-00000008 is damaged" in said
+    assert "continuing from step 7" in said
+    assert_same_run(tmp_path / "straight", tmp_path / "crashed")
+
+
+def test_a_crash_after_the_last_step_costs_no_step(recipe: PretrainRecipe, tmp_path: Path) -> None:
+    evaluations: list[int] = []
+
+    def evaluate(_: nn.Module) -> dict[str, float]:
+        evaluations.append(1)
+        return {"top1": 50.0 + len(evaluations)}
+
+    figures = train(recipe, tmp_path, evaluate=evaluate)
+    expected = weights(tmp_path)
+    (tmp_path / ENCODER).unlink()
+    again = Crash(0)
+    assert train(recipe, tmp_path, loss=again, evaluate=evaluate) == figures
+    assert again.calls == 0
+    assert figures["top1"] == 54.0
+    assert torch.equal(weights(tmp_path), expected)
+
+
+# --------------------------------------------------------------------------------------------------- signals
+
+
+@pytest.mark.parametrize("which", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("log_every", [1, 5])
+def test_a_signal_saves_after_the_step_and_the_same_call_continues_bit_for_bit(
+    recipe: PretrainRecipe, tmp_path: Path, which: signal.Signals, log_every: int
+) -> None:
+    recipe = replace(recipe, log_every=log_every, ema_decay=0.8)
+    train(recipe, tmp_path / "straight")
+    handler = signal.getsignal(which)
+    with pytest.raises(Interrupted, match="stopped after step 7 of 12; the same command continues from there"):
+        train(recipe, tmp_path / "stopped", loss=Crash(6, act=lambda: os.kill(os.getpid(), which)))
+    assert signal.getsignal(which) == handler
+    train(recipe, tmp_path / "stopped")
+    assert_same_run(tmp_path / "straight", tmp_path / "stopped")
+
+
+def test_a_second_signal_stops_at_once(recipe: PretrainRecipe, tmp_path: Path) -> None:
+    class AtOnce(Exception):
+        pass
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise AtOnce
+
+    def twice() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        with pytest.raises(AtOnce):
+            train(recipe, tmp_path, loss=Crash(3, act=twice))
+        assert signal.getsignal(signal.SIGTERM) is stop
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_signal_during_the_last_step_does_not_make_the_run_unfinished(recipe: PretrainRecipe, tmp_path: Path) -> None:
+    figures = train(recipe, tmp_path, loss=Crash(STEPS - 1, act=lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    assert figures["epoch"] == 4.0
+    assert (tmp_path / ENCODER).exists()
+
+
+# -------------------------------------------------------------------------------------------- one step of it
+
+
+def test_accumulation_gives_the_update_of_the_whole_batch(recipe: PretrainRecipe, tmp_path: Path) -> None:
+    for parts in (1, 2, 4):
+        train(replace(recipe, accumulate=parts), tmp_path / str(parts), dropout=0.0)
+    for parts in (2, 4):
+        torch.testing.assert_close(weights(tmp_path / str(parts)), weights(tmp_path / "1"), rtol=1e-4, atol=1e-6)
+        assert metrics(tmp_path / str(parts)) == pytest.approx(metrics(tmp_path / "1"), rel=1e-5)
+
+
+def test_the_gradients_norm_is_clipped(recipe: PretrainRecipe, tmp_path: Path) -> None:
+    free, clipped = Watch(), Watch()
+    train(recipe, tmp_path / "free", watch=free)
+    train(replace(recipe, clip_norm=0.01), tmp_path / "clipped", watch=clipped)
+    assert min(free.gradient_norms) > 0.02
+    assert clipped.gradient_norms == pytest.approx([0.01] * STEPS, rel=1e-3)
+
+
+def test_every_step_starts_from_fresh_gradients(recipe: PretrainRecipe, tmp_path: Path) -> None:
+    watch = Watch()
+    train(replace(recipe, base_lr=0.0), tmp_path, watch=watch, dropout=0.0)
+    assert max(watch.gradient_norms) < 2 * min(watch.gradient_norms)  # not a sum that grows
+
+
+def test_rates_follow_the_schedule_and_are_logged(recipe: PretrainRecipe, tmp_path: Path) -> None:
+    recipe = replace(recipe, warmup_epochs=4 / 3, warmup_start=0.25, min_lr=1e-3)
+    watch = Watch()
+    train(recipe, tmp_path, watch=watch)
+    expected = [
+        learning_rate(step, peak=1.0 * BATCH / 256, floor=1e-3, total_steps=STEPS, warmup_steps=4, warmup_start=0.25)
+        for step in range(STEPS)
+    ]
+    assert [max(rates) for rates in watch.rates] == expected
+    assert metrics(tmp_path, "lr") == expected
+
+
+@pytest.mark.parametrize(("scaled", "floor"), [(True, 0.25 * 1e-3), (False, 1e-3)])
+def test_layer_wise_decay_scales_peak_and_if_wanted_the_floor(
+    images: Path, tmp_path: Path, scaled: bool, floor: float
+) -> None:
+    found = find_recipe("fashion-mnist", "finetune")
+    assert isinstance(found, FinetuneRecipe)
+    recipe = replace(
+        found, data=str(images), epochs=4, batch_size=BATCH, workers=0, base_lr=1.0, min_lr=1e-3, min_lr_scaled=scaled
+    )
+
+    def build(recipe: Recipe, model: nn.Module) -> Optimizer:
+        linear = cast(Toy, model).linear
+        groups = [{"params": [linear.weight], "lr_scale": 0.25}, {"params": [linear.bias], "lr_scale": 1.0}]
+        return torch.optim.AdamW(groups, lr=recipe.lr)
+
+    watch = Watch()
+    train(recipe, tmp_path, watch=watch, build=build)
+    peak, warmup = 1.0 * BATCH / 256, 3 * STEPS_PER_EPOCH
+    options: dict[str, int] = {"total_steps": STEPS, "warmup_steps": warmup}
+    low = [learning_rate(step, peak=0.25 * peak, floor=floor, **options) for step in range(STEPS)]
+    high = [learning_rate(step, peak=peak, floor=1e-3, **options) for step in range(STEPS)]
+    assert watch.rates == [[one, other] for one, other in zip(low, high, strict=True)]
+
+
+def test_what_is_exported_is_the_average_when_the_recipe_asks_for_one(recipe: PretrainRecipe, tmp_path: Path) -> None:
+    watch = Watch()
+    train(replace(recipe, ema_decay=0.8), tmp_path, watch=watch)
+    average = watch.weights[0]
+    for later in watch.weights[1:]:
+        average = 0.8 * average + 0.2 * later
+    exported = load_file(tmp_path / ENCODER)
+    expected = {name: average[place] for name, place in (("bias", slice(0, 3)), ("weight", slice(3, None)))}
+    for name, values in expected.items():
+        torch.testing.assert_close(exported[f"linear.{name}"].flatten(), values)
+    assert not torch.allclose(watch.weights[-1], average, atol=1e-4)
+
+
+def test_the_last_weights_are_exported_otherwise(recipe: PretrainRecipe, tmp_path: Path) -> None:
+    watch = Watch()
+    train(recipe, tmp_path, watch=watch)
+    exported = load_file(tmp_path / ENCODER)
+    last = torch.cat([exported["linear.bias"], exported["linear.weight"].flatten()])
+    assert torch.equal(last, watch.weights[-1])
+
+
+# ------------------------------------------------------------------------------------------ logging and saving
+
+
+def test_a_line_is_the_mean_of_all_steps_since_the_last_whatever_is_saved_or_evaluated_between(
+    recipe: PretrainRecipe, tmp_path: Path
+) -> None:
+    seen: list[float] = []
+
+    def loss(model: nn.Module, batch: Batch) -> Tensor:
+        value = toy_loss(model, batch)
+        seen.append(float(value.detach()))
+        return value
+
+    recipe = replace(recipe, log_every=5, save_every_minutes=0.0)
+    train(recipe, tmp_path, loss=loss, evaluate=lambda _: {"top1": 1.0})
+    assert metrics(tmp_path) == pytest.approx([np.mean(seen[:5]), np.mean(seen[5:10]), np.mean(seen[10:])], rel=1e-6)
+
+
+def test_evaluation_is_logged_once_and_training_goes_on_in_training_mode(images: Path, tmp_path: Path) -> None:
+    modes: list[bool] = []
+
+    def loss(model: nn.Module, batch: Batch) -> Tensor:
+        modes.append(model.training)
+        return toy_loss(model, batch)
+
+    def evaluate(model: nn.Module) -> dict[str, float]:
+        model.eval()
+        return {"top1": float(len(modes))}
+
+    recipe = linear_recipe(images, base_lr=1.0, eval_every=2)
+    figures = train(recipe, tmp_path, loss=loss, evaluate=evaluate)
+    assert modes == [True] * STEPS
+    assert metrics(tmp_path, "top1") == [6.0, 12.0]
+    assert figures["top1"] == 12.0
+
+
+def test_the_average_is_what_is_evaluated(recipe: PretrainRecipe, tmp_path: Path) -> None:
+    seen: list[Tensor] = []
+
+    def evaluate(model: nn.Module) -> dict[str, float]:
+        seen.append(cast(Toy, model).linear.bias.detach().clone())
+        return {"top1": 0.0}
+
+    train(replace(recipe, ema_decay=0.8), tmp_path, evaluate=evaluate)
+    assert torch.equal(seen[-1], load_file(tmp_path / ENCODER)["linear.bias"])
+
+
+def test_checkpoints_are_written_when_their_time_has_come_and_at_the_end(
+    recipe: PretrainRecipe, tmp_path: Path
+) -> None:
+    for name, changes in {"rare": {}, "often": {"save_every_minutes": 0.0, "keep_last": 3}}.items():
+        train(replace(recipe, **changes), tmp_path / name)  # type: ignore[arg-type]  # field names with values
+    assert [path.name for path in list_checkpoints(tmp_path / "rare" / "checkpoints")] == ["step-00000012"]
+    kept = [path.name for path in list_checkpoints(tmp_path / "often" / "checkpoints")]
+    assert kept == ["step-00000012", "step-00000011", "step-00000010"]
+
+
+class SlowDevice:
+    """A fabric whose device is busy for a while after the steps have been handed to it."""
+
+    def all_reduce(self, data: Tensor, *, reduce_op: str) -> Tensor:
+        time.sleep(0.05)
+        return data * 2
+
+
+def test_the_speed_counts_the_time_until_the_device_is_done() -> None:
+    meter = Meter(losses=[torch.tensor(1.0), torch.tensor(3.0)], images=10)
+    figures = meter.figures(cast(Fabric, SlowDevice()))
+    assert figures["images_per_second"] < 10 / 0.05
+    assert figures["loss"] == 4.0  # what the processes agreed on
+
+
+def test_pauses_do_not_count_as_training_time() -> None:
+    meter = Meter(losses=[torch.tensor(1.0)], images=10)
+    with meter.paused():
+        time.sleep(0.2)
+    figures = meter.figures(cast(Fabric, SlowDevice()))
+    assert figures["images_per_second"] > 10 / 0.2
+
+
+# ------------------------------------------------------------------------------------------------ what goes wrong
+
+
+@dataclass
+class Poisoned:
+    """The toy's loss, and NaN from its `at`-th call on."""
+
+    at: int
+    calls: int = 0
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
+        self.calls += 1
+        loss = toy_loss(model, batch)
+        return loss * float("nan") if self.calls >= self.at else loss
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_before_anything_is_saved(
+    recipe: PretrainRecipe, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="the loss is nan at step 5; lower --base-lr, set --clip-norm 1") as error:
+        train(recipe, tmp_path, loss=Poisoned(5))
+    assert "\n" not in str(error.value)
+    assert metrics(tmp_path, "step") == [1, 2, 3, 4]
+    assert not (tmp_path / "checkpoints").exists()
+    assert not (tmp_path / ENCODER).exists()
+
+
+def test_weights_that_are_not_finite_are_never_saved(recipe: PretrainRecipe, tmp_path: Path) -> None:
+    recipe = replace(recipe, log_every=10, save_every_minutes=0.0, warmup_epochs=0)
+    with pytest.raises(ValueError, match="the weights are not finite after step 5, nothing was saved"):
+        train(recipe, tmp_path, loss=Poisoned(5))
+    assert [path.name for path in list_checkpoints(tmp_path / "checkpoints")] == ["step-00000004", "step-00000003"]
+
+
+@pytest.fixture
+def partly_bad(images: Path, tmp_path: Path) -> Path:
+    """The images, three of which cannot be decoded."""
+    folder = tmp_path / "partly-bad"
+    folder.mkdir()
+    for file in images.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    (folder / "02.png").write_text("no image")
+    (folder / "05.png").write_bytes((images / "05.png").read_bytes()[:60])
+    (folder / "09.png").write_bytes(b"")
+    return folder
+
+
+def test_too_many_bad_images_stop_the_run(recipe: PretrainRecipe, partly_bad: Path, tmp_path: Path) -> None:
+    recipe = replace(recipe, data=str(partly_bad), max_bad=0.2)
+    with pytest.raises(
+        ValueError, match=r"^3 of 12 images cannot be decoded, the last one \d\d\.png \(.+\); repair"
+    ) as error:
+        train(recipe, tmp_path / "run")
+    assert str(tmp_path / "run" / BAD_IMAGES) in str(error.value)
+    assert "--max-bad" in str(error.value)
+
+
+def test_bad_images_are_listed_once_with_name_and_reason(
+    recipe: PretrainRecipe, partly_bad: Path, tmp_path: Path
+) -> None:
+    recipe = replace(recipe, data=str(partly_bad), max_bad=0.25, save_every_minutes=0.0)
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(recipe, tmp_path / "run", loss=Crash(7))
+    train(recipe, tmp_path / "run")
+    records = [json.loads(line) for line in (tmp_path / "run" / BAD_IMAGES).read_text().splitlines()]
+    assert sorted(record["name"] for record in records) == ["02.png", "05.png", "09.png"]
+    assert all(record["reason"] and set(record) == {"image", "name", "reason"} for record in records)
+    assert metrics(tmp_path / "run", "step") == list(range(1, STEPS + 1))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_folder_of_bad_images_is_one_sentence_from_any_process(
+    recipe: PretrainRecipe, tmp_path: Path, workers: int
+) -> None:
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    for number in range(IMAGES):
+        (folder / f"{number:02d}.png").write_text("no image")
+    with pytest.raises(ValueError, match=r"cannot be decoded, the last one \d\d\.png \(not an image\)") as error:
+        train(replace(recipe, data=str(folder), workers=workers), tmp_path / "run")
+    assert not re.search("Traceback|\n", str(error.value))
+
+
+def test_too_few_images_for_a_batch_and_batches_that_cannot_be_cut_are_refused(
+    recipe: PretrainRecipe, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="12 images do not fill a batch of 13; use --batch-size 12"):
+        train(replace(recipe, batch_size=13), tmp_path / "large")
+    with pytest.raises(ValueError, match="a batch of 4 cannot be cut into 3 accumulation steps"):
+        train(replace(recipe, accumulate=3), tmp_path / "uneven")

@@ -1,0 +1,305 @@
+import io
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+import openmae
+from openmae.core.masking import Mask, kept_count
+from openmae.core.model import MAEOutput
+from openmae.data.loading import Batch
+from openmae.recipes import PretrainRecipe, find_recipe
+from openmae.recipes.recipe import ImageSize, to_yaml
+from openmae.training import pretraining
+from openmae.training.checkpoints import list_checkpoints, read_checkpoint, write_tensors
+from openmae.training.pretraining import describe, reconstruction_loss, run_pretraining
+from openmae.training.runs import ENCODER, ENVIRONMENT, LOG, METRICS, RECIPE, RESULTS
+from openmae.training.weights import build_autoencoder, recipe_metadata
+
+PATIENCE = 300
+"""Seconds until a process counts as stuck, on a machine that is busy with other things."""
+
+
+@pytest.fixture
+def recipe(tiny_recipe: PretrainRecipe) -> PretrainRecipe:
+    """Six steps in two epochs, every one of them logged."""
+    return replace(tiny_recipe, optimizer="adamw", base_lr=4e-3, log_every=1)
+
+
+def quiet() -> Console:
+    return Console(quiet=True)
+
+
+def losses(run: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (run / METRICS).read_text().splitlines()]
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Every logged loss and every exported weight, bit for bit."""
+    assert losses(one) == losses(other)
+    first, second = load_file(one / ENCODER), load_file(other / ENCODER)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def crash_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    """Let the run die in its loss function after so many steps."""
+    original = reconstruction_loss
+
+    def dying(*arguments: Any) -> Callable[[nn.Module, Batch], Tensor]:
+        loss, calls = original(*arguments), iter(range(steps))
+
+        def once_more(model: nn.Module, batch: Batch) -> Tensor:
+            if next(calls, None) is None:
+                raise RuntimeError("power cut")
+            return loss(model, batch)
+
+        return once_more
+
+    monkeypatch.setattr(pretraining, "reconstruction_loss", dying)
+
+
+def command(recipe: PretrainRecipe, out: Path, *more: str) -> list[str]:
+    """`openmae pretrain` by this recipe, as one would type it."""
+    (out.parent / f"{out.name}.yaml").write_text(to_yaml(recipe))
+    words = ["pretrain", "--recipe-file", str(out.parent / f"{out.name}.yaml"), "--out", str(out), *more]
+    return [sys.executable, "-m", "openmae.cli", *words]
+
+
+# -------------------------------------------------------------------------------------------------- what it does
+
+
+def test_the_loss_falls(tiny_recipe: PretrainRecipe, tmp_path: Path) -> None:
+    recipe = replace(tiny_recipe, epochs=15, warmup_epochs=1, log_every=3)
+    figures = run_pretraining(recipe, tmp_path, quiet())
+    assert figures["loss"] == losses(tmp_path)[-1]
+    assert figures["loss"] < 0.6 * losses(tmp_path)[0]
+
+
+def test_a_finished_run_has_its_files_and_says_what_came_out(recipe: PretrainRecipe, tmp_path: Path) -> None:
+    console = Console(record=True, width=400, file=io.StringIO())
+    results = run_pretraining(recipe, tmp_path, console)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        RECIPE, ENVIRONMENT, METRICS, LOG, RESULTS, ENCODER, "tensorboard", "checkpoints",
+    }  # fmt: skip
+    assert results == json.loads((tmp_path / RESULTS).read_text())
+    assert {"protocol", "recipe", "seed", "epoch", "loss", "images_per_second", "lr", "out"} <= set(results)
+    assert (results["protocol"], results["epoch"], results["out"]) == ("pretrain", 2.0, str(tmp_path))
+    said = console.export_text()
+    assert "120 images for 2 epochs" in said
+    assert "7x7 patches of which 12 are visible, batch 40, adamw at" in said
+    assert said.splitlines()[0] in (tmp_path / LOG).read_text()
+
+
+def test_a_second_call_on_a_finished_run_does_no_work(
+    recipe: PretrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = run_pretraining(recipe, tmp_path, quiet())
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file() and path.name != LOG}
+    monkeypatch.setattr(pretraining, "build_autoencoder", lambda _: pytest.fail("it builds a model"))
+    console = Console(record=True, width=400, file=io.StringIO())
+    assert run_pretraining(recipe, tmp_path, console) == results
+    assert "already finished" in console.export_text()
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file() and path.name != LOG}
+    assert after == before
+
+
+def test_the_same_recipe_gives_the_same_run_and_another_seed_another(recipe: PretrainRecipe, tmp_path: Path) -> None:
+    for name, seed in (("one", 0), ("again", 0), ("other", 1)):
+        torch.manual_seed(len(name))
+        run_pretraining(replace(recipe, seed=seed), tmp_path / name, quiet())
+    assert_same_run(tmp_path / "one", tmp_path / "again")
+    assert losses(tmp_path / "one")[0] != losses(tmp_path / "other")[0]
+
+
+@pytest.mark.parametrize("after", [2, 4])
+def test_a_run_that_died_within_an_epoch_continues_bit_for_bit_with_other_workers(
+    recipe: PretrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    run_pretraining(recipe, tmp_path / "straight", quiet())
+    with monkeypatch.context() as patch:
+        crash_after(patch, after)
+        with pytest.raises(RuntimeError, match="power cut"):
+            run_pretraining(replace(recipe, save_every_minutes=0.0), tmp_path / "died", quiet())
+    assert losses(tmp_path / "died") == losses(tmp_path / "straight")[:after]
+    assert read_checkpoint(list_checkpoints(tmp_path / "died" / "checkpoints")[0]).state["step"] == after
+    assert not (tmp_path / "died" / ENCODER).exists()
+    run_pretraining(replace(recipe, workers=2), tmp_path / "died", quiet())
+    assert_same_run(tmp_path / "straight", tmp_path / "died")
+
+
+def test_masks_come_from_the_noise_of_each_image(tiny_recipe: PretrainRecipe) -> None:
+    model = build_autoencoder(tiny_recipe)
+    seen: list[tuple[Tensor, Mask]] = []
+
+    class Spy(nn.Module):
+        def forward(self, images: Tensor, mask: Mask) -> MAEOutput:
+            seen.append((images, mask))
+            return MAEOutput(loss=torch.tensor(7.0), prediction=images, mask=mask)
+
+    noise = torch.rand(2, 49)
+    batch = Batch(
+        images=torch.full((2, 1, 28, 28), 255, dtype=torch.uint8),
+        labels=torch.zeros(2, dtype=torch.int64),
+        noise=noise,
+        indices=torch.arange(2),
+        bad=[],
+    )
+    assert reconstruction_loss(tiny_recipe, model)(Spy(), batch).item() == 7.0
+    images, mask = seen[0]
+    assert mask.kept.shape == (2, kept_count(49, 0.75))
+    assert mask.grid == (7, 7)
+    for row in range(2):
+        assert noise[row, mask.kept[row]].max() < noise[row, mask.dropped[row]].min()
+    torch.testing.assert_close(images, torch.full((2, 1, 28, 28), (1 - 0.286) / 0.353))
+
+
+def test_the_description_counts_parameters_and_patches(tiny_recipe: PretrainRecipe) -> None:
+    model = build_autoencoder(tiny_recipe)
+    millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    text = describe(tiny_recipe, model, 1234567)
+    assert f"({millions:.2f} M parameters with decoder) on 1,234,567 images" in text
+
+
+# ------------------------------------------------------------------------------------------------- what is refused
+
+
+def test_no_data_is_refused(tiny_recipe: PretrainRecipe, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no images to train on; give --data"):
+        run_pretraining(replace(tiny_recipe, data=None), tmp_path / "run", quiet())
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_output_that_cannot_be_written_is_refused(tiny_recipe: PretrainRecipe, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ValueError, match=r"cannot write to .*run \(Not a directory\); give --out"):
+        run_pretraining(tiny_recipe, tmp_path / "file" / "run", quiet())
+
+
+def test_after_a_size_that_does_not_fit_the_corrected_command_works_on_the_same_folder(
+    recipe: PretrainRecipe, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="30x30 is not a multiple of the patch size 4x4; use --image-size 32x32"):
+        run_pretraining(replace(recipe, image_size=ImageSize(30, 30)), tmp_path, quiet())
+    assert run_pretraining(recipe, tmp_path, quiet())["epoch"] == 2.0
+
+
+def test_another_recipe_on_the_same_folder_is_refused(tiny_run: Path, tiny_recipe: PretrainRecipe) -> None:
+    with pytest.raises(ValueError, match=r"holds another run .*mask_ratio 0\.75 there, 0\.6 now"):
+        run_pretraining(replace(tiny_recipe, mask_ratio=0.6), tiny_run, quiet())
+
+
+# ------------------------------------------------------------------------------------------- what timm makes of it
+
+
+def test_timm_loads_the_encoder_as_it_is_and_computes_the_same_features(tiny_run: Path) -> None:
+    theirs = timm.create_model(
+        "vit_tiny_patch16_224",
+        num_classes=0,
+        img_size=28,
+        patch_size=4,
+        in_chans=1,
+        embed_dim=32,
+        depth=2,
+        num_heads=2,
+        checkpoint_path=str(tiny_run / ENCODER),
+    ).eval()
+    ours = openmae.load_encoder(tiny_run)
+    images = torch.randn(3, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert torch.equal(theirs(images), ours(images))
+        assert float(theirs(images).std()) > 0.1
+    assert load_file(tiny_run / ENCODER).keys() == theirs.state_dict().keys()
+
+
+@pytest.mark.slow
+def test_timm_loads_a_vit_b_by_name_alone(tmp_path: Path) -> None:
+    recipe = find_recipe("vit-b16-800e", "pretrain")
+    assert isinstance(recipe, PretrainRecipe)
+    write_tensors(tmp_path / ENCODER, build_autoencoder(recipe).encoder.state_dict(), recipe_metadata(recipe))
+    theirs = timm.create_model("vit_base_patch16_224", num_classes=0, checkpoint_path=str(tmp_path / ENCODER)).eval()
+    ours = openmae.load_encoder(tmp_path)
+    images = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert torch.equal(theirs(images), ours(images))
+
+
+# ------------------------------------------------------------------------------------- other processes and devices
+
+
+def compiled_with(backend: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Let torch.compile use `backend`; returns the list of what it compiles."""
+    compiled: list[str] = []
+    original = torch.compile
+
+    def fake(model: nn.Module, **options: Any) -> Any:
+        compiled.append(type(model).__name__)
+        return original(model, **{**options, "backend": backend})
+
+    monkeypatch.setattr(torch, "compile", fake)
+    return compiled
+
+
+def test_a_compiled_model_trains_alike_and_exports_the_same_names(
+    recipe: PretrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_pretraining(recipe, tmp_path / "plain", quiet())
+    compiled = compiled_with("aot_eager", monkeypatch)
+    run_pretraining(replace(recipe, compile=True), tmp_path / "compiled", quiet())
+    assert set(compiled) == {"MaskedAutoencoder"}
+    assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "plain"), rel=1e-5)
+    assert load_file(tmp_path / "compiled" / ENCODER).keys() == load_file(tmp_path / "plain" / ENCODER).keys()
+    openmae.load_encoder(tmp_path / "compiled")
+
+
+@pytest.mark.slow
+def test_two_processes_see_the_same_images_and_reach_the_same_losses_as_one(
+    recipe: PretrainRecipe, tmp_path: Path
+) -> None:
+    run_pretraining(recipe, tmp_path / "one", quiet())
+    done = subprocess.run(
+        command(recipe, tmp_path / "two", "--devices", "2"),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "GLOBAL_RANK: 1, MEMBER: 2/2" in done.stderr
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
+    one, two = load_file(tmp_path / "one" / ENCODER), load_file(tmp_path / "two" / ENCODER)
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_command_that_is_told_to_stop_saves_and_the_same_recipe_continues_bit_for_bit(
+    recipe: PretrainRecipe, tmp_path: Path
+) -> None:
+    recipe = replace(recipe, epochs=5, batch_size=4)  # 150 small steps: time enough to be caught in the middle
+    out = tmp_path / "stopped"
+    process = subprocess.Popen(command(recipe, out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + PATIENCE
+    while not (out / METRICS).exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1, said
+    assert "the same command continues from there" in said
+    assert "Traceback" not in said
+    assert 0 < len(losses(out)) < 150
+    run_pretraining(recipe, out, quiet())
+    run_pretraining(recipe, tmp_path / "straight", quiet())
+    assert_same_run(tmp_path / "straight", out)

@@ -1,0 +1,193 @@
+import json
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from openmae.recipes import PretrainRecipe
+from openmae.recipes.recipe import from_yaml
+from openmae.training.runs import BAD_IMAGES, ENVIRONMENT, LOG, METRICS, RECIPE, RESULTS, Run, fit_batch
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(record=True, width=400, quiet=True)
+
+
+def open_run(path: Path, recipe: PretrainRecipe, console: Console, *, writes: bool = True) -> Run:
+    return Run(path, recipe, writes=writes, console=console)
+
+
+def logged(path: Path, recipe: PretrainRecipe, console: Console, steps: int) -> None:
+    """Leave a run behind that was stopped after `steps` logged steps."""
+    run = open_run(path, recipe, console)
+    run.rewind(0)
+    for step in range(1, steps + 1):
+        run.log(step, loss=2.0 ** (1 - step))
+    run.close()
+
+
+def test_the_folder_holds_the_recipe_and_the_environment(
+    tmp_path: Path, tiny_recipe: PretrainRecipe, console: Console
+) -> None:
+    open_run(tmp_path / "a" / "run", tiny_recipe, console)
+    assert from_yaml((tmp_path / "a" / "run" / RECIPE).read_text()) == tiny_recipe
+    environment = json.loads((tmp_path / "a" / "run" / ENVIRONMENT).read_text())
+    assert environment["seed"] == tiny_recipe.seed
+    assert {"torch", "timm", "openmae"} <= set(environment["packages"])
+    assert {"command", "started", "python", "platform", "processors", "accelerators"} <= set(environment)
+
+
+def test_logged_steps_are_in_metrics_and_tensorboard(
+    tmp_path: Path, tiny_recipe: PretrainRecipe, console: Console
+) -> None:
+    logged(tmp_path, tiny_recipe, console, 3)
+    assert (tmp_path / METRICS).read_text().splitlines()[1] == '{"step": 2, "loss": 0.5}'
+    assert curve(tmp_path) == [(1, 1.0), (2, 0.5), (3, 0.25)]
+
+
+def test_messages_go_to_the_terminal_and_the_log(tmp_path: Path, tiny_recipe: PretrainRecipe) -> None:
+    console = Console(record=True, width=400, file=(tmp_path / "terminal").open("w"))
+    run = open_run(tmp_path, tiny_recipe, console)
+    run.say("first [bold]")
+    run.say("second")
+    assert console.export_text().splitlines() == ["first [bold]", "second"]
+    lines = (tmp_path / LOG).read_text().splitlines()
+    assert [line.split(" ", 2)[2] for line in lines] == ["first [bold]", "second"]
+    console.file.close()
+
+
+def test_a_process_that_does_not_write_leaves_no_trace(
+    tmp_path: Path, tiny_recipe: PretrainRecipe, console: Console
+) -> None:
+    run = open_run(tmp_path / "run", tiny_recipe, console, writes=False)
+    run.say("hello")
+    run.rewind(0)
+    run.log(1, loss=1.0)
+    run.append(BAD_IMAGES, {})
+    run.finish({})
+    run.close()
+    assert not (tmp_path / "run").exists()
+
+
+def curve(path: Path) -> list[tuple[int, float]]:
+    """The loss as TensorBoard shows it."""
+    reader = import_module("tensorboard.backend.event_processing.event_accumulator")  # it has no types
+    events = reader.EventAccumulator(str(path / "tensorboard"))
+    events.Reload()
+    return [(event.step, event.value) for event in events.Scalars("loss")]
+
+
+@pytest.mark.parametrize("writes", [True, False])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 5}, "seed 0 there, 5 now"),
+        ({"base_lr": 1.0, "epochs": 9}, "epochs 2 there, 9 now, base_lr 0.5 there, 1.0 now"),
+        ({"mask_ratio": 0.5}, "mask_ratio 0.75 there, 0.5 now"),
+    ],
+)
+def test_another_recipe_on_the_same_folder_is_refused_by_every_process(
+    tmp_path: Path,
+    tiny_recipe: PretrainRecipe,
+    console: Console,
+    changes: dict[str, float],
+    message: str,
+    writes: bool,
+) -> None:
+    tiny_recipe = replace(tiny_recipe, base_lr=0.5)
+    logged(tmp_path, tiny_recipe, console, 1)
+    other = replace(tiny_recipe, **changes)  # type: ignore[arg-type]  # field names with their values
+    with pytest.raises(ValueError, match="holds another run") as error:
+        open_run(tmp_path, other, console, writes=writes)
+    assert message in str(error.value)
+    assert "--out" in str(error.value)
+    assert from_yaml((tmp_path / RECIPE).read_text()) == tiny_recipe
+
+
+def test_a_folder_where_no_step_was_made_takes_another_recipe(
+    tmp_path: Path, tiny_recipe: PretrainRecipe, console: Console
+) -> None:
+    open_run(tmp_path, replace(tiny_recipe, patch_size=5), console)
+    open_run(tmp_path, tiny_recipe, console)
+    assert from_yaml((tmp_path / RECIPE).read_text()) == tiny_recipe
+
+
+def test_what_changes_no_result_may_differ(tmp_path: Path, tiny_recipe: PretrainRecipe, console: Console) -> None:
+    logged(tmp_path, tiny_recipe, console, 1)
+    other = replace(
+        tiny_recipe, devices=2, nodes=2, workers=7, log_every=3, save_every_minutes=1.0, keep_last=5, max_bad=0.5
+    )
+    open_run(tmp_path, other, console)
+    assert from_yaml((tmp_path / RECIPE).read_text()) == other
+
+
+def test_rewinding_drops_later_and_half_lines_and_returns_the_newest_figures(
+    tmp_path: Path, tiny_recipe: PretrainRecipe, console: Console
+) -> None:
+    run = open_run(tmp_path, tiny_recipe, console)
+    lines = [
+        '{"step": 1, "loss": 3.5}',
+        '{"step": 2, "loss": 3.25}',
+        '{"step": 2, "top1": 50.0}',
+        '{"step": 3, "loss": 3.0}',
+    ]
+    (tmp_path / METRICS).write_text("\n".join([*lines, '{"step": 2, "lo', "17", "{}"]))
+    assert run.rewind(2) == {"loss": 3.25, "top1": 50.0}
+    run.log(3, loss=2.5)
+    run.close()
+    assert (tmp_path / METRICS).read_text().splitlines() == [*lines[:3], '{"step": 3, "loss": 2.5}']
+
+
+def test_rewinding_repairs_the_list_of_bad_images(
+    tmp_path: Path, tiny_recipe: PretrainRecipe, console: Console
+) -> None:
+    run = open_run(tmp_path, tiny_recipe, console)
+    (tmp_path / BAD_IMAGES).write_text('{"image": 4}\n{"image": 5, "na')
+    run.rewind(0)
+    run.append(BAD_IMAGES, {"image": 6})
+    run.close()
+    assert run.records(BAD_IMAGES) == [{"image": 4}, {"image": 6}]
+
+
+def test_a_continued_run_draws_one_curve(tmp_path: Path, tiny_recipe: PretrainRecipe, console: Console) -> None:
+    logged(tmp_path, tiny_recipe, console, 4)
+    run = open_run(tmp_path, tiny_recipe, console)
+    run.rewind(2)
+    run.log(3, loss=9.0)
+    run.close()
+    assert curve(tmp_path) == [(1, 1.0), (2, 0.5), (3, 9.0)]
+
+
+def test_a_finished_run_says_so_returns_its_results_and_keeps_its_files(
+    tmp_path: Path, tiny_recipe: PretrainRecipe, console: Console
+) -> None:
+    run = open_run(tmp_path, tiny_recipe, console)
+    assert run.finished() is None
+    run.finish({"loss": 0.25, "seed": 0})
+    before = {name: (tmp_path / name).read_bytes() for name in (ENVIRONMENT, RECIPE, RESULTS)}
+    again = open_run(tmp_path, replace(tiny_recipe, workers=3), console)
+    assert again.finished() == {"loss": 0.25, "seed": 0}
+    assert "already finished" in (tmp_path / LOG).read_text()
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+
+
+@pytest.mark.parametrize("below", ["file", "file/run"])
+def test_an_output_that_cannot_be_written_is_one_clear_sentence(
+    tmp_path: Path, tiny_recipe: PretrainRecipe, console: Console, below: str
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ValueError, match=r"^cannot write to .*file.* \(.+\); give --out a folder that you may write$"):
+        open_run(tmp_path / below, tiny_recipe, console)
+
+
+@pytest.mark.parametrize(
+    ("images", "even", "expected"),
+    [(100, False, 40), (40, True, 40), (39, False, 39), (39, True, 38), (1, True, 1), (1, False, 1)],
+)
+def test_batch_shrinks_to_the_images_there_are(
+    tiny_recipe: PretrainRecipe, images: int, even: bool, expected: int
+) -> None:
+    assert fit_batch(tiny_recipe, images, even=even) == replace(tiny_recipe, batch_size=expected)
