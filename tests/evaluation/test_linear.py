@@ -99,5 +99,6 @@ def test_weights_of_another_network_are_refused_with_the_flags_to_add(
 
 @pytest.mark.parametrize("missing", ["weights", "data"])
 def test_missing_input_is_named(missing: str, tiny_run: Path, small_fashion: Path, tmp_path: Path) -> None:
+    nothing: dict[str, Any] = {missing: None}
     with pytest.raises(ValueError, match=f"give --{missing}"):
-        run_linear(recipe(tiny_run, small_fashion, **{missing: None}), tmp_path / "run", QUIET)
+        run_linear(replace(recipe(tiny_run, small_fashion), **nothing), tmp_path / "run", QUIET)

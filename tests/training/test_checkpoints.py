@@ -242,9 +242,9 @@ def test_a_folder_that_does_not_exist_has_no_checkpoint(tmp_path: Path) -> None:
 
 
 def test_only_the_newest_are_kept(tmp_path: Path) -> None:
-    for step in (1, 2, 10, 9_999_999, 100_000_000):
+    for step in (1, 2, 10, 99_999_999, 100_000_000):
         write(tmp_path, step, keep=3)
-    assert steps(tmp_path) == [100_000_000, 9_999_999, 10]
+    assert steps(tmp_path) == [100_000_000, 99_999_999, 10]
 
 
 def test_damaged_ones_of_a_later_step_do_not_push_out_what_is_written_now(tmp_path: Path) -> None:

@@ -207,9 +207,9 @@ def test_muon_fine_tunes_with_layer_wise_decay() -> None:
     recipe = replace(finetune_recipe("vit-b16-800e-finetune"), optimizer="muon")
     vit = build_encoder(recipe, num_classes=5, global_pool="avg")
     optimizer = muon_step(recipe, vit)
-    token_state = optimizer.state[vit.cls_token]
-    assert "exp_avg" in token_state
-    assert "momentum_buffer" not in token_state
+    for token in (vit.cls_token, vit.pos_embed):
+        assert "exp_avg" in optimizer.state[token]
+        assert "momentum_buffer" not in optimizer.state[token]
     assert len({group["lr_scale"] for group in optimizer.param_groups}) == 5
 
 

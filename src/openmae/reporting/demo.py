@@ -25,7 +25,7 @@ from openmae.training.weights import encoder_from, read_weights, untrained_encod
 
 RECIPE = "fashion-mnist"
 LABEL_FRACTIONS = (0.01, 0.1, 1.0)
-FINETUNE_EPOCHS = {0.01: 60, 0.1: 15}
+FINETUNE_EPOCHS = {0.01: 40, 0.1: 8}
 PICTURE_ROWS = 6
 ENCODERS = ("pretrained", "untrained")
 
