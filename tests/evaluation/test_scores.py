@@ -66,3 +66,19 @@ def test_unlabelled_images_cannot_be_measured_on(tmp_path: object) -> None:
     train.labels = np.full(len(train), -1)
     with pytest.raises(ValueError, match="folder of its own"):
         labelled_splits(Data(train=train, test=None), fraction=1.0, seed=0)
+
+
+def test_a_test_label_beyond_the_training_classes_is_refused() -> None:
+    data = open_data("fashion-mnist")
+    assert data.test is not None
+    data.test.labels = data.test.labels + 1
+    with pytest.raises(ValueError, match="has class 10 but the training split names only 10 classes"):
+        labelled_splits(data, fraction=1.0, seed=0)
+
+
+def test_test_images_of_no_training_class_are_not_left_out_silently() -> None:
+    data = open_data("fashion-mnist")
+    assert data.test is not None
+    data.test.labels = np.where(data.test.labels == 3, -1, data.test.labels)
+    with pytest.raises(ValueError, match="200 of 2000 test images are of no class of the training split"):
+        labelled_splits(data, fraction=1.0, seed=0)

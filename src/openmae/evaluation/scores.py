@@ -50,6 +50,16 @@ def labelled_splits(data: Data, *, fraction: float, seed: int) -> tuple[Source, 
     test = _with_labels(data.test) if data.test is not None else None
     if test is not None and len(test) == 0:
         raise ValueError("the test split has no labels to measure with; label it, or leave it out")
+    if test is not None and data.test is not None and len(test) < len(data.test):
+        raise ValueError(
+            f"{len(data.test) - len(test)} of {len(data.test)} test images are of no class of the training split; give "
+            "both splits the same classes"
+        )
+    if test is not None and int(test.labels.max()) >= len(train.classes):
+        raise ValueError(
+            f"the test split has class {int(test.labels.max())} but the training split names only {len(train.classes)} "
+            "classes; give both splits the same classes"
+        )
     if fraction < 1:
         train = Subset(train, balanced_subset(train.labels, fraction, seed=seed))
     return train, test

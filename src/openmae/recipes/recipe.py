@@ -105,7 +105,7 @@ class Recipe:
     weight_decay: float = 0.05
     """Decoupled; never on biases and norms."""
     decay_tokens: bool = True
-    """Whether weight decay also applies to class and mask tokens (fair: yes, mm: no)."""
+    """Whether weight decay also applies to class and mask tokens (pre-training: fair yes, mm no)."""
     warmup_epochs: float = 40
     """Epochs of linear warm-up, per iteration."""
     warmup_start: float = 0.0
