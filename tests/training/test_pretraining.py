@@ -252,6 +252,7 @@ def compiled_with(backend: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return compiled
 
 
+@pytest.mark.slow
 def test_a_compiled_model_trains_alike_and_exports_the_same_names(
     recipe: PretrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
