@@ -162,6 +162,8 @@ def _trainer(stage: Stage, run: Callable[..., dict[str, Any]]) -> Callable[[list
 
         def command(*, recipe: Any, out: Path | None = None, json: bool = False) -> None:
             result = run(recipe, out=out, console=console)
+            if (os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or "0") != "0":
+                return None  # one of several processes; the first one speaks for all
             if json:
                 return _print_json(result)
             _print_result(result)

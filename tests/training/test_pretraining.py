@@ -271,7 +271,7 @@ def test_two_processes_see_the_same_images_and_reach_the_same_losses_as_one(
 ) -> None:
     run_pretraining(recipe, tmp_path / "one", quiet())
     done = subprocess.run(
-        command(recipe, tmp_path / "two", "--devices", "2"),
+        command(recipe, tmp_path / "two", "--devices", "2", "--json"),
         capture_output=True,
         text=True,
         timeout=PATIENCE,
@@ -279,6 +279,7 @@ def test_two_processes_see_the_same_images_and_reach_the_same_losses_as_one(
     )
     assert done.returncode == 0, done.stderr
     assert "GLOBAL_RANK: 1, MEMBER: 2/2" in done.stderr
+    assert json.loads(done.stdout)["protocol"] == "pretrain", "the result is printed once"
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
     one, two = load_file(tmp_path / "one" / ENCODER), load_file(tmp_path / "two" / ENCODER)
     for name, tensor in one.items():

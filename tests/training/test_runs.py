@@ -190,4 +190,4 @@ def test_an_output_that_cannot_be_written_is_one_clear_sentence(
 def test_batch_shrinks_to_the_images_there_are(
     tiny_recipe: PretrainRecipe, images: int, even: bool, expected: int
 ) -> None:
-    assert fit_batch(tiny_recipe, images, even=even) == replace(tiny_recipe, batch_size=expected)
+    assert fit_batch(tiny_recipe, images, Console(quiet=True), even=even) == replace(tiny_recipe, batch_size=expected)

@@ -77,7 +77,7 @@ def run_supervised(
         loss: (model, normalised images, labels) to the loss.
         exports: classifier to the files that are written at the end.
     """
-    recipe = fit_batch(recipe, len(task.train), even=isinstance(recipe, FinetuneRecipe))
+    recipe = fit_batch(recipe, len(task.train), console, even=isinstance(recipe, FinetuneRecipe))
     fabric = start_fabric(recipe)
     run = Run(out, recipe, writes=fabric.is_global_zero, console=console)
     if (results := run.finished()) is not None:

@@ -26,7 +26,7 @@ def run_pretraining(recipe: PretrainRecipe, out: Path, console: Console) -> dict
     if recipe.data is None:
         raise ValueError("no images to train on; give --data a folder of images, a Parquet file, or fashion-mnist")
     source = open_data(recipe.data).train
-    recipe = fit_batch(recipe, len(source))
+    recipe = fit_batch(recipe, len(source), console)
     fabric = start_fabric(recipe)
     run = Run(out, recipe, writes=fabric.is_global_zero, console=console)
     if (results := run.finished()) is not None:

@@ -142,10 +142,11 @@ class Run:
 R = TypeVar("R", bound=Recipe)
 
 
-def fit_batch(recipe: R, images: int, *, even: bool = False) -> R:
+def fit_batch(recipe: R, images: int, console: Console, *, even: bool = False) -> R:
     """`recipe`, with a smaller batch where there are not enough images for one; mixup wants an `even` number."""
     if images >= recipe.batch_size:
         return recipe
+    console.print(f"{images} images do not fill a batch of {recipe.batch_size}: taking all of them as one batch")
     return replace(recipe, batch_size=max(1, images - images % 2 if even else images))
 
 
