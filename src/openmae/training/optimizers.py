@@ -4,11 +4,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from timm.optim import Lars, Muon, param_groups_layer_decay, param_groups_weight_decay
+from timm.optim import Lars, param_groups_layer_decay, param_groups_weight_decay
 from torch import nn
 from torch.optim import AdamW, Optimizer
 
 from openmae.recipes import FinetuneRecipe, LinearRecipe, Recipe
+from openmae.training.muon import Muon
 
 TOKEN_NAMES = ("cls_token", "reg_token", "mask_token", "pos_embed")
 TRUST_COEFFICIENT = 1e-3
@@ -24,8 +25,7 @@ def build_optimizer(recipe: Recipe, model: nn.Module) -> Optimizer:
     if recipe.optimizer == "lars":
         return _lars(recipe, groups)
     if recipe.optimizer == "muon":
-        muon: Optimizer = Muon(groups, lr=recipe.lr, momentum=recipe.momentum, betas=recipe.betas, nesterov=True)
-        return muon
+        return Muon(groups, lr=recipe.lr, momentum=recipe.momentum, betas=recipe.betas)
     return AdamW(groups, lr=recipe.lr, betas=recipe.betas)
 
 

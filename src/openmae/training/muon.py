@@ -1,0 +1,77 @@
+"""Muon for matrices and AdamW for everything else, from timm's parts."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from timm.optim.muon import get_lr_scale, zeropower_via_newtonschulz
+from torch import Tensor
+from torch.optim import AdamW
+
+NEWTON_SCHULZ_STEPS = 5
+COEFFICIENTS = [(3.4445, -4.7750, 2.0315)]
+SMALLEST_SIDE = 4
+
+
+class Muon(AdamW):
+    """Momentum orthogonalised by Newton-Schulz (Jordan et al., 2024, with the scale of arXiv 2502.16982).
+
+    timm's own Muon always orthogonalises in bf16, which a CPU without bf16 arithmetic emulates thirty times slower than
+    single precision. This one computes in what the device has, and takes matrices of one shape together.
+
+    Args:
+        groups: parameter groups as timm makes them. Those with `use_fallback` are AdamW's; of the others, what is no
+            matrix (or the kernel of a patch projection, which is one when flattened).
+        lr, betas: as AdamW takes them.
+        momentum: of the orthogonalised update, Nesterov's.
+    """
+
+    def __init__(
+        self, groups: Iterable[dict[str, Any]], *, lr: float, momentum: float, betas: tuple[float, float]
+    ) -> None:
+        defaults = {"use_fallback": False, "momentum": momentum}
+        super().__init__([{**defaults, **group} for group in groups], lr=lr, betas=betas)
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step; the gradients of the matrices are used up, so that AdamW passes over them."""
+        if closure is not None:
+            raise NotImplementedError("this optimiser evaluates no closure; call backward() before step()")
+        for group in self.param_groups:
+            if not group["use_fallback"]:
+                self._step_matrices(group)
+        return super().step()
+
+    @torch.no_grad()
+    def _step_matrices(self, group: dict[str, Any]) -> None:
+        by_shape: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
+        for parameter in group["params"]:
+            if parameter.grad is not None and is_matrix(parameter):
+                by_shape[(parameter.shape[0], parameter[0].numel())].append(parameter)
+        for shape, parameters in by_shape.items():
+            updates = torch.stack(
+                [self._momentum(parameter, group["momentum"]).view(shape) for parameter in parameters]
+            )
+            dtype = torch.bfloat16 if updates.is_cuda else torch.promote_types(updates.dtype, torch.float32)
+            orthogonal = zeropower_via_newtonschulz(updates, NEWTON_SCHULZ_STEPS, COEFFICIENTS, dtype=dtype)
+            for parameter, update in zip(parameters, orthogonal, strict=True):
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                scale = get_lr_scale(torch.Size(shape), "match_rms_adamw")
+                parameter.add_(update.view_as(parameter).to(parameter), alpha=-group["lr"] * scale)
+                parameter.grad = None
+
+    def _momentum(self, parameter: Tensor, momentum: float) -> Tensor:
+        """The parameter's Nesterov momentum with its newest gradient."""
+        state = self.state[parameter]
+        if not state:
+            state["step"] = torch.zeros(())  # unused, but AdamW wants one in every state that it loads
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        buffer: Tensor = state["momentum_buffer"]
+        assert parameter.grad is not None
+        buffer.lerp_(parameter.grad, 1 - momentum)
+        return parameter.grad.lerp(buffer, momentum)
+
+
+def is_matrix(parameter: Tensor) -> bool:
+    """Whether Muon can treat it: two or more dimensions, neither side too short to be worth orthogonalising."""
+    return parameter.ndim >= 2 and min(parameter.shape[0], parameter[0].numel()) >= SMALLEST_SIDE
