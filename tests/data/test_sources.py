@@ -135,6 +135,26 @@ def test_a_train_folder_alone_is_a_set_without_test_split(tmp_path: Path) -> Non
     assert data.test is None
 
 
+def test_a_class_called_train_is_a_class_like_any_other(tmp_path: Path) -> None:
+    source = open_data(str(put(tmp_path, "car/1.png", "plane/1.png", "train/1.png"))).train
+    assert source.classes == ("car", "plane", "train")
+    assert len(source) == 3
+
+
+def test_folders_beside_the_two_splits_are_left_out(tmp_path: Path) -> None:
+    data = open_data(str(put(tmp_path, "train/1.png", "test/2.png", "unlabelled/3.png")))
+    assert (contents(data.train), contents(held_out(data))) == (["train/1.png"], ["test/2.png"])
+
+
+def test_a_hidden_folder_beside_train_changes_nothing(tmp_path: Path) -> None:
+    assert names(open_data(str(put(tmp_path, "train/1.png", ".cache/2.png"))).train) == ["1.png"]
+
+
+def test_hidden_files_and_folders_are_passed_over(tmp_path: Path) -> None:
+    put(tmp_path / ".hidden root", "a.png", "._a.png", ".thumbnails/b.png", "sub/._c.png", "sub/c.png")
+    assert names(open_data(str(tmp_path / ".hidden root")).train) == ["a.png", "sub/c.png"]
+
+
 def test_a_test_folder_alone_is_trained_on(tmp_path: Path) -> None:
     data = open_data(str(put(tmp_path, "val/a/1.png", "val/b/2.png")))
     assert len(data.train) == 2

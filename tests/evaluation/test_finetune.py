@@ -74,6 +74,22 @@ def test_few_labels_make_a_smaller_even_batch(tiny_run: Path, small_fashion: Pat
     assert "batch_size: 30" in (tmp_path / "run" / "recipe.yaml").read_text()
 
 
+def test_an_odd_batch_cannot_be_mixed_and_the_message_says_so(tiny_run: Path, small_fashion: Path) -> None:
+    images, labels = torch.zeros(3, 1, 28, 28), torch.arange(3)
+    with pytest.raises(ValueError, match=r"3 on each device .* is odd; use an even --batch-size, or --mixup 0"):
+        classification_loss(recipe(tiny_run, small_fashion, mixup=0.8), 10)(Spy(), images, labels)
+    plain = classification_loss(recipe(tiny_run, small_fashion, mixup=0.0, cutmix=0.0), 10)
+    assert plain(Spy(), images, labels).isfinite()
+
+
+def test_class_token_pooling_needs_a_class_token(tiny_run: Path, small_fashion: Path) -> None:
+    this = recipe(tiny_run, small_fashion, pool="cls")
+    task = open_task(this)
+    without = replace(this, backbone="vit_base_patch16_gap_224")
+    with pytest.raises(ValueError, match=r"^vit_base_patch16_gap_224 has no class token; use --pool mean$"):
+        build_classifier(without, task)
+
+
 class Spy(nn.Module):
     """Remembers the images that reach the model."""
 

@@ -1,4 +1,5 @@
 import dataclasses
+import math
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ def test_yaml_reads_back_as_the_same_recipe(name: str) -> None:
     epochs=st.integers(1, 10_000),
     size=st.builds(ImageSize, st.integers(1, 999), st.integers(1, 999)),
     data=st.none() | st.text(min_size=1).filter(str.isprintable),
-    ratio=st.floats(0, 0.99),
+    ratio=st.floats(0.01, 0.99),
     clip=st.none() | st.floats(1e-6, 10),
     fast=st.booleans(),
 )
@@ -212,6 +213,19 @@ def test_any_text_is_a_recipe_or_a_readable_error(text: str) -> None:
         from_yaml(text)
 
 
+@pytest.mark.parametrize("text", ["1e-3", "1E-3", "0.1e-2", "10e-4", "1.e-3", "+1e-3"])
+def test_numbers_may_be_written_with_an_exponent(text: str) -> None:
+    recipe = from_yaml(changed(PRETRAIN, {"base_lr": LEFT_OUT}) + f"base_lr: {text}\n")
+    assert recipe.base_lr == 1e-3
+
+
+@pytest.mark.parametrize("field", ["base_lr", "weight_decay", "mask_ratio", "flip", "warmup_epochs", "clip_norm"])
+@pytest.mark.parametrize("text", [".nan", ".inf", "-.inf"])
+def test_numbers_must_be_finite(field: str, text: str) -> None:
+    with pytest.raises(ValueError, match=f"^--{field.replace('_', '-')} must"):
+        from_yaml(changed(PRETRAIN, {field: LEFT_OUT}) + f"{field}: {text}\n")
+
+
 # Validation
 
 
@@ -222,6 +236,43 @@ def test_any_text_is_a_recipe_or_a_readable_error(text: str) -> None:
             (PRETRAIN, {name: 0}, f"--{name.replace('_', '-')} must be at least 1", "not 0")
             for name in ("epochs", "batch_size", "accumulate", "channels", "devices", "nodes", "log_every", "keep_last")
         ),
+        *(
+            (PRETRAIN, {name: 0}, f"--{name.replace('_', '-')} must be at least 1", "not 0")
+            for name in ("patch_size", "width", "depth", "heads", "decoder_width", "decoder_depth", "decoder_heads")
+        ),
+        (FINETUNE, {"eval_every": 0}, "--eval-every must be at least 1", "not 0"),
+        (LINEAR, {"crop_attempts": 0}, "--crop-attempts must be at least 1", "not 0"),
+        *(
+            (FINETUNE, {name: 0.0}, f"--{name.replace('_', '-')} must be greater than 0", "not 0.0")
+            for name in ("clip_norm", "save_every_minutes", "head_std")
+        ),
+        *(
+            (FINETUNE, {name: -1}, f"--{name.replace('_', '-')} must be 0 or greater", "not -1")
+            for name in (
+                "base_lr",
+                "weight_decay",
+                "warmup_epochs",
+                "warmup_start",
+                "min_lr",
+                "workers",
+                "mixup",
+                "cutmix",
+            )
+        ),
+        (PRETRAIN, {"mlp_bias_std": -1.0}, "--mlp-bias-std must be 0 or greater", "not -1.0"),
+        *(
+            (FINETUNE, {name: value}, f"--{name.replace('_', '-')} must lie in 0 … 1", f"not {value}")
+            for name in ("flip", "erasing", "max_bad", "momentum", "drop_path", "label_smoothing", "layer_decay")
+            for value in (-0.1, 1.1)
+        ),
+        *(
+            (PRETRAIN, {name: value}, f"--{name.replace('_', '-')} must lie between 0 and 1", f"not {value}")
+            for name in ("mask_ratio", "ema_decay")
+            for value in (0.0, 1.0)
+        ),
+        (PRETRAIN, {"std": (0.5, 0.0, 0.5)}, "--mean must be numbers and --std positive ones", "0.0"),
+        (PRETRAIN, {"mean": (0.5, math.nan, 0.5)}, "--mean must be numbers and --std positive ones", "nan"),
+        (PRETRAIN, {"betas": (0.9, 1.0)}, "--betas must lie in 0 … 1, 1 excluded", r"not \(0.9, 1.0\)"),
         (PRETRAIN, {"batch_size": -4}, "--batch-size must be at least 1", "not -4"),
         (PRETRAIN, {"channels": 4}, "--channels must be 1 .* or 3", "not 4"),
         (PRETRAIN, {"channels": 1}, "--mean has 3 values and --std 3 for 1 channels", "give one of each per channel"),
@@ -254,6 +305,8 @@ def test_a_value_out_of_bounds_is_refused_by_the_name_of_its_flag(
         (LINEAR, {"label_fraction": 1.0}),
         (LINEAR, {"eval_resize": 224}),
         (FINETUNE, {"image_size": ImageSize(224, 448), "eval_resize": 224}),
+        (FINETUNE, {"flip": 0.0, "erasing": 1.0, "max_bad": 1.0, "mixup": 0.0, "layer_decay": 1.0, "workers": 0}),
+        (PRETRAIN, {"weight_decay": 0.0, "warmup_epochs": 0, "clip_norm": None, "ema_decay": None}),
     ],
 )
 def test_values_at_the_bounds_are_accepted(recipe: Recipe, changes: dict[str, Any]) -> None:

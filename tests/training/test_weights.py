@@ -176,6 +176,16 @@ def test_a_run_whose_only_checkpoint_is_damaged_is_refused(copied_run: Path) -> 
         read_weights(copied_run)
 
 
+def test_a_damaged_newest_checkpoint_is_passed_over_aloud(copied_run: Path) -> None:
+    (copied_run / ENCODER).unlink()
+    older = newest(copied_run)
+    newer = older.with_name("step-99999999")
+    shutil.copytree(older, newer)
+    damage(newer / MODEL)
+    with pytest.warns(UserWarning, match=f"step-99999999 is damaged .* {older.name} is used instead"):
+        assert read_weights(copied_run).file == older / MODEL
+
+
 def test_a_damaged_checkpoint_is_refused_by_name(copied_run: Path) -> None:
     damage(newest(copied_run) / MODEL)
     with pytest.raises(ValueError, match=rf"step-\d+ is damaged \({MODEL} is not what was written\); give another"):
@@ -201,6 +211,17 @@ def test_weights_of_another_network_are_refused_with_the_flags_to_add(
         require_architecture(weights, other)
     assert "patch_size 4 instead of 7, width 32 instead of 64" in str(error.value)
     assert str(error.value).endswith("add --patch-size 4 --width 32")
+
+
+def test_what_the_backbone_defines_equals_what_a_recipe_spells_out(tiny_run: Path, tiny_recipe: PretrainRecipe) -> None:
+    weights = read_weights(tiny_run)
+    vit_t = replace(tiny_recipe, backbone="vit_tiny_patch16_224", patch_size=None, width=None, depth=None, heads=None)
+    vit_t = replace(vit_t, image_size=ImageSize(32, 32))
+    spelt_out = finetune_recipe(vit_t, image_size=vit_t.image_size, eval_resize=32)
+    spelt_out = replace(spelt_out, patch_size=16, width=192, depth=12, heads=3)
+    require_architecture(weights._replace(recipe=vit_t), spelt_out)
+    with pytest.raises(ValueError, match=r"\(depth 12 instead of 11\).* add --depth 12$"):
+        require_architecture(weights._replace(recipe=vit_t), replace(spelt_out, depth=11))
 
 
 @pytest.mark.parametrize(

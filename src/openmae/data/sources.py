@@ -224,7 +224,8 @@ def _open_folder(root: Path) -> Data:
     children = {child.name.lower(): child for child in sorted(root.iterdir()) if child.is_dir()}
     train = next((children[name] for name in TRAIN_NAMES if name in children), None)
     test = next((children[name] for name in TEST_NAMES if name in children), None)
-    if train is None:
+    # A lone `train` among other folders is a picture of a railway.
+    if train is None or (test is None and any(child.name[0] != "." and child != train for child in children.values())):
         return Data(train=_folder_source(root), test=None)
     train_files = _image_files(train)
     classes = _folder_classes(train, train_files)
@@ -239,12 +240,17 @@ def _folder_source(root: Path) -> FolderSource:
 
 def _image_files(root: Path) -> list[Path]:
     extensions = {extension.lower() for extension in Image.registered_extensions()}.difference(NO_IMAGES)
-    entries = sorted(path for path in root.rglob("*") if not path.is_dir())
+    entries = sorted(path for path in root.rglob("*") if not path.is_dir() and not _is_hidden(path, root))
     files = [path for path in entries if path.suffix.lower() in extensions]
     if not files:
         found = f"{len(entries)} files, none of them an image" if entries else "it is empty"
         raise ValueError(f"no images in {root}: {found}; point --data at a folder that holds JPEG, PNG or other images")
     return files
+
+
+def _is_hidden(path: Path, root: Path) -> bool:
+    """Thumbnails, and the "._photo.jpg" that macOS writes beside every photo on a foreign disk."""
+    return any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
 def _folder_classes(root: Path, files: Sequence[Path]) -> tuple[str, ...]:

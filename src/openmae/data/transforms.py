@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -127,10 +127,16 @@ def resize(pixels: Pixels, size: tuple[int, int], interpolation: Interpolation) 
 
 def normalise_pixels(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """uint8 [B, C, H, W] to float32 with the given statistics of pixels in 0 … 1, on the images' own device."""
-    shape = (1, -1, 1, 1)
-    scale = torch.tensor([1 / (255 * s) for s in std], device=images.device).view(shape)
-    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=images.device).view(shape)
+    shift, scale = _affine(tuple(mean), tuple(std), images.device)
     return torch.addcmul(shift, images.to(scale.dtype), scale)
+
+
+@cache
+def _affine(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Shift and scale, each [1, C, 1, 1]; kept, because making them anew would halt a GPU at every step."""
+    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=device)
+    scale = torch.tensor([1 / (255 * s) for s in std], device=device)
+    return shift.view(1, -1, 1, 1), scale.view(1, -1, 1, 1)
 
 
 @contextmanager

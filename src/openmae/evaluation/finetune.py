@@ -35,6 +35,9 @@ def run_finetune(recipe: FinetuneRecipe, out: Path, console: Console) -> dict[st
 
 def build_classifier(recipe: FinetuneRecipe, task: Task) -> VisionTransformer:
     """A timm classifier that starts from the pre-trained encoder: learnable positions, fresh head and pooling norm."""
+    with torch.device("meta"):
+        if recipe.pool == "cls" and not build_encoder(recipe).has_class_token:
+            raise ValueError(f"{recipe.backbone} has no class token; use --pool mean")
     vit = build_encoder(
         recipe,
         num_classes=task.classes,
@@ -76,6 +79,11 @@ def classification_loss(recipe: FinetuneRecipe, classes: int) -> Callable[[nn.Mo
             if recipe.erasing_clipped:
                 images = clip_to_pixels(images, recipe)
             if mixing is not None:
+                if len(images) % 2:
+                    raise ValueError(
+                        f"mixup and CutMix pair the images of a batch, and {len(images)} on each device and "
+                        "accumulation step is odd; use an even --batch-size, or --mixup 0 --cutmix 0"
+                    )
                 images, soft_labels = mixing(images, labels)
                 return F.cross_entropy(model(images), soft_labels)
         return F.cross_entropy(model(images), labels, label_smoothing=recipe.label_smoothing)

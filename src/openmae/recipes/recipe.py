@@ -1,7 +1,10 @@
 """What a recipe is: frozen data, validated where it is made, written and read as YAML."""
 
 import dataclasses
+import math
+import re
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -11,6 +14,29 @@ from tyro.conf import Suppress
 Stage = Literal["pretrain", "linear", "finetune"]
 Follows = Literal["fair", "mm", "openmae"]
 Pooling = Literal["cls", "mean"]
+
+# YAML 1.1 takes 1e-3 for text, for want of a point and a sign.
+EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?e[+-]?\d+", re.IGNORECASE)
+
+# What the numbers of a recipe must satisfy. Fields that are None, or that a stage does not have, are left out.
+AT_LEAST_ONE = (
+    *("epochs", "batch_size", "accumulate", "channels", "devices", "nodes", "log_every", "eval_every", "keep_last"),
+    *("patch_size", "width", "depth", "heads", "decoder_width", "decoder_depth", "decoder_heads", "crop_attempts"),
+)
+ABOVE_ZERO = ("clip_norm", "save_every_minutes", "head_std")
+NOT_NEGATIVE = (
+    "base_lr",
+    "weight_decay",
+    "warmup_epochs",
+    "warmup_start",
+    "min_lr",
+    "workers",
+    "mixup",
+    "cutmix",
+    "mlp_bias_std",
+)
+ZERO_TO_ONE = ("flip", "erasing", "max_bad", "momentum", "drop_path", "label_smoothing", "layer_decay")
+BETWEEN_ZERO_AND_ONE = ("mask_ratio", "ema_decay")
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -139,10 +165,11 @@ class Recipe:
     """Stop when more than this share of the images read cannot be decoded."""
 
     def __post_init__(self) -> None:
-        for field in ("epochs", "batch_size", "accumulate", "channels", "devices", "nodes", "log_every", "keep_last"):
-            value = getattr(self, field)
-            if value < 1:
-                raise ValueError(f"--{field.replace('_', '-')} must be at least 1, not {value}")
+        self._require(AT_LEAST_ONE, lambda value: value >= 1, "be at least 1")
+        self._require(ABOVE_ZERO, lambda value: 0 < value < math.inf, "be greater than 0")
+        self._require(NOT_NEGATIVE, lambda value: 0 <= value < math.inf, "be 0 or greater")
+        self._require(ZERO_TO_ONE, lambda value: 0 <= value <= 1, "lie in 0 … 1")
+        self._require(BETWEEN_ZERO_AND_ONE, lambda value: 0 < value < 1, "lie between 0 and 1")
         if self.channels not in (1, 3):
             raise ValueError(f"--channels must be 1 (grey) or 3 (colour), not {self.channels}")
         if not len(self.mean) == len(self.std) == self.channels:
@@ -150,10 +177,20 @@ class Recipe:
                 f"--mean has {len(self.mean)} values and --std {len(self.std)} for {self.channels} channels; give one "
                 "of each per channel"
             )
+        if not all(map(math.isfinite, self.mean)) or not all(0 < value < math.inf for value in self.std):
+            raise ValueError(f"--mean must be numbers and --std positive ones, not {self.mean} and {self.std}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"--betas must lie in 0 … 1, 1 excluded, not {self.betas}")
         if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
             raise ValueError(f"--crop-scale must be two rising shares in (0, 1], not {self.crop_scale}")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"--seed must lie in 0 … 4294967295, not {self.seed}")
+
+    def _require(self, fields: tuple[str, ...], test: Callable[[float], bool], words: str) -> None:
+        for field in fields:
+            value = getattr(self, field, None)
+            if value is not None and not test(value):
+                raise ValueError(f"--{field.replace('_', '-')} must {words}, not {value}")
 
     @property
     def lr(self) -> float:
@@ -324,6 +361,8 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
             raise ValueError(f"{name} must be one of {', '.join(map(str, typing.get_args(kind)))}, not {value!r}")
         return value
     options = typing.get_args(kind) or (kind,)  # a union such as float | None
+    if float in options and isinstance(value, str) and EXPONENT.fullmatch(value):
+        value = float(value)
     if (isinstance(value, bool) and bool not in options) or not any(_is(value, option) for option in options):
         names = " or ".join(_describe(option) for option in options)
         raise ValueError(f"{name} must be {names}, not {value!r}")

@@ -92,7 +92,7 @@ def newest_verified(folder: Path, report: Callable[[str], None]) -> Path | None:
         try:
             verify(path)
         except Damaged as error:
-            report(f"{path} is damaged ({error}); taking an older checkpoint")
+            report(f"{path} is damaged ({error}) and is passed over")
         else:
             return path
     return None

@@ -1,5 +1,6 @@
 """The one way to load weights: what `--weights` names, checked against the network it is meant for."""
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -132,7 +133,7 @@ def build_autoencoder(recipe: PretrainRecipe) -> MaskedAutoencoder:
 
 def require_architecture(weights: Weights, recipe: Recipe) -> None:
     """Raise ValueError unless `weights` are of the network that `recipe` builds; image sizes may differ."""
-    theirs, ours = ({name: getattr(r, name) for name in ARCHITECTURE} for r in (weights.recipe, recipe))
+    theirs, ours = _architecture(weights.recipe), _architecture(recipe)
     differing = [name for name in ARCHITECTURE if theirs[name] != ours[name]]
     if differing:
         found = ", ".join(f"{name} {theirs[name]} instead of {ours[name]}" for name in differing)
@@ -141,6 +142,19 @@ def require_architecture(weights: Weights, recipe: Recipe) -> None:
             f"{weights.file} is of another network than {recipe.name} ({found}); use a recipe for that network, or "
             f"add {flags}"
         )
+
+
+def _architecture(recipe: Recipe) -> dict[str, Any]:
+    """The fields that decide the network, with what the backbone defines filled in where the recipe leaves it open."""
+    with torch.device("meta"):
+        vit = build_encoder(recipe)
+    built = {
+        "patch_size": vit.patch_embed.patch_size[0],
+        "width": vit.embed_dim,
+        "depth": len(vit.blocks),
+        "heads": getattr(vit.blocks[0].attn, "num_heads", None),
+    }
+    return {name: built.get(name, getattr(recipe, name)) for name in ARCHITECTURE}
 
 
 def start_from(vit: VisionTransformer, weights: Weights) -> None:
@@ -199,6 +213,8 @@ def _weights_file(path: Path, *, with_decoder: bool) -> Path:
         folder: Path | None = path
     else:
         folder = checkpoints.newest_verified(path / "checkpoints", damaged.append)
+    if damaged and folder is not None:
+        warnings.warn(f"{'; '.join(damaged)}; {folder.name} is used instead", stacklevel=3)
     if folder is not None:
         return folder / (checkpoints.EMA if (folder / checkpoints.EMA).is_file() else checkpoints.MODEL)
     if (path / ENCODER).is_file():
