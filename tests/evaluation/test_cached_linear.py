@@ -1,5 +1,7 @@
 """Logistic regression on features."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -35,6 +37,22 @@ def test_test_labels_do_not_choose_the_penalty() -> None:
     right = fit_linear(*train, test, truth, classes=3).top1
     wrong = [fit_linear(*train, test, (truth + shift) % 3, classes=3).top1 for shift in (1, 2)]
     assert right + sum(wrong) == pytest.approx(100, abs=1e-3)
+
+
+def test_many_labels_choose_the_penalty_on_some_and_fit_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted: list[tuple[float, int]] = []
+    predict = cached_linear._predict
+
+    def spy(train: NDArray[np.float32], labels: NDArray[np.int64], *rest: Any, **options: Any) -> NDArray[np.float32]:
+        assert len(set(np.bincount(labels))) == 1, "balanced"
+        fitted.append((options["penalty"], len(labels)))
+        return predict(train, labels, *rest, **options)
+
+    monkeypatch.setattr(cached_linear, "_predict", spy)
+    monkeypatch.setattr(cached_linear, "SELECTION_LIMIT", 60)
+    fit_linear(*clusters(0, 100, 0.1), *clusters(1, 10, 0.1), classes=3)
+    assert [images for _, images in fitted] == [48] * len(cached_linear.PENALTIES) + [300]
+    assert {penalty for penalty, _ in fitted} == set(cached_linear.PENALTIES)
 
 
 def test_one_image_per_class_is_enough() -> None:

@@ -18,21 +18,22 @@ def small_recipes() -> Iterator[PretrainRecipe | LinearRecipe | FinetuneRecipe]:
         patch_size=4,
         channels=1,
         width=128,
-        depth=6,
+        depth=4,
         heads=4,
         mean=(0.286,),
         std=(0.353,),
         crop_scale=(0.9, 1.0),
-        epochs=12,
-        batch_size=128,
+        epochs=8,
+        # Small batches: at this scale the features follow the number of steps more than that of images.
+        batch_size=64,
         optimizer="muon",
-        base_lr=1e-2,
+        base_lr=1.6e-2,
         momentum=0.95,
         warmup_epochs=1,
         normalise_target=False,
-        decoder_width=96,
+        decoder_width=64,
         decoder_depth=2,
-        decoder_heads=4,
+        decoder_heads=2,
     )
     yield from _family(fashion)
     yield from _family(
@@ -45,9 +46,13 @@ def small_recipes() -> Iterator[PretrainRecipe | LinearRecipe | FinetuneRecipe]:
             channels=3,
             mean=(0.4914, 0.4822, 0.4465),
             std=(0.247, 0.2435, 0.2616),
+            depth=6,
             crop_scale=(0.8, 1.0),
             epochs=12,
+            batch_size=128,
             base_lr=1.2e-2,
+            decoder_width=96,
+            decoder_heads=4,
             normalise_target=True,
         )
     )
