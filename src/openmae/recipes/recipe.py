@@ -23,7 +23,7 @@ AT_LEAST_ONE = (
     *("epochs", "batch_size", "accumulate", "channels", "devices", "nodes", "log_every", "eval_every", "keep_last"),
     *("patch_size", "width", "depth", "heads", "decoder_width", "decoder_depth", "decoder_heads", "crop_attempts"),
 )
-ABOVE_ZERO = ("clip_norm", "save_every_minutes", "head_std")
+ABOVE_ZERO = ("clip_norm", "head_std")
 NOT_NEGATIVE = (
     "base_lr",
     "weight_decay",
@@ -158,7 +158,7 @@ class Recipe:
     track: Literal["wandb", "mlflow"] | None = None
     """Also send the curves there; TensorBoard files are written in any case."""
     save_every_minutes: float = 5.0
-    """Minutes between two checkpoints; there is one at the end in any case."""
+    """Minutes between two checkpoints, 0 for one after every step; there is one at the end in any case."""
     keep_last: int = 2
     """How many checkpoints to keep."""
     max_bad: float = 0.01
