@@ -141,6 +141,18 @@ def test_a_class_called_train_is_a_class_like_any_other(tmp_path: Path) -> None:
     assert len(source) == 3
 
 
+@pytest.mark.parametrize("beside", ["annotations/1.xml", "extra/1.png", "logo.png"])
+def test_a_train_folder_of_class_folders_is_a_split_whatever_lies_beside_it(tmp_path: Path, beside: str) -> None:
+    source = open_data(str(put(tmp_path, "train/cat/1.png", "train/dog/1.png", beside))).train
+    assert source.classes == ("cat", "dog")
+    assert names(source) == ["cat/1.png", "dog/1.png"]
+
+
+@pytest.mark.parametrize("beside", ["annotations/1.xml", "logo.png"])
+def test_what_is_no_other_class_leaves_a_flat_train_folder_a_split(tmp_path: Path, beside: str) -> None:
+    assert names(open_data(str(put(tmp_path, "train/1.png", beside))).train) == ["1.png"]
+
+
 def test_folders_beside_the_two_splits_are_left_out(tmp_path: Path) -> None:
     data = open_data(str(put(tmp_path, "train/1.png", "test/2.png", "unlabelled/3.png")))
     assert (contents(data.train), contents(held_out(data))) == (["train/1.png"], ["test/2.png"])

@@ -224,11 +224,12 @@ def _open_folder(root: Path) -> Data:
     children = {child.name.lower(): child for child in sorted(root.iterdir()) if child.is_dir()}
     train = next((children[name] for name in TRAIN_NAMES if name in children), None)
     test = next((children[name] for name in TEST_NAMES if name in children), None)
-    # A lone `train` among other folders is a picture of a railway.
-    if train is None or (test is None and any(child.name[0] != "." and child != train for child in children.values())):
+    if train is None:
         return Data(train=_folder_source(root), test=None)
     train_files = _image_files(train)
     classes = _folder_classes(train, train_files)
+    if test is None and not classes and (whole := _folder_source(root)).classes:
+        return Data(train=whole, test=None)  # pictures of trains, beside those of cars and planes
     source = FolderSource(train, train_files, classes)
     return Data(train=source, test=FolderSource(test, _image_files(test), classes) if test else None)
 
