@@ -25,7 +25,7 @@ def network() -> nn.ModuleDict:
 
 
 def take_steps(model: nn.Module, optimizer: Optimizer, steps: int = 4, seed: int = 1) -> dict[str, Tensor]:
-    """The parameters after some steps with gradients that depend on the parameter's name and the step only."""
+    """The parameters after some steps with gradients that the seed decides."""
     generator = torch.Generator().manual_seed(seed)
     for _ in range(steps):
         for parameter in model.parameters():
@@ -130,7 +130,24 @@ def test_a_restored_state_continues_to_the_bit() -> None:
         assert torch.equal(found[name], expected[name]), name
 
 
-def test_a_closure_is_refused() -> None:
-    optimizer = Muon([{"params": [nn.Parameter(torch.zeros(4, 4))], "weight_decay": 0.0}], momentum=0.9, **SETTINGS)
-    with pytest.raises(NotImplementedError, match="closure"):
-        optimizer.step(lambda: 0.0)
+def test_a_closure_is_evaluated_before_the_step() -> None:
+    ours, theirs = network(), network()
+    first, second = (
+        Muon([{"params": list(m.parameters()), "weight_decay": 0.1}], momentum=0.9, **SETTINGS) for m in (ours, theirs)
+    )
+
+    def closure() -> Tensor:
+        loss = torch.stack([parameter.square().sum() for parameter in ours.parameters()]).sum()
+        for parameter, gradient in zip(
+            ours.parameters(), torch.autograd.grad(loss, list(ours.parameters())), strict=True
+        ):
+            parameter.grad = gradient
+        return loss
+
+    with torch.no_grad():
+        assert first.step(closure) > 0
+    for parameter in theirs.parameters():
+        parameter.grad = 2 * parameter.detach()
+    second.step()
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.allclose(one, other)

@@ -5,24 +5,25 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from timm.optim.muon import get_lr_scale, zeropower_via_newtonschulz
+from timm.optim.muon import DEFAULT_NS_STEPS, get_lr_scale, zeropower_via_newtonschulz
 from torch import Tensor
 from torch.optim import AdamW
 
-NEWTON_SCHULZ_STEPS = 5
-COEFFICIENTS = [(3.4445, -4.7750, 2.0315)]
+from openmae.training.runtime import computes_in_bf16
+
+COEFFICIENTS = [(3.4445, -4.7750, 2.0315)]  # Jordan's, timm's default
 SMALLEST_SIDE = 4
 
 
 class Muon(AdamW):
     """Momentum orthogonalised by Newton-Schulz (Jordan et al., 2024, with the scale of arXiv 2502.16982).
 
-    timm's own Muon always orthogonalises in bf16, which a CPU without bf16 arithmetic emulates thirty times slower than
-    single precision. This one computes in what the device has, and takes matrices of one shape together.
+    timm's own Muon always orthogonalises in bf16, which devices without bf16 arithmetic emulate, far slower than single
+    precision. This one computes in what the device has, and takes matrices of one shape together.
 
     Args:
-        groups: parameter groups as timm makes them. Those with `use_fallback` are AdamW's; of the others, what is no
-            matrix (or the kernel of a patch projection, which is one when flattened).
+        groups: parameter groups as timm makes them. Those with `use_fallback` are AdamW's, and so is everything in the
+            others that is neither a matrix nor, like the kernel of a patch projection, one when flattened.
         lr, betas: as AdamW takes them.
         momentum: of the orthogonalised update, Nesterov's.
     """
@@ -35,25 +36,30 @@ class Muon(AdamW):
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step; the gradients of the matrices are used up, so that AdamW passes over them."""
-        if closure is not None:
-            raise NotImplementedError("this optimiser evaluates no closure; call backward() before step()")
+        with torch.enable_grad():
+            loss = closure() if closure is not None else None
         for group in self.param_groups:
             if not group["use_fallback"]:
                 self._step_matrices(group)
-        return super().step()
+        super().step()
+        return loss
 
     @torch.no_grad()
     def _step_matrices(self, group: dict[str, Any]) -> None:
         by_shape: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
         for parameter in group["params"]:
-            if parameter.grad is not None and is_matrix(parameter):
+            if parameter.grad is not None and _is_matrix(parameter):
                 by_shape[(parameter.shape[0], parameter[0].numel())].append(parameter)
         for shape, parameters in by_shape.items():
             updates = torch.stack(
                 [self._momentum(parameter, group["momentum"]).view(shape) for parameter in parameters]
             )
-            dtype = torch.bfloat16 if updates.is_cuda else torch.promote_types(updates.dtype, torch.float32)
-            orthogonal = zeropower_via_newtonschulz(updates, NEWTON_SCHULZ_STEPS, COEFFICIENTS, dtype=dtype)
+            dtype = (
+                torch.bfloat16
+                if updates.is_cuda and computes_in_bf16()
+                else torch.promote_types(updates.dtype, torch.float32)
+            )
+            orthogonal = zeropower_via_newtonschulz(updates, DEFAULT_NS_STEPS, COEFFICIENTS, dtype=dtype)
             for parameter, update in zip(parameters, orthogonal, strict=True):
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 scale = get_lr_scale(torch.Size(shape), "match_rms_adamw")
@@ -72,6 +78,6 @@ class Muon(AdamW):
         return parameter.grad.lerp(buffer, momentum)
 
 
-def is_matrix(parameter: Tensor) -> bool:
+def _is_matrix(parameter: Tensor) -> bool:
     """Whether Muon can treat it: two or more dimensions, neither side too short to be worth orthogonalising."""
     return parameter.ndim >= 2 and min(parameter.shape[0], parameter[0].numel()) >= SMALLEST_SIDE

@@ -30,8 +30,12 @@ def choose_precision(recipe: Recipe) -> Precision:
     """What "auto" means here: bf16 where the GPU computes in it, else single precision."""
     if recipe.precision != "auto":
         return recipe.precision
-    computes = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-    return "bf16-mixed" if computes else "32-true"
+    return "bf16-mixed" if computes_in_bf16() else "32-true"
+
+
+def computes_in_bf16() -> bool:
+    """Whether there is a GPU with bf16 arithmetic of its own; elsewhere bf16 may be emulated, which is slow."""
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def choose_workers(recipe: Recipe) -> int:
