@@ -248,17 +248,11 @@ def test_numbers_must_be_finite(field: str, text: str) -> None:
         ),
         *(
             (FINETUNE, {name: -1}, f"--{name.replace('_', '-')} must be 0 or greater", "not -1")
-            for name in (
-                "base_lr",
-                "weight_decay",
-                "warmup_epochs",
-                "warmup_start",
-                "min_lr",
-                "workers",
-                "mixup",
-                "cutmix",
-            )
+            for name in ("base_lr", "weight_decay", "warmup_epochs", "warmup_start", "min_lr", "mixup", "cutmix")
         ),
+        (PRETRAIN, {"workers": -1}, "--workers must be 0 or greater", "not -1"),
+        (PRETRAIN, {"save_every_minutes": -1.0}, "--save-every-minutes must be 0 or greater", "not -1.0"),
+        (PRETRAIN, {"save_every_minutes": math.nan}, "--save-every-minutes must be 0 or greater", "not nan"),
         (PRETRAIN, {"mlp_bias_std": -1.0}, "--mlp-bias-std must be 0 or greater", "not -1.0"),
         *(
             (FINETUNE, {name: value}, f"--{name.replace('_', '-')} must lie in 0 … 1", f"not {value}")
@@ -307,6 +301,7 @@ def test_a_value_out_of_bounds_is_refused_by_the_name_of_its_flag(
         (FINETUNE, {"image_size": ImageSize(224, 448), "eval_resize": 224}),
         (FINETUNE, {"flip": 0.0, "erasing": 1.0, "max_bad": 1.0, "mixup": 0.0, "layer_decay": 1.0, "workers": 0}),
         (PRETRAIN, {"weight_decay": 0.0, "warmup_epochs": 0, "clip_norm": None, "ema_decay": None}),
+        (PRETRAIN, {"save_every_minutes": 0.0, "base_lr": 0.0}),
     ],
 )
 def test_values_at_the_bounds_are_accepted(recipe: Recipe, changes: dict[str, Any]) -> None:

@@ -18,25 +18,27 @@ Pooling = Literal["cls", "mean"]
 # YAML 1.1 takes 1e-3 for text, for want of a point and a sign.
 EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?e[+-]?\d+", re.IGNORECASE)
 
-# What the numbers of a recipe must satisfy. Fields that are None, or that a stage does not have, are left out.
-AT_LEAST_ONE = (
-    *("epochs", "batch_size", "accumulate", "channels", "devices", "nodes", "log_every", "eval_every", "keep_last"),
-    *("patch_size", "width", "depth", "heads", "decoder_width", "decoder_depth", "decoder_heads", "crop_attempts"),
+# What the numbers of a recipe must satisfy, and which ones. None, and what a stage does not have, is left out.
+RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
+    (
+        "be at least 1",
+        lambda value: value >= 1,
+        "epochs batch_size accumulate channels devices nodes log_every eval_every keep_last crop_attempts "
+        "patch_size width depth heads decoder_width decoder_depth decoder_heads",
+    ),
+    ("be greater than 0", lambda value: 0 < value < math.inf, "clip_norm head_std"),
+    (
+        "be 0 or greater",
+        lambda value: 0 <= value < math.inf,
+        "base_lr weight_decay warmup_epochs warmup_start min_lr workers save_every_minutes mixup cutmix mlp_bias_std",
+    ),
+    (
+        "lie in 0 … 1",
+        lambda value: 0 <= value <= 1,
+        "flip erasing max_bad momentum drop_path label_smoothing layer_decay",
+    ),
+    ("lie between 0 and 1", lambda value: 0 < value < 1, "mask_ratio ema_decay"),
 )
-ABOVE_ZERO = ("clip_norm", "head_std")
-NOT_NEGATIVE = (
-    "base_lr",
-    "weight_decay",
-    "warmup_epochs",
-    "warmup_start",
-    "min_lr",
-    "workers",
-    "mixup",
-    "cutmix",
-    "mlp_bias_std",
-)
-ZERO_TO_ONE = ("flip", "erasing", "max_bad", "momentum", "drop_path", "label_smoothing", "layer_decay")
-BETWEEN_ZERO_AND_ONE = ("mask_ratio", "ema_decay")
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -165,11 +167,11 @@ class Recipe:
     """Stop when more than this share of the images read cannot be decoded."""
 
     def __post_init__(self) -> None:
-        self._require(AT_LEAST_ONE, lambda value: value >= 1, "be at least 1")
-        self._require(ABOVE_ZERO, lambda value: 0 < value < math.inf, "be greater than 0")
-        self._require(NOT_NEGATIVE, lambda value: 0 <= value < math.inf, "be 0 or greater")
-        self._require(ZERO_TO_ONE, lambda value: 0 <= value <= 1, "lie in 0 … 1")
-        self._require(BETWEEN_ZERO_AND_ONE, lambda value: 0 < value < 1, "lie between 0 and 1")
+        for words, test, names in RANGES:
+            for name in names.split():
+                value = getattr(self, name, None)
+                if value is not None and not test(value):
+                    raise ValueError(f"--{name.replace('_', '-')} must {words}, not {value}")
         if self.channels not in (1, 3):
             raise ValueError(f"--channels must be 1 (grey) or 3 (colour), not {self.channels}")
         if not len(self.mean) == len(self.std) == self.channels:
@@ -185,12 +187,6 @@ class Recipe:
             raise ValueError(f"--crop-scale must be two rising shares in (0, 1], not {self.crop_scale}")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"--seed must lie in 0 … 4294967295, not {self.seed}")
-
-    def _require(self, fields: tuple[str, ...], test: Callable[[float], bool], words: str) -> None:
-        for field in fields:
-            value = getattr(self, field, None)
-            if value is not None and not test(value):
-                raise ValueError(f"--{field.replace('_', '-')} must {words}, not {value}")
 
     @property
     def lr(self) -> float:
