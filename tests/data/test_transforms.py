@@ -359,16 +359,6 @@ def test_normalised_pixels_have_the_mean_subtracted_and_are_divided_by_the_devia
     assert result.dtype == torch.float32
 
 
-def test_pixels_first_normalised_without_gradients_can_be_trained_on_later() -> None:
-    images = torch.full((1, 2, 3, 3), 51, dtype=torch.uint8)
-    statistics = (0.25, 0.75), (0.5, 0.625)
-    with torch.inference_mode():
-        normalise_pixels(images, *statistics)
-    factor = torch.ones(1, requires_grad=True)
-    loss = (normalise_pixels(images, *statistics) * factor).sum()
-    assert torch.autograd.grad(loss, factor)[0].isfinite()
-
-
 def test_statistics_of_unequal_length_are_refused() -> None:
     with pytest.raises(ValueError, match="zip"):
         normalise_pixels(torch.zeros(1, 3, 2, 2, dtype=torch.uint8), (0.5,), (0.5, 0.5, 0.5))
