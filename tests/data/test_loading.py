@@ -10,7 +10,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from openmae.data.decoding import Pixels
+from openmae.data.decoding import PixelFormat, Pixels
+from openmae.data.holding import HeldPixels
 from openmae.data.loading import (
     MAX_AUTOMATIC_WORKERS,
     REPLACEMENT_ATTEMPTS,
@@ -27,11 +28,12 @@ from openmae.data.loading import (
     training_loader,
 )
 from openmae.data.sources import Source, Subset
-from openmae.data.transforms import EvalTransform, TrainTransform
+from openmae.data.transforms import EvalTransform, TrainTransform, apply
 
 EVALUATION = EvalTransform(size=(8, 8), resize=8)
 TRAINING = TrainTransform(size=(8, 8), crop_scale=(0.3, 1.0), rand_augment="rand-m9-mstd0.5-inc1")
 SEED = 5
+COLOUR = PixelFormat()
 
 
 class Pictures:
@@ -66,11 +68,11 @@ class Pictures:
 
 
 def training_images(source: Source, *, seed: int = SEED) -> SeededImages:
-    return SeededImages(source=source, transform=TRAINING, channels=3, seed=seed, noise=6)
+    return SeededImages(source=source, transform=TRAINING, format=COLOUR, seed=seed, noise=6)
 
 
 def plain_images(source: Pictures, *, replace_bad: bool = True) -> SeededImages:
-    return SeededImages(source=source, transform=EVALUATION, channels=3, seed=SEED, noise=6, replace_bad=replace_bad)
+    return SeededImages(source=source, transform=EVALUATION, format=COLOUR, seed=SEED, noise=6, replace_bad=replace_bad)
 
 
 def steps(images: int = 20, batch_size: int = 6, *, last_step: int = 6) -> StepSampler:
@@ -232,10 +234,9 @@ def test_a_sample_depends_on_seed_epoch_and_index_only() -> None:
     backwards = {key: twin[key] for key in reversed(keys)}
     for key in keys:
         one, two = forwards[key], backwards[key]
-        assert one.pixels is not None
-        assert two.pixels is not None
-        assert one.pixels.tobytes() == two.pixels.tobytes()
-        assert one.noise.tobytes() == two.noise.tobytes()
+        assert len(one.views) == len(two.views) == 1
+        assert one.views[0].tobytes() == two.views[0].tobytes()
+        assert one.noise[0].tobytes() == two.noise[0].tobytes()
         assert (one.label, one.image, one.bad) == (two.label, two.image, two.bad)
 
 
@@ -244,8 +245,8 @@ def test_crops_and_noise_differ_by_epoch_by_image_and_by_seed() -> None:
     samples = [
         training_images(source, seed=seed)[epoch, index] for seed in (0, 1) for epoch in (0, 1) for index in (0, 1)
     ]
-    assert len({sample.pixels.tobytes() for sample in samples if sample.pixels is not None}) == 8
-    assert len({sample.noise.tobytes() for sample in samples}) == 8
+    assert len({sample.views[0].tobytes() for sample in samples}) == 8
+    assert len({sample.noise[0].tobytes() for sample in samples}) == 8
 
 
 def test_noise_is_what_the_mask_stream_says() -> None:
@@ -260,9 +261,8 @@ def test_noise_is_what_the_mask_stream_says() -> None:
 def test_the_transform_draws_from_the_augmentation_stream() -> None:
     dataset = training_images(Pictures(20, noise=True))
     pixels: Pixels = np.asarray(Image.open(io.BytesIO(dataset.source.read(7))))
-    expected = TRAINING(pixels, random_stream(SEED, Stream.AUGMENTATION, epoch=3, index=7))
-    found = dataset[3, 7].pixels
-    assert found is not None
+    expected = apply(TRAINING, pixels, random_stream(SEED, Stream.AUGMENTATION, epoch=3, index=7))
+    (found,) = dataset[3, 7].views
     assert found.tobytes() == expected.tobytes()
 
 
@@ -271,7 +271,7 @@ def test_a_batch_holds_images_labels_and_indices_in_the_order_of_the_sampler() -
         indices = [index for _, index in keys]
         assert batch.images.shape == (6, 3, 8, 8)
         assert batch.images.dtype == torch.uint8
-        assert batch.images.is_contiguous()
+        assert batch.images.is_contiguous(memory_format=torch.channels_last)
         assert [int(image.unique()) for image in batch.images] == indices
         assert batch.labels.tolist() == [10 * index for index in indices]
         assert batch.indices.tolist() == indices
@@ -281,15 +281,16 @@ def test_a_batch_holds_images_labels_and_indices_in_the_order_of_the_sampler() -
 
 
 def test_rows_and_columns_and_channels_keep_their_places() -> None:
-    pixels = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
-    dataset = SeededImages(source=Pictures(1), transform=lambda _pixels, _rng: pixels, channels=3)
-    image = collate([dataset[0, 0]]).images[0]
-    assert image.shape == (3, 2, 3)
-    assert int(image[2, 1, 0]) == pixels[1, 0, 2]
+    source = Pictures(1, noise=True)
+    transform = EvalTransform(size=(12, 10), resize=10)  # the pictures' own size
+    image = collate([SeededImages(source=source, transform=transform, format=COLOUR)[0, 0]]).images[0]
+    pixels = np.asarray(Image.open(io.BytesIO(source.read(0))))
+    assert image.shape == (3, 12, 10)
+    assert np.array_equal(image.permute(1, 2, 0).numpy(), pixels)
 
 
 def test_grey_images_have_one_channel() -> None:
-    dataset = SeededImages(source=Pictures(4), transform=EVALUATION, channels=1)
+    dataset = SeededImages(source=Pictures(4), transform=EVALUATION, format=PixelFormat(1))
     assert collate([dataset[0, 3]]).images.shape == (1, 1, 8, 8)
 
 
@@ -326,6 +327,134 @@ def test_ranks_load_the_samples_that_one_process_would(world_size: int, accumula
         assert torch.cat([part.indices for part in parts]).tolist() == batch.indices.tolist()
 
 
+# Several views of an image
+
+
+def repeated(source: Source, *, held: HeldPixels | None = None) -> SeededImages:
+    return SeededImages(
+        source=source, transform=TRAINING, format=COLOUR, seed=SEED, noise=6, repeats=3, held=held, replace_bad=True
+    )
+
+
+def test_repeats_are_different_crops_and_masks_of_one_decoding() -> None:
+    source = Counting(8, noise=True)
+    sampler = StepSampler(images=8, batch_size=12, seed=SEED, first_step=0, last_step=2, repeats=3)
+    assert sampler.steps_per_epoch == 2
+    batches = load(repeated(source), sampler)
+    assert [batch.images.shape[0] for batch in batches] == [12, 12]
+    assert source.reads == 8
+    seen = torch.cat([batch.indices for batch in batches]).tolist()
+    assert sorted(seen) == sorted(list(range(8)) * 3)
+    for batch in batches:
+        assert batch.indices.tolist() == [index for index in batch.indices.tolist()[::3] for _ in range(3)]
+        assert len({image.numpy().tobytes() for image in batch.images}) == 12
+        assert len({row.numpy().tobytes() for row in batch.noise}) == 12
+
+
+def test_the_first_of_several_views_is_the_only_one_of_a_run_without_repeats() -> None:
+    source = Pictures(5, noise=True)
+    for index in range(5):
+        one, three = training_images(source)[2, index], repeated(source)[2, index]
+        assert len(three.views) == len(three.noise) == 3
+        assert three.views[0].tobytes() == one.views[0].tobytes()
+        assert three.noise[0].tobytes() == one.noise[0].tobytes()
+
+
+def test_ranks_and_accumulation_cut_whole_images_of_repeated_batches() -> None:
+    whole = list(StepSampler(images=9, batch_size=12, seed=SEED, first_step=0, last_step=4, repeats=2))
+    parts = [
+        list(
+            StepSampler(
+                images=9, batch_size=12, seed=SEED, first_step=0, last_step=4, repeats=2, rank=rank, world_size=3
+            )
+        )
+        for rank in range(3)
+    ]
+    assert [len(keys) for keys in whole] == [6] * 4
+    assert [[key for part in parts for key in part[step]] for step in range(4)] == whole
+    with pytest.raises(ValueError, match=r"with 5 repeats; use --batch-size 10$"):
+        StepSampler(images=9, batch_size=12, seed=SEED, first_step=0, last_step=4, repeats=5)
+
+
+# Decoded images in memory
+
+
+class Counting(Pictures):
+    """Pictures that know how often they were read."""
+
+    reads = 0
+
+    def read(self, index: int) -> bytes:
+        self.reads += 1
+        return super().read(index)
+
+
+def test_held_images_are_decoded_once_and_change_nothing() -> None:
+    source = Counting(20, noise=True, broken={4})
+    sampler = steps(last_step=9)
+    expected = load(training_images(Pictures(20, noise=True, broken={4})), sampler)
+    held = HeldPixels(20, 20 * 12 * 10 * 3 + 200, COLOUR)
+    dataset = replace(training_images(source), held=held)
+    assert_same(load(dataset, sampler), expected)
+    assert source.reads <= 19 + 3 * 2  # the broken one is tried again each time
+    assert_same(load(dataset, sampler, workers=2), expected)
+
+
+def test_images_that_do_not_fit_are_decoded_each_time() -> None:
+    source = Counting(20, noise=True)
+    sampler = steps(last_step=9)
+    held = HeldPixels(20, 5 * 12 * 10 * 3, COLOUR)
+    assert_same(
+        load(replace(training_images(source), held=held), sampler),
+        load(training_images(Pictures(20, noise=True)), sampler),
+    )
+    assert sum(held.get(index) is not None for index in range(20)) == 5
+
+
+def test_workers_share_what_one_of_them_has_decoded() -> None:
+    held = HeldPixels(20, 20 * 12 * 10 * 3 + 200, COLOUR)
+    dataset = replace(training_images(Pictures(20, noise=True)), held=held)
+    load(dataset, steps(last_step=3), workers=2)
+    pixels = [held.get(index) for index in range(20)]
+    assert sum(found is not None for found in pixels) == 18
+    for index, found in enumerate(pixels):
+        assert found is None or np.array_equal(found, np.asarray(Image.open(io.BytesIO(dataset.source.read(index)))))
+
+
+class Photos(Pictures):
+    """JPEGs that a small crop need not decode whole."""
+
+    def read(self, index: int) -> bytes:
+        pixels = np.random.default_rng(index).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "JPEG")
+        return buffer.getvalue()
+
+
+def test_what_may_be_decoded_smaller_is_not_held() -> None:
+    held = HeldPixels(4, 4 * 64 * 64 * 3 + 100, COLOUR)
+    dataset = replace(training_images(Photos(4)), held=held)
+    for epoch in range(20):
+        dataset[epoch, 0]
+    assert held.get(0) is None
+    exact = replace(dataset, transform=replace(TRAINING, exact=True))
+    exact[0, 0]
+    assert held.get(0) is not None
+
+
+def test_deep_pixels_are_held_as_they_are() -> None:
+    held = HeldPixels(3, 5000, PixelFormat(5, "float32"))
+    pixels = [np.random.default_rng(index).random((7, index + 3, 5), dtype=np.float32) for index in range(3)]
+    for index in (2, 0, 1):
+        held.put(index, pixels[index])
+        held.put(index, pixels[index])
+    for index in range(3):
+        found = held.get(index)
+        assert found is not None
+        assert found.dtype == np.float32
+        assert np.array_equal(found, pixels[index])
+
+
 # Bad images
 
 
@@ -340,8 +469,7 @@ def test_a_bad_image_is_replaced_by_seed_epoch_and_index_and_recorded() -> None:
             expected = next(number for number in tried if number not in (4, 9))
             assert sample.image == expected
             assert sample.label == 10 * expected
-            assert sample.pixels is not None
-            assert np.unique(sample.pixels).tolist() == [expected]
+            assert np.unique(sample.views[0]).tolist() == [expected]
             assert sample.bad[0] == BadRecord(index, f"picture-{index}", reason)
             assert [record.image for record in sample.bad[1:]] == tried[: tried.index(expected)]
             stand_ins.add(sample.image)
@@ -352,11 +480,10 @@ def test_a_stand_in_is_cropped_and_masked_as_the_image_it_stands_for() -> None:
     dataset = training_images(Pictures(20, noise=True, broken={4}))
     sample = dataset[2, 4]
     original: Pixels = np.asarray(Image.open(io.BytesIO(dataset.source.read(sample.image))))
-    expected = TRAINING(original, random_stream(SEED, Stream.AUGMENTATION, epoch=2, index=4))
+    expected = apply(TRAINING, original, random_stream(SEED, Stream.AUGMENTATION, epoch=2, index=4))
     noise = random_stream(SEED, Stream.MASK, epoch=2, index=4).random(6, dtype=np.float32)
-    assert sample.pixels is not None
-    assert sample.pixels.tobytes() == expected.tobytes()
-    assert sample.noise.tobytes() == noise.tobytes()
+    assert sample.views[0].tobytes() == expected.tobytes()
+    assert sample.noise[0].tobytes() == noise.tobytes()
 
 
 def test_a_bad_image_changes_no_other_sample() -> None:
@@ -399,7 +526,6 @@ def test_a_batch_of_bad_images_is_empty_but_recorded() -> None:
     dataset = plain_images(Pictures(2, broken={0, 1}), replace_bad=False)
     (batch,) = evaluation_loader(dataset, batch_size=2, workers=0, pin_memory=False)
     assert [len(part) for part in (batch.images, batch.labels, batch.noise, batch.indices)] == [0, 0, 0, 0]
-    assert batch.noise.shape == (0, 6)
     assert [record.image for record in batch.bad] == [0, 1]
 
 

@@ -11,9 +11,12 @@ from torchvision.transforms import RandomResizedCrop
 
 from openmae.data.decoding import Pixels
 from openmae.data.transforms import (
+    Box,
+    Crop,
     EvalTransform,
     Interpolation,
     TrainTransform,
+    apply,
     normalise_pixels,
     random_crop_box,
     resize,
@@ -161,12 +164,12 @@ def test_training_cuts_the_random_box_and_resizes_it(
 ) -> None:
     pixels = picture(50, 80, channels)
     transform = TrainTransform(
-        size=(24, 32), crop_scale=(0.2, 1.0), crop_attempts=attempts, flip=0.0, interpolation=interpolation
+        size=(24, 32), crop_scale=(0.2, 1.0), crop_attempts=attempts, flip=0.0, interpolation=interpolation, exact=True
     )
     for seed in range(10):
         box = random_crop_box(50, 80, (0.2, 1.0), np.random.default_rng(seed), attempts=attempts)
         cut = pixels[box.top : box.top + box.height, box.left : box.left + box.width]
-        result = transform(pixels, np.random.default_rng(seed))
+        result = apply(transform, pixels, np.random.default_rng(seed))
         assert result.shape == (24, 32, channels)
         assert np.array_equal(result, by_pillow(cut, (24, 32), interpolation))
 
@@ -175,7 +178,7 @@ def test_training_cuts_the_random_box_and_resizes_it(
 def test_the_same_generator_gives_the_same_image_and_another_another(policy: str | None) -> None:
     transform = TrainTransform(size=(16, 16), crop_scale=(0.2, 1.0), rand_augment=policy)
     pixels = picture(40, 40)
-    first, again, other = (transform(pixels, np.random.default_rng(seed)) for seed in (3, 3, 4))
+    first, again, other = (apply(transform, pixels, np.random.default_rng(seed)) for seed in (3, 3, 4))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
 
@@ -183,17 +186,16 @@ def test_the_same_generator_gives_the_same_image_and_another_another(policy: str
 def test_a_flip_mirrors_the_same_crop() -> None:
     pixels = picture(40, 60)
     plain, mirrored = (
-        TrainTransform(size=(16, 24), crop_scale=(0.2, 1.0), flip=flip)(pixels, np.random.default_rng(0))
+        apply(TrainTransform(size=(16, 24), crop_scale=(0.2, 1.0), flip=flip), pixels, np.random.default_rng(0))
         for flip in (0.0, 1.0)
     )
     assert np.array_equal(mirrored, plain[:, ::-1])
-    assert mirrored.flags.c_contiguous
 
 
 def test_half_of_the_images_are_flipped() -> None:
     pixels = picture(8, 8)
     transform = TrainTransform(size=(8, 8), crop_scale=(1.0, 1.0))
-    results = [transform(pixels, np.random.default_rng(seed)) for seed in range(400)]
+    results = [apply(transform, pixels, np.random.default_rng(seed)) for seed in range(400)]
     flipped = [not np.array_equal(result, pixels) for result in results]
     assert all(np.array_equal(result[:, ::-1], pixels) for result, flip in zip(results, flipped, strict=True) if flip)
     assert 160 <= sum(flipped) <= 240
@@ -202,7 +204,8 @@ def test_half_of_the_images_are_flipped() -> None:
 def test_training_leaves_its_input_as_it_was() -> None:
     pixels = picture(20, 20)
     before = pixels.copy()
-    TrainTransform(size=(20, 20), crop_scale=(0.2, 1.0), rand_augment=POLICY)(pixels, np.random.default_rng(0))
+    transform = TrainTransform(size=(20, 20), crop_scale=(0.2, 1.0), rand_augment=POLICY)
+    apply(transform, pixels, np.random.default_rng(0))
     assert np.array_equal(pixels, before)
 
 
@@ -223,7 +226,7 @@ def test_randaugment_depends_on_the_generator_alone(channels: int) -> None:
     for global_seed in (1, 2):
         random.seed(global_seed)
         np.random.seed(global_seed)
-        results.append([transform(pixels, np.random.default_rng(seed)) for seed in range(30)])
+        results.append([apply(transform, pixels, np.random.default_rng(seed)) for seed in range(30)])
     assert all(np.array_equal(one, two) for one, two in zip(*results, strict=True))
     assert all(result.shape == (24, 24, channels) and result.dtype == np.uint8 for result in results[0])
 
@@ -232,7 +235,7 @@ def test_randaugment_leaves_the_global_generators_untouched() -> None:
     transform = TrainTransform(size=(24, 24), crop_scale=(0.5, 1.0), rand_augment=POLICY)
     before = states()
     for seed in range(5):
-        transform(picture(40, 40), np.random.default_rng(seed))
+        apply(transform, picture(40, 40), np.random.default_rng(seed))
     assert states() == before
 
 
@@ -241,7 +244,9 @@ def test_randaugment_changes_most_images() -> None:
     plain = TrainTransform(size=(24, 24), crop_scale=(0.5, 1.0))
     augmented = TrainTransform(size=(24, 24), crop_scale=(0.5, 1.0), rand_augment=POLICY)
     differing = [
-        not np.array_equal(plain(pixels, np.random.default_rng(seed)), augmented(pixels, np.random.default_rng(seed)))
+        not np.array_equal(
+            apply(plain, pixels, np.random.default_rng(seed)), apply(augmented, pixels, np.random.default_rng(seed))
+        )
         for seed in range(40)
     ]
     assert sum(differing) >= 30
@@ -253,7 +258,7 @@ def test_randaugment_fills_uncovered_corners_with_the_given_level(fill: tuple[in
     transform = TrainTransform(size=(32, 32), crop_scale=(1.0, 1.0), rand_augment=POLICY, fill=fill)
     found = set()
     for seed in range(60):
-        result = transform(constant, np.random.default_rng(seed))
+        result = apply(transform, constant, np.random.default_rng(seed))
         found |= {tuple(map(int, pixel)) for pixel in result.reshape(-1, len(fill))}
     assert fill in found
 
@@ -303,7 +308,7 @@ def test_evaluation_takes_the_centre_of_the_image_at_its_own_aspect(
     image: tuple[int, int], resize_to: int, target: tuple[int, int], scaled: tuple[int, int]
 ) -> None:
     pixels = picture(*image)
-    result = EvalTransform(size=target, resize=resize_to)(pixels)
+    result = apply(EvalTransform(size=target, resize=resize_to, exact=True), pixels)
     top, left = (scaled[0] - target[0]) // 2, (scaled[1] - target[1]) // 2
     expected = by_pillow(pixels, scaled)[top : top + target[0], left : left + target[1]]
     assert result.shape == (*target, 3)
@@ -318,12 +323,12 @@ def test_evaluation_always_gives_the_target_size(
     height: int, width: int, resize_to: int, target: tuple[int, int]
 ) -> None:
     pixels = np.zeros((height, width, 1), dtype=np.uint8)
-    assert EvalTransform(size=target, resize=resize_to)(pixels).shape == (*target, 1)
+    assert apply(EvalTransform(size=target, resize=resize_to), pixels).shape == (*target, 1)
 
 
 def test_evaluation_does_not_touch_the_generator() -> None:
     rng = np.random.default_rng(0)
-    EvalTransform(size=(8, 8), resize=9)(picture(20, 30), rng)
+    apply(EvalTransform(size=(8, 8), resize=9), picture(20, 30), rng)
     assert rng.random() == np.random.default_rng(0).random()
 
 
@@ -362,3 +367,84 @@ def test_normalised_pixels_have_the_mean_subtracted_and_are_divided_by_the_devia
 def test_statistics_of_unequal_length_are_refused() -> None:
     with pytest.raises(ValueError, match="zip"):
         normalise_pixels(torch.zeros(1, 3, 2, 2, dtype=torch.uint8), (0.5,), (0.5, 0.5, 0.5))
+
+
+@pytest.mark.parametrize(("dtype", "largest"), [("uint16", 65535), ("float32", 1)])
+def test_deep_pixels_are_normalised_without_losing_depth(dtype: str, largest: int) -> None:
+    levels = np.random.default_rng(0).integers(0, 65536, (2, 5, 4, 4)).astype(dtype)
+    result = normalise_pixels(torch.from_numpy(levels), (0.25,) * 5, (0.5,) * 5)
+    expected = (levels.astype(np.float64) / largest - 0.25) / 0.5
+    assert np.abs(result.double().numpy() / expected - 1).max() < 1e-4
+    assert len(np.unique(result.numpy())) == len(np.unique(levels))
+
+
+# Pixels of other depths, and the fast path
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 13])
+@pytest.mark.parametrize("exact", [True, False])
+def test_every_depth_and_number_of_channels_is_resized_alike(kind: str, channels: int, exact: bool) -> None:
+    pixels = picture(30, 48, channels)
+    scale = {"uint8": 1, "uint16": 257, "float32": 1 / 255}[kind]
+    result = resize((pixels.astype(float) * scale).astype(kind), (20, 24), "bicubic", exact=exact)
+    assert str(result.dtype) == kind
+    assert result.shape == (20, 24, channels)
+    difference = np.abs(result / scale - by_pillow(pixels, (20, 24)))
+    assert difference.max() <= (0 if exact and kind == "uint8" and channels in (1, 3) else 2.5)
+
+
+def test_resizing_16_bit_images_keeps_levels_that_8_bits_do_not_have() -> None:
+    ramp = np.linspace(30000, 30200, 64 * 64).astype(np.uint16).reshape(64, 64, 1)
+    result = resize(ramp, (32, 32), "bicubic")
+    assert len(np.unique(result)) > 100
+    assert np.unique(result // 257).size <= 2
+
+
+def test_overshoot_of_16_bit_edges_is_clipped_not_wrapped() -> None:
+    edge = np.zeros((16, 16, 1), dtype=np.uint16)
+    edge[:, 8:] = 65535
+    result = resize(edge, (31, 31), "bicubic").astype(int)
+    assert result[:, :10].max() < 2000
+    assert result[:, 21:].min() > 63000
+
+
+@settings(deadline=None)
+@given(height=sides, width=sides, size=st.tuples(targets, targets), seed=seeds)
+def test_an_image_is_only_shrunk_as_far_as_its_crop_keeps_the_target_size(
+    height: int, width: int, size: tuple[int, int], seed: int
+) -> None:
+    transform = TrainTransform(size=size, crop_scale=(0.2, 1.0))
+    crop = transform.plan(height, width, np.random.default_rng(seed))
+    shrink = transform.shrink(crop)
+    assert shrink in (1, 2, 4, 8)
+    if shrink > 1:
+        assert crop.box.height >= shrink * size[0]
+        assert crop.box.width >= shrink * size[1]
+    if shrink < 8:
+        assert crop.box.height < 2 * shrink * size[0] or crop.box.width < 2 * shrink * size[1]
+    assert TrainTransform(size=size, crop_scale=(0.2, 1.0), exact=True).shrink(crop) == 1
+    shrunk = np.zeros((-(-height // shrink), -(-width // shrink), 1), dtype=np.uint8)
+    assert transform.cut(shrunk, crop, height, width).shape == (*size, 1)
+
+
+def test_a_crop_of_a_shrunk_image_shows_the_same_region() -> None:
+    whole = np.kron(np.arange(64, dtype=np.uint8).reshape(8, 8, 1) * 4, np.ones((16, 16, 1), dtype=np.uint8))
+    transform = TrainTransform(size=(8, 8), crop_scale=(1.0, 1.0), flip=0.0, interpolation="bilinear")
+    crop = Crop(Box(left=32, top=48, width=64, height=64))
+    assert transform.shrink(crop) == 8
+    expected = transform.cut(whole, crop, 128, 128)
+    shrunk = whole.reshape(16, 8, 16, 8, 1).mean(axis=(1, 3)).astype(np.uint8)
+    assert np.abs(transform.cut(shrunk, crop, 128, 128).astype(int) - expected).max() <= 8  # blocks differ by 4 and 32
+
+
+def test_evaluation_shrinks_no_further_than_its_resized_image() -> None:
+    transform = EvalTransform(size=(32, 32), resize=40)
+    rng = np.random.default_rng(0)
+    assert [transform.shrink(transform.plan(side, side + 9, rng)) for side in (79, 80, 159, 160, 320)] == [
+        1,
+        2,
+        2,
+        4,
+        8,
+    ]

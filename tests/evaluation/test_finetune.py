@@ -27,7 +27,7 @@ def recipe(weights: Path, data: Path, **changes: Any) -> FinetuneRecipe:
 
 def test_classifier_starts_from_the_pretrained_blocks_with_a_fresh_head(tiny_run: Path, small_fashion: Path) -> None:
     this = recipe(tiny_run, small_fashion)
-    vit = build_classifier(this, open_task(this))
+    vit = build_classifier(*open_task(this, Console(quiet=True)))
     trained = load_file(tiny_run / "encoder.safetensors")
     own = vit.state_dict()
     assert all(torch.equal(own[name], trained[name]) for name in own if name.startswith(("blocks.", "patch_embed.")))
@@ -39,7 +39,7 @@ def test_classifier_starts_from_the_pretrained_blocks_with_a_fresh_head(tiny_run
 
 def test_untrained_classifier_has_other_blocks_but_the_same_positions(tiny_run: Path, small_fashion: Path) -> None:
     this = recipe(tiny_run, small_fashion, untrained=True)
-    own = build_classifier(this, open_task(this)).state_dict()
+    own = build_classifier(*open_task(this, Console(quiet=True))).state_dict()
     trained = load_file(tiny_run / "encoder.safetensors")
     assert not torch.equal(own["blocks.0.mlp.fc1.weight"], trained["blocks.0.mlp.fc1.weight"])
     assert torch.equal(own["pos_embed"], trained["pos_embed"])
@@ -47,14 +47,14 @@ def test_untrained_classifier_has_other_blocks_but_the_same_positions(tiny_run: 
 
 def test_positions_are_resized_for_larger_images(tiny_run: Path, small_fashion: Path) -> None:
     this = recipe(tiny_run, small_fashion, image_size=ImageSize(56, 28), eval_resize=28)
-    vit = build_classifier(this, open_task(this))
+    vit = build_classifier(*open_task(this, Console(quiet=True)))
     assert vit.pos_embed.shape == (1, 1 + 14 * 7, 32)
     assert vit(torch.zeros(2, 1, 56, 28)).shape == (2, 10)
 
 
 def test_class_token_pooling_keeps_the_encoders_norm(tiny_run: Path, small_fashion: Path) -> None:
     this = recipe(tiny_run, small_fashion, pool="cls")
-    own = build_classifier(this, open_task(this)).state_dict()
+    own = build_classifier(*open_task(this, Console(quiet=True))).state_dict()
     assert torch.equal(own["norm.weight"], load_file(tiny_run / "encoder.safetensors")["norm.weight"])
 
 
@@ -84,7 +84,7 @@ def test_an_odd_batch_cannot_be_mixed_and_the_message_says_so(tiny_run: Path, sm
 
 def test_class_token_pooling_needs_a_class_token(tiny_run: Path, small_fashion: Path) -> None:
     this = recipe(tiny_run, small_fashion, pool="cls")
-    task = open_task(this)
+    this, task = open_task(this, Console(quiet=True))
     without = replace(this, backbone="vit_base_patch16_gap_224")
     with pytest.raises(ValueError, match=r"^vit_base_patch16_gap_224 has no class token; use --pool mean$"):
         build_classifier(without, task)

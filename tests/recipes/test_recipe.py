@@ -268,8 +268,19 @@ def test_numbers_must_be_finite(field: str, text: str) -> None:
         (PRETRAIN, {"mean": (0.5, math.nan, 0.5)}, "--mean must be numbers and --std positive ones", "nan"),
         (PRETRAIN, {"betas": (0.9, 1.0)}, "--betas must lie in 0 … 1, 1 excluded", r"not \(0.9, 1.0\)"),
         (PRETRAIN, {"batch_size": -4}, "--batch-size must be at least 1", "not -4"),
-        (PRETRAIN, {"channels": 4}, "--channels must be 1 .* or 3", "not 4"),
-        (PRETRAIN, {"channels": 1}, "--mean has 3 values and --std 3 for 1 channels", "give one of each per channel"),
+        (PRETRAIN, {"repeats": 0}, "--repeats must be at least 1", "not 0"),
+        (
+            PRETRAIN,
+            {"channels": 1, "normalize": "recipe"},
+            "--mean has 3 values and --std 3 for 1 channels",
+            "give one",
+        ),
+        (
+            PRETRAIN,
+            {"channels": 4, "mean": (0.5,)},
+            "--mean has 1 values and --std 3 for 4 channels",
+            "give one of each",
+        ),
         (PRETRAIN, {"mean": (0.5,)}, "--mean has 1 values and --std 3", "give one of each per channel"),
         (PRETRAIN, {"std": (0.5, 0.5)}, "--mean has 3 values and --std 2", "give one of each per channel"),
         (PRETRAIN, {"crop_scale": (0.0, 1.0)}, "--crop-scale must be two rising shares", r"not \(0.0, 1.0\)"),
@@ -307,3 +318,13 @@ def test_a_value_out_of_bounds_is_refused_by_the_name_of_its_flag(
 def test_values_at_the_bounds_are_accepted(recipe: Recipe, changes: dict[str, Any]) -> None:
     accepted = replace(recipe, **changes)
     assert {name: getattr(accepted, name) for name in changes} == changes
+
+
+def test_statistics_are_measured_where_imagenets_cannot_be_meant() -> None:
+    assert not PRETRAIN.measures_statistics
+    assert not replace(PRETRAIN, pixel_type="uint8").measures_statistics
+    assert replace(PRETRAIN, pixel_type="uint16").measures_statistics
+    assert replace(PRETRAIN, channels=13).measures_statistics
+    assert replace(PRETRAIN, normalize="from-data").measures_statistics
+    assert not replace(PRETRAIN, pixel_type="uint16", normalize="recipe").measures_statistics
+    assert not replace(PRETRAIN, channels=1, mean=(0.5,), std=(0.2,)).measures_statistics

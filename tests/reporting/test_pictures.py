@@ -12,7 +12,7 @@ from openmae.core.masking import Mask, random_mask
 from openmae.data.sources import open_data
 from openmae.recipes import PretrainRecipe
 from openmae.reporting import pictures
-from openmae.reporting.pictures import draw_rows, predict_pixels, reconstruct, reconstruction_panels
+from openmae.reporting.pictures import draw_rows, predict_pixels, reconstruct, reconstruction_panels, visible_bands
 from openmae.training.weights import build_autoencoder
 
 
@@ -44,12 +44,31 @@ def test_a_perfect_prediction_reconstructs_the_original(
     assert (predicted - pixels.float()).abs().max() < 0.5
 
 
+@pytest.mark.parametrize(("bands", "shown"), [(1, 1), (2, 1), (3, 3), (13, 3)])
+def test_deep_bands_are_stretched_by_the_originals_percentiles(bands: int, shown: int) -> None:
+    levels = torch.linspace(1000, 3000, 100).reshape(1, 1, 10, 10) * torch.arange(1, bands + 1).reshape(1, -1, 1, 1)
+    original, predicted = visible_bands(levels, levels + 100)
+    assert original.shape == predicted.shape == (1, shown, 10, 10)
+    for band in range(shown):
+        assert torch.quantile(original[0, band], 0.02).item() == pytest.approx(0, abs=1e-2)
+        assert torch.quantile(original[0, band], 0.98).item() == pytest.approx(255, abs=1e-2)
+        assert (predicted - original)[0, band].numpy() == pytest.approx(255 * 100 / (band + 1) / 1920, abs=1e-2)
+
+
+def test_bytes_of_one_or_three_channels_are_shown_as_they_are() -> None:
+    for channels in (1, 3):
+        pixels = torch.randint(0, 256, (2, channels, 4, 4), dtype=torch.uint8)
+        original, predicted = visible_bands(pixels, torch.full((2, channels, 4, 4), 7.0))
+        assert torch.equal(original, pixels.float())
+        assert (predicted == 7).all()
+
+
 def test_panels_hide_and_paste_exactly_the_masked_patches(tiny_recipe: PretrainRecipe) -> None:
     model = build_autoencoder(tiny_recipe)
-    pixels = torch.full((1, 1, 28, 28), 200, dtype=torch.uint8)
+    pixels = torch.full((1, 1, 28, 28), 200.0)
     mask = random_mask(batch=1, patches=(7, 7), kept=12)
     original, masked, predicted, pasted = reconstruction_panels(
-        model, pixels, mask.as_grid(), torch.full((1, 1, 28, 28), 50.0)
+        model, pixels, torch.full((1, 1, 28, 28), 50.0), mask.as_grid()
     )[0]
     hidden = np.kron(mask.as_grid()[0].numpy(), np.ones((4, 4), dtype=bool))
     assert (original == 200).all()

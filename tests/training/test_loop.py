@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from openmae.data.decoding import PixelFormat
 from openmae.data.loading import Batch, SeededImages
 from openmae.data.sources import open_data
 from openmae.data.transforms import TrainTransform
@@ -114,7 +115,7 @@ def train(
     dataset = SeededImages(
         source=open_data(recipe.data).train,
         transform=TrainTransform(size=(4, 4), crop_scale=(0.3, 1.0)),
-        channels=1,
+        format=PixelFormat(1),
         seed=recipe.seed,
         noise=3,
     )

@@ -79,14 +79,14 @@ def test_a_loaded_encoder_is_a_plain_timm_model_in_eval_mode(tiny_run: Path) -> 
 
 def test_the_recipe_comes_with_the_weights(tiny_run: Path, tiny_recipe: PretrainRecipe) -> None:
     weights = read_weights(tiny_run)
-    assert weights.recipe == tiny_recipe
+    assert weights.recipe == replace(tiny_recipe, pixel_type="uint8")
     assert weights.file == tiny_run / ENCODER
 
 
 def test_the_whole_autoencoder_comes_from_the_checkpoint(tiny_run: Path, tiny_recipe: PretrainRecipe) -> None:
     for spec in (tiny_run, newest(tiny_run), newest(tiny_run) / MODEL):
         model, recipe = load_autoencoder(spec)
-        assert recipe == tiny_recipe
+        assert recipe == replace(tiny_recipe, pixel_type="uint8")
         assert not model.training
         assert_same(model, load_file(newest(tiny_run) / MODEL))
 
@@ -205,6 +205,7 @@ def test_weights_of_another_network_are_refused_with_the_flags_to_add(
 ) -> None:
     weights = read_weights(tiny_run)
     require_architecture(weights, finetune_recipe(tiny_recipe))
+    require_architecture(weights, finetune_recipe(tiny_recipe, channels=13, normalize="from-data"))
     require_architecture(weights, finetune_recipe(tiny_recipe, image_size=ImageSize(56, 56), eval_resize=56))
     other = replace(finetune_recipe(tiny_recipe), width=64, patch_size=7)
     with pytest.raises(ValueError, match="is of another network than fashion-mnist-finetune") as error:
@@ -358,3 +359,29 @@ def test_weights_know_their_encoder_with_and_without_a_decoder(tiny_recipe: Pret
     whole = Weights({"encoder.a": one, "decoder.b": one}, tiny_recipe, Path("x"))
     alone = Weights({"a": one}, tiny_recipe, Path("x"))
     assert whole.encoder().keys() == alone.encoder().keys() == {"a"}
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 13])
+def test_weights_for_colour_start_a_network_for_any_channels_as_in_timm(
+    channels: int, tiny_recipe: PretrainRecipe
+) -> None:
+    colour = replace(tiny_recipe, channels=3, mean=(0.5,) * 3, std=(0.5,) * 3)
+    trained = untrained_encoder(colour)
+    weights = Weights(trained.state_dict(), colour, Path("w.safetensors"))
+    vit = build_encoder(replace(tiny_recipe, channels=channels, normalize="from-data"))
+    start_from(vit, weights)
+    kernel, original = vit.patch_embed.proj.weight, trained.patch_embed.proj.weight
+    assert kernel.shape[1] == channels
+    if channels == 1:
+        assert torch.allclose(kernel, original.sum(1, keepdim=True))
+    else:
+        assert torch.allclose(kernel, torch.stack([original[:, c % 3] * 3 / channels for c in range(channels)], 1))
+    rest = {name: tensor for name, tensor in vit.state_dict().items() if name != "patch_embed.proj.weight"}
+    assert all(torch.equal(tensor, trained.state_dict()[name]) for name, tensor in rest.items())
+
+
+def test_weights_for_other_channels_than_colour_start_only_their_own_kind(tiny_recipe: PretrainRecipe) -> None:
+    weights = Weights(untrained_encoder(tiny_recipe).state_dict(), tiny_recipe, Path("w.safetensors"))
+    vit = build_encoder(replace(tiny_recipe, channels=5, normalize="from-data"))
+    with pytest.raises(ValueError, match="is for 1 channels and cannot start a model for 5; only weights for 3"):
+        start_from(vit, weights)

@@ -5,7 +5,7 @@ Workers, ranks, prefetching and restarts change who computes a sample, never wha
 
 import enum
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from openmae.data.decoding import BadImage, Pixels, decode
+from openmae.data.decoding import BadImage, PixelFormat, Pixels, open_image
+from openmae.data.holding import HeldPixels
 from openmae.data.sources import Source
-
-Transform = Callable[[Pixels, np.random.Generator], Pixels]
+from openmae.data.transforms import Box, Crop, Transform
 
 REPLACEMENT_ATTEMPTS = 20
 MAX_AUTOMATIC_WORKERS = 8
@@ -35,7 +35,7 @@ class Stream(enum.IntEnum):
     STEP = 5
 
 
-def random_stream(seed: int, stream: Stream, *, epoch: int = 0, index: int = 0) -> np.random.Generator:
+def random_stream(seed: int, stream: Stream, *, epoch: int = 0, index: int = 0, repeat: int = 0) -> np.random.Generator:
     """The random numbers of one image in one epoch: a counter-based generator, so each costs the same to reach.
 
     >>> a, b = (random_stream(1, Stream.MASK, epoch=3, index=7).random() for _ in range(2))
@@ -43,7 +43,7 @@ def random_stream(seed: int, stream: Stream, *, epoch: int = 0, index: int = 0) 
     True
     """
     # The lowest counter word advances as numbers are drawn; the others place images and epochs out of its reach.
-    return np.random.Generator(np.random.Philox(key=[seed, int(stream)], counter=[0, index, epoch, 0]))
+    return np.random.Generator(np.random.Philox(key=[seed, int(stream)], counter=[0, index, epoch, repeat]))
 
 
 def epoch_order(images: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
@@ -62,8 +62,9 @@ class BadRecord(NamedTuple):
 class Batch(NamedTuple):
     """What the loader hands out.
 
-    `images` [B, C, H, W] uint8, `labels` [B] int64 (-1 when unknown), `noise` [B, N] float32 uniform numbers from which
-    masks are made, `indices` [B] int64 into the source, and the images that were `bad`.
+    `images` [B, C, H, W] uint8, uint16 or float32 (channels last in memory), `labels` [B] int64 (-1 when unknown),
+    `noise` [B, N] float32 uniform numbers from which masks are made, `indices` [B] int64 into the source, and the
+    images that were `bad`.
     """
 
     images: Tensor
@@ -74,11 +75,14 @@ class Batch(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """One image on its way into a batch; `pixels` is None when it was bad and may not be replaced."""
+    """One image on its way into a batch, once or cropped and masked several times.
 
-    pixels: Pixels | None
+    `views` [H, W, C] and `noise` [N], one each; none when the image was bad and may not be replaced.
+    """
+
+    views: list[Pixels]
+    noise: list[NDArray[np.float32]]
     label: int
-    noise: NDArray[np.float32]
     image: int
     bad: list[BadRecord]
 
@@ -89,6 +93,7 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
 
     Step s of an epoch takes the s-th slice of `batch_size` images of that epoch's order; what does not fill a batch
     waits for another epoch. Ranks and accumulation cut that slice, so the global batch is the same for any world size.
+    With `repeats` each image fills that many places of its batch, and an epoch has that many times the steps.
     """
 
     images: int
@@ -96,38 +101,42 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
     seed: int
     first_step: int
     last_step: int
+    repeats: int = 1
     accumulate: int = 1
     rank: int = 0
     world_size: int = 1
 
     def __post_init__(self) -> None:
-        if self.images < self.batch_size:
+        if self.images * self.repeats < self.batch_size:
             raise ValueError(
-                f"{self.images} images do not fill a batch of {self.batch_size}; use --batch-size {self.images} or less"
+                f"{self.images} images do not fill a batch of {self.batch_size}; use --batch-size "
+                f"{self.images * self.repeats} or less"
             )
-        parts = self.accumulate * self.world_size
+        parts = self.accumulate * self.world_size * self.repeats
         if self.batch_size % parts:
+            repeated = f" with {self.repeats} repeats" if self.repeats > 1 else ""
             raise ValueError(
                 f"a batch of {self.batch_size} cannot be cut into {self.accumulate} accumulation steps on "
-                f"{self.world_size} devices; use --batch-size {max(1, self.batch_size // parts) * parts}"
+                f"{self.world_size} devices{repeated}; use --batch-size {max(1, self.batch_size // parts) * parts}"
             )
 
     @property
     def steps_per_epoch(self) -> int:
-        return self.images // self.batch_size
+        return self.images * self.repeats // self.batch_size
 
     def __len__(self) -> int:
         return (self.last_step - self.first_step) * self.accumulate
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        micro = self.batch_size // (self.accumulate * self.world_size)
+        whole = self.batch_size // self.repeats
+        micro = whole // (self.accumulate * self.world_size)
         order, order_epoch = np.empty(0, dtype=np.int64), -1
         for step in range(self.first_step, self.last_step):
             epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
             if epoch != order_epoch:
                 order, order_epoch = epoch_order(self.images, seed=self.seed, epoch=epoch), epoch
             for turn in range(self.accumulate):
-                start = step_in_epoch * self.batch_size + (turn * self.world_size + self.rank) * micro
+                start = step_in_epoch * whole + (turn * self.world_size + self.rank) * micro
                 yield [(epoch, int(index)) for index in order[start : start + micro]]
 
 
@@ -137,19 +146,23 @@ class SeededImages(Dataset[Sample]):
 
     Args:
         source: where the bytes come from.
-        transform: what is done to the decoded pixels.
-        channels: 1 or 3.
+        transform: what is done to the pixels.
+        format: channels and type of the pixels.
         seed: of everything random.
-        noise: how many uniform numbers come with each image.
+        noise: how many uniform numbers come with each view.
+        repeats: how many views of an image come of decoding it once.
+        held: where decoded pixels are kept, if they are.
         replace_bad: exchange an unreadable image for another, chosen by (seed, epoch, index), as training needs; when
             False the sample comes without pixels, so that measurements count only real images.
     """
 
     source: Source
     transform: Transform
-    channels: int
+    format: PixelFormat
     seed: int = 0
     noise: int = 0
+    repeats: int = 1
+    held: HeldPixels | None = None
     replace_bad: bool = True
 
     def __len__(self) -> int:
@@ -158,44 +171,70 @@ class SeededImages(Dataset[Sample]):
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
         bad: list[BadRecord] = []
-        pixels, used = self._read(index, bad), index
-        if pixels is None and self.replace_bad:
+        views, used = self._views(index, key, bad), index
+        if not views and self.replace_bad:
             candidates = random_stream(self.seed, Stream.REPLACEMENT, epoch=epoch, index=index)
             for _ in range(REPLACEMENT_ATTEMPTS):
                 used = int(candidates.integers(len(self.source)))
-                pixels = self._read(used, bad)
-                if pixels is not None:
+                views = self._views(used, key, bad)
+                if views:
                     break
             else:
                 raise ValueError(
                     f"{len(bad)} images in a row cannot be decoded, the last one {bad[-1].name} ({bad[-1].reason}); "
                     "look at the files before training on them"
                 )
-        if pixels is not None:
-            pixels = self.transform(pixels, random_stream(self.seed, Stream.AUGMENTATION, epoch=epoch, index=index))
-        noise = random_stream(self.seed, Stream.MASK, epoch=epoch, index=index).random(self.noise, dtype=np.float32)
-        return Sample(pixels, int(self.source.labels[used]), noise, used, bad)
+        noise = [
+            self._stream(Stream.MASK, key, repeat).random(self.noise, dtype=np.float32) for repeat in range(len(views))
+        ]
+        return Sample(views, noise, int(self.source.labels[used]), used, bad)
 
-    def _read(self, index: int, bad: list[BadRecord]) -> Pixels | None:
-        try:
-            return decode(self.source.read(index), self.channels)
-        except (BadImage, OSError) as error:
-            bad.append(BadRecord(index, self.source.name(index), str(error)))
-            return None
+    def _views(self, image: int, key: tuple[int, int], bad: list[BadRecord]) -> list[Pixels]:
+        """The views that `key` asks for, of that image; none, and a record of why, when it is bad."""
+
+        def plan(height: int, width: int) -> list[Crop]:
+            return [
+                self.transform.plan(height, width, self._stream(Stream.AUGMENTATION, key, repeat))
+                for repeat in range(self.repeats)
+            ]
+
+        pixels = self.held.get(image) if self.held is not None else None
+        if pixels is not None:
+            height, width = pixels.shape[:2]
+            crops = plan(height, width)
+        else:
+            try:
+                opened = open_image(self.source.read(image))
+                height, width = opened.height, opened.width
+                crops = plan(height, width)
+                pixels = opened.decode(self.format, shrink=min(map(self.transform.shrink, crops)))
+            except (BadImage, OSError) as error:
+                bad.append(BadRecord(image, self.source.name(image), str(error)))
+                return []
+            # What may come smaller another time is not held, or pixels would depend on who decoded them first.
+            whole = Crop(Box(0, 0, width, height))
+            if self.held is not None and not (opened.shrinks and self.transform.shrink(whole) > 1):
+                self.held.put(image, pixels)
+        return [self.transform.cut(pixels, crop, height, width) for crop in crops]
+
+    def _stream(self, stream: Stream, key: tuple[int, int], repeat: int) -> np.random.Generator:
+        return random_stream(self.seed, stream, epoch=key[0], index=key[1], repeat=repeat)
 
 
 def collate(samples: list[Sample]) -> Batch:
-    """Stack samples into a batch, leaving out those without pixels."""
-    readable = [sample for sample in samples if sample.pixels is not None]
-    pixels = [sample.pixels for sample in readable if sample.pixels is not None]
-    stacked = np.stack(pixels) if pixels else np.empty((0, 0, 0, 0), dtype=np.uint8)
+    """Stack the views of all samples into a batch; a bad image has none."""
+    counts = [len(sample.views) for sample in samples]
+    views = [view for sample in samples for view in sample.views]
+    noise = [row for sample in samples for row in sample.noise]
+    shape = (len(views), *views[0].shape) if views else (0, 0, 0, 0)
+    stacked = np.empty(shape, views[0].dtype if views else np.uint8)
+    for place, view in zip(stacked, views, strict=True):
+        place[:] = view
     return Batch(
-        images=torch.from_numpy(np.ascontiguousarray(stacked.transpose(0, 3, 1, 2))),
-        labels=torch.tensor([sample.label for sample in readable], dtype=torch.int64),
-        noise=torch.from_numpy(
-            np.array([s.noise for s in readable], dtype=np.float32).reshape(len(readable), len(samples[0].noise))
-        ),
-        indices=torch.tensor([sample.image for sample in readable], dtype=torch.int64),
+        images=torch.from_numpy(stacked).permute(0, 3, 1, 2),
+        labels=torch.tensor(np.repeat([sample.label for sample in samples], counts), dtype=torch.int64),
+        noise=torch.from_numpy(np.stack(noise) if noise else np.empty((0, 0), dtype=np.float32)),
+        indices=torch.tensor(np.repeat([sample.image for sample in samples], counts), dtype=torch.int64),
         bad=[record for sample in samples for record in sample.bad],
     )
 

@@ -240,7 +240,7 @@ def _folder_source(root: Path) -> FolderSource:
 
 
 def _image_files(root: Path) -> list[Path]:
-    extensions = {extension.lower() for extension in Image.registered_extensions()}.difference(NO_IMAGES)
+    extensions = {".npy", *map(str.lower, Image.registered_extensions())}.difference(NO_IMAGES)
     entries = sorted(path for path in root.rglob("*") if not path.is_dir() and not _is_hidden(path, root))
     files = [path for path in entries if path.suffix.lower() in extensions]
     if not files:

@@ -6,15 +6,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from PIL import Image
 from timm.data.auto_augment import rand_augment_transform
 from torch import Tensor
+from torch.nn import functional as F
 
-from openmae.data.decoding import Pixels
+from openmae.data.decoding import LARGEST, SHRINKS, Pixels
 
 Interpolation = Literal["bicubic", "bilinear"]
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
@@ -54,6 +55,37 @@ def random_crop_box(
     return Box((width - box_width) // 2, (height - box_height) // 2, box_width, box_height)
 
 
+class Crop(NamedTuple):
+    """What will be cut out of an image; decided before decoding, so that it need not be decoded larger than that."""
+
+    box: Box
+    flipped: bool = False
+    seed: int = 0
+    """Of RandAugment."""
+
+
+class Transform(Protocol):
+    """Pixels of any size to pixels of one size."""
+
+    def plan(self, height: int, width: int, rng: np.random.Generator) -> Crop:
+        """What to cut out of an image of this size; all that is random is drawn here."""
+        ...
+
+    def shrink(self, crop: Crop) -> int:
+        """By how much (1, 2, 4 or 8) the image may be decoded smaller and still have the pixels that the crop needs."""
+        ...
+
+    def cut(self, pixels: Pixels, crop: Crop, height: int, width: int) -> Pixels:
+        """Carry out the plan on the pixels [H, W, C] of an image that was planned as height x width."""
+        ...
+
+
+def apply(transform: Transform, pixels: Pixels, rng: np.random.Generator | None = None) -> Pixels:
+    """Plan and cut at once, for pixels [H, W, C] that are there already; `rng` where the transform is random."""
+    height, width, _ = pixels.shape
+    return transform.cut(pixels, transform.plan(height, width, rng or np.random.default_rng(0)), height, width)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainTransform:
     """Random resized crop, horizontal flip, and RandAugment where the recipe wants it.
@@ -63,7 +95,8 @@ class TrainTransform:
         crop_scale: smallest and largest share of the area that a crop takes.
         crop_attempts: see `random_crop_box`.
         flip: probability of a horizontal flip.
-        rand_augment: a timm RandAugment policy such as "rand-m9-mstd0.5-inc1", or None.
+        exact: resize as Pillow does, see `resize`.
+        rand_augment: a timm RandAugment policy such as "rand-m9-mstd0.5-inc1", or None; for 8-bit grey and colour.
         fill: grey levels that RandAugment fills uncovered corners with, one a channel.
     """
 
@@ -72,21 +105,28 @@ class TrainTransform:
     crop_attempts: int = 10
     flip: float = 0.5
     interpolation: Interpolation = "bicubic"
+    exact: bool = False
     rand_augment: str | None = None
     fill: tuple[int, ...] = (128, 128, 128)
 
-    def __call__(self, pixels: Pixels, rng: np.random.Generator) -> Pixels:
-        """[H, W, C] to [height, width, C]."""
-        height, width, _ = pixels.shape
+    def plan(self, height: int, width: int, rng: np.random.Generator) -> Crop:
         box = random_crop_box(height, width, self.crop_scale, rng, attempts=self.crop_attempts)
-        crop = pixels[box.top : box.top + box.height, box.left : box.left + box.width]
-        result = resize(crop, self.size, self.interpolation)
-        if rng.random() < self.flip:
-            result = result[:, ::-1]
+        flipped = bool(rng.random() < self.flip)
+        return Crop(box, flipped, int(rng.integers(2**32)) if self.rand_augment is not None else 0)
+
+    def shrink(self, crop: Crop) -> int:
+        return 1 if self.exact else _shrink(crop.box, self.size)
+
+    def cut(self, pixels: Pixels, crop: Crop, height: int, width: int) -> Pixels:
+        box = _scaled(crop.box, pixels.shape[0] / height, pixels.shape[1] / width)
+        region = pixels[box.top : box.top + box.height, box.left : box.left + box.width]
+        result = resize(region, self.size, self.interpolation, exact=self.exact)
+        if crop.flipped:
+            result = _mirrored(result)
         if self.rand_augment is not None:
-            with seeded_globals(int(rng.integers(2**32))):
+            with seeded_globals(crop.seed):
                 result = _to_array(self._policy(_to_image(result)))
-        return np.ascontiguousarray(result)
+        return result
 
     @cached_property
     def _policy(self) -> Callable[[Image.Image], Image.Image]:
@@ -106,36 +146,79 @@ class EvalTransform:
     size: tuple[int, int]
     resize: int
     interpolation: Interpolation = "bicubic"
+    exact: bool = False
 
-    def __call__(self, pixels: Pixels, _: np.random.Generator | None = None) -> Pixels:
-        """[H, W, C] to [height, width, C]; nothing is random here, the generator is not touched."""
-        height, width = pixels.shape[:2]
+    def plan(self, height: int, width: int, rng: np.random.Generator) -> Crop:  # noqa: ARG002  # nothing is random here
+        return Crop(Box(0, 0, width, height))
+
+    def shrink(self, crop: Crop) -> int:
+        return 1 if self.exact else _shrink(crop.box, self._scaled_size(crop.box.height, crop.box.width))
+
+    def cut(self, pixels: Pixels, crop: Crop, height: int, width: int) -> Pixels:  # noqa: ARG002
+        scaled = self._scaled_size(height, width)
+        result = resize(pixels, scaled, self.interpolation, exact=self.exact)
+        top, left = (scaled[0] - self.size[0]) // 2, (scaled[1] - self.size[1]) // 2
+        return result[top : top + self.size[0], left : left + self.size[1]]
+
+    def _scaled_size(self, height: int, width: int) -> tuple[int, int]:
         # A target that is not square needs more than `resize` on one of its sides.
         factor = max(self.resize / min(height, width), self.size[0] / height, self.size[1] / width)
-        scaled = max(self.size[0], round(height * factor)), max(self.size[1], round(width * factor))
-        result = resize(pixels, scaled, self.interpolation)
-        top, left = (scaled[0] - self.size[0]) // 2, (scaled[1] - self.size[1]) // 2
-        return np.ascontiguousarray(result[top : top + self.size[0], left : left + self.size[1]])
+        return max(self.size[0], round(height * factor)), max(self.size[1], round(width * factor))
 
 
-def resize(pixels: Pixels, size: tuple[int, int], interpolation: Interpolation) -> Pixels:
-    """Resize [H, W, C] to (height, width) with Pillow's antialiased filters."""
+def _shrink(box: Box, size: tuple[int, int]) -> int:
+    """The largest reduction that leaves the box at least `size` (height, width) large."""
+    return next(factor for factor in SHRINKS if factor == 1 or _covers(box, size, factor))
+
+
+def _covers(box: Box, size: tuple[int, int], factor: int) -> bool:
+    return box.height >= factor * size[0] and box.width >= factor * size[1]
+
+
+def _scaled(box: Box, down: float, across: float) -> Box:
+    """The box on an image that was decoded smaller: whole pixels, at least one."""
+    if down == across == 1:
+        return box
+    top, bottom = round(box.top * down), round((box.top + box.height) * down)
+    left, right = round(box.left * across), round((box.left + box.width) * across)
+    return Box(left, top, max(1, right - left), max(1, bottom - top))
+
+
+def resize(pixels: Pixels, size: tuple[int, int], interpolation: Interpolation, *, exact: bool = True) -> Pixels:
+    """Resize [H, W, C] of any type to (height, width), antialiased.
+
+    Grey and colour of 8 bits go through Pillow when `exact`, else through torch, which has the same filters in vector
+    instructions and differs by rounding; everything else always goes through torch, in single precision.
+    """
     if pixels.shape[:2] == size:
         return pixels
-    return _to_array(_to_image(pixels).resize((size[1], size[0]), RESAMPLING[interpolation]))
+    eight_bit = pixels.dtype == np.uint8
+    if exact and eight_bit and pixels.shape[2] in (1, 3):
+        return _to_array(_to_image(pixels).resize((size[1], size[0]), RESAMPLING[interpolation]))
+    image = _to_tensor(pixels if eight_bit else pixels.astype(np.float32))
+    resized = F.interpolate(image, size, mode=interpolation, antialias=True)[0].permute(1, 2, 0).numpy()
+    if pixels.dtype == np.uint16:
+        return resized.round().clip(0, LARGEST["uint16"]).astype(np.uint16)
+    return resized
 
 
 def normalise_pixels(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """uint8 [B, C, H, W] to float32 with the given statistics of pixels in 0 … 1, on the images' own device."""
-    shift, scale = _affine(tuple(mean), tuple(std), images.device)
+    """uint8, uint16 or float32 [B, C, H, W] to float32, on the images' own device.
+
+    The statistics are those of pixels in 0 … 1; of floats, those of the pixels as they are.
+    """
+    largest = LARGEST[str(images.dtype).removeprefix("torch.")]
+    shift, scale = _affine(tuple(mean), tuple(std), largest, images.device)
     return torch.addcmul(shift, images.to(scale.dtype), scale)
 
 
 @cache
-def _affine(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+def _affine(
+    mean: tuple[float, ...], std: tuple[float, ...], largest: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
     """Shift and scale, each [1, C, 1, 1]; kept, because making them anew would halt a GPU at every step."""
     shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=device)
-    scale = torch.tensor([1 / (255 * s) for s in std], device=device)
+    scale = torch.tensor([1 / (largest * s) for s in std], device=device)
     return shift.view(1, -1, 1, 1), scale.view(1, -1, 1, 1)
 
 
@@ -150,6 +233,16 @@ def seeded_globals(seed: int) -> Iterator[None]:
     finally:
         random.setstate(python_state)
         np.random.set_state(numpy_state)
+
+
+def _mirrored(pixels: Pixels) -> Pixels:
+    """Left for right; seven times as fast in torch as in numpy."""
+    return _to_tensor(pixels).flip(-1)[0].permute(1, 2, 0).numpy()
+
+
+def _to_tensor(pixels: Pixels) -> Tensor:
+    """[H, W, C] to [1, C, H, W], channels last in memory; a copy only where the array may not be written to."""
+    return torch.from_numpy(np.require(pixels, requirements=["C", "W"])).permute(2, 0, 1).unsqueeze(0)
 
 
 def _to_image(pixels: Pixels) -> Image.Image:

@@ -15,6 +15,7 @@ from openmae.data.sources import Source
 from openmae.data.transforms import EvalTransform, normalise_pixels
 from openmae.recipes import Recipe, SupervisedRecipe
 from openmae.recipes.recipe import Pooling
+from openmae.training.pixels import pixel_format
 from openmae.training.progress import ProgressView
 from openmae.training.runtime import pick_device
 
@@ -67,7 +68,19 @@ def evaluation_transform(recipe: Recipe) -> EvalTransform:
     else:
         # Of a small picture the border is part of the subject.
         resize = short if short <= SMALL_IMAGE else round(short * RESIZE_FACTOR)
-    return EvalTransform(size=recipe.image_size, resize=resize, interpolation=recipe.interpolation)
+    return EvalTransform(
+        size=recipe.image_size, resize=resize, interpolation=recipe.interpolation, exact=recipe.decode == "exact"
+    )
+
+
+def evaluation_images(recipe: Recipe, source: Source) -> SeededImages:
+    """Every image of `source` as this recipe's network wants it when nothing may be random; bad ones are left out."""
+    return SeededImages(
+        source=source,
+        transform=evaluation_transform(recipe),
+        format=pixel_format(recipe),
+        replace_bad=False,
+    )
 
 
 @torch.inference_mode()
@@ -85,9 +98,7 @@ def extract_features(
     """
     device = pick_device()
     vit = vit.to(device)
-    dataset = SeededImages(
-        source=source, transform=evaluation_transform(recipe), channels=recipe.channels, replace_bad=False
-    )
+    dataset = evaluation_images(recipe, source)
     loader = evaluation_loader(
         dataset, batch_size=batch_size, workers=automatic_workers(), pin_memory=device.type == "cuda"
     )

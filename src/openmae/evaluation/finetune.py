@@ -21,7 +21,7 @@ from openmae.training.weights import build_encoder, start_from, untrained_encode
 
 def run_finetune(recipe: FinetuneRecipe, out: Path, console: Console) -> dict[str, Any]:
     """Fine-tune as `recipe` says and measure after the last epoch."""
-    task = open_task(recipe)
+    recipe, task = open_task(recipe, console)
     return run_supervised(
         recipe,
         task,

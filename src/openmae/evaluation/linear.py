@@ -55,7 +55,7 @@ class LinearProbe(nn.Module):
 
 def run_linear(recipe: LinearRecipe, out: Path, console: Console) -> dict[str, Any]:
     """Linear evaluation as `recipe` says; with `--cached`, logistic regression on features computed once."""
-    task = open_task(recipe)
+    recipe, task = open_task(recipe, console)
     if recipe.cached:
         return _run_cached(recipe, task, out, console)
     return run_supervised(
@@ -75,7 +75,8 @@ def frozen_encoder(recipe: LinearRecipe, task: Task) -> VisionTransformer:
     """The encoder to measure, at the recipe's image size."""
     if recipe.untrained:
         return untrained_encoder(untrained_twin(recipe, task.weights).recipe)
-    if task.weights.recipe.image_size == recipe.image_size:
+    trained = task.weights.recipe
+    if (trained.image_size, trained.channels) == (recipe.image_size, recipe.channels):
         return encoder_from(task.weights)
     vit = build_encoder(recipe)
     start_from(vit, task.weights)

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from lightning_fabric import Fabric
@@ -13,14 +14,17 @@ from torch import Tensor, nn
 from openmae.data.loading import Batch, SeededImages, evaluation_loader
 from openmae.data.sources import Source, open_data
 from openmae.data.transforms import TrainTransform, normalise_pixels
-from openmae.evaluation.features import evaluation_transform
+from openmae.evaluation.features import evaluation_images
 from openmae.evaluation.scores import Scores, labelled_splits, score, with_held_out
 from openmae.recipes import FinetuneRecipe, SupervisedRecipe
 from openmae.training.loop import Job, fit
 from openmae.training.optimizers import build_optimizer
+from openmae.training.pixels import hold_pixels, pixel_format, pixels_of, settle_pixels
 from openmae.training.runs import Run, fit_batch
 from openmae.training.runtime import choose_workers, start_fabric
 from openmae.training.weights import Weights, read_weights, recipe_metadata, require_architecture
+
+R = TypeVar("R", bound=SupervisedRecipe)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,14 +40,15 @@ class Task:
         return len(self.train.classes)
 
 
-def open_task(recipe: SupervisedRecipe) -> Task:
-    """Open the data and the weights that `recipe` names.
+def open_task(recipe: R, console: Console) -> tuple[R, Task]:
+    """Open the data and the weights that `recipe` names, and settle what the recipe leaves to them.
 
     Without a test split a balanced fifth of the labelled images is held out, by the recipe's seed.
 
     Raises:
         ValueError: when either is missing, unlabelled, or of another network.
     """
+    say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     if recipe.data is None:
         raise ValueError("no images to measure on; give --data a labelled folder or Parquet file, or fashion-mnist")
     if recipe.weights is None:
@@ -53,7 +58,8 @@ def open_task(recipe: SupervisedRecipe) -> Task:
     data = with_held_out(open_data(recipe.data), seed=recipe.seed)
     train, test = labelled_splits(data, fraction=recipe.label_fraction, seed=recipe.seed)
     assert test is not None, "with_held_out makes one"
-    return Task(train=train, test=test, weights=weights)
+    recipe = settle_pixels(pixels_of(recipe, weights.recipe), train, say)
+    return recipe, Task(train=train, test=test, weights=weights)
 
 
 def run_supervised(
@@ -94,15 +100,17 @@ def run_supervised(
     def batch_loss(wrapped: nn.Module, batch: Batch) -> Tensor:
         return loss(wrapped, normalise_pixels(batch.images, recipe.mean, recipe.std), batch.labels)
 
+    transform = train_transform(recipe)
     job = Job(
         recipe=recipe,
         model=model,
         optimizer=build_optimizer(recipe, model),
         dataset=SeededImages(
             source=task.train,
-            transform=train_transform(recipe),
-            channels=recipe.channels,
+            transform=transform,
+            format=pixel_format(recipe),
             seed=recipe.seed,
+            held=hold_pixels(recipe, task.train, transform, run.say),
         ),
         loss=batch_loss,
         evaluate=lambda trained: _figures(evaluate_classifier(fabric, trained, recipe, task.test)),
@@ -116,14 +124,25 @@ def run_supervised(
 
 
 def train_transform(recipe: SupervisedRecipe) -> TrainTransform:
-    """Crops, flips and RandAugment as the recipe says."""
+    """Crops, flips and RandAugment as the recipe says.
+
+    Raises:
+        ValueError: for RandAugment on pixels that it cannot change.
+    """
+    policy = recipe.rand_augment if isinstance(recipe, FinetuneRecipe) else None
+    if policy is not None and (recipe.channels not in (1, 3) or pixel_format(recipe).kind != "uint8"):
+        raise ValueError(
+            f"RandAugment changes 8-bit grey and colour, not {recipe.channels} channels of {recipe.pixel_type}; add "
+            "--rand-augment None"
+        )
     return TrainTransform(
         size=recipe.image_size,
         crop_scale=recipe.crop_scale,
         crop_attempts=recipe.crop_attempts,
         flip=recipe.flip,
         interpolation=recipe.interpolation,
-        rand_augment=recipe.rand_augment if isinstance(recipe, FinetuneRecipe) else None,
+        exact=recipe.decode == "exact",
+        rand_augment=policy,
         fill=tuple(min(255, round(255 * value)) for value in recipe.mean),
     )
 
@@ -132,9 +151,7 @@ def train_transform(recipe: SupervisedRecipe) -> TrainTransform:
 def evaluate_classifier(fabric: Fabric, model: nn.Module, recipe: SupervisedRecipe, test: Source) -> Scores:
     """Top-1 and top-5 on every readable test image, counted once over all processes."""
     model.eval()
-    dataset = SeededImages(
-        source=test, transform=evaluation_transform(recipe), channels=recipe.channels, replace_bad=False
-    )
+    dataset = evaluation_images(recipe, test)
     loader = evaluation_loader(
         dataset,
         batch_size=min(256, max(1, recipe.batch_size // (recipe.accumulate * fabric.world_size))),

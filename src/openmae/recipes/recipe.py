@@ -14,6 +14,7 @@ from tyro.conf import Suppress
 Stage = Literal["pretrain", "linear", "finetune"]
 Follows = Literal["fair", "mm", "openmae"]
 Pooling = Literal["cls", "mean"]
+PixelTypes = Literal["auto", "uint8", "uint16", "float32"]
 
 # YAML 1.1 takes 1e-3 for text, for want of a point and a sign.
 EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?e[+-]?\d+", re.IGNORECASE)
@@ -23,7 +24,7 @@ RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     (
         "be at least 1",
         lambda value: value >= 1,
-        "epochs batch_size accumulate channels devices nodes log_every eval_every keep_last crop_attempts "
+        "epochs batch_size accumulate channels devices nodes log_every eval_every keep_last crop_attempts repeats "
         "patch_size width depth heads decoder_width decoder_depth decoder_heads",
     ),
     ("be greater than 0", lambda value: 0 < value < math.inf, "clip_norm head_std"),
@@ -97,7 +98,9 @@ class Recipe:
     patch_size: int | None = None
     """Side of a patch in pixels; as the backbone defines it when not given."""
     channels: int = 3
-    """3 for colour, 1 for grey."""
+    """3 for colour, 1 for grey, else the number of bands that every image has."""
+    pixel_type: PixelTypes = "auto"
+    """How pixels are kept until the device normalises them; as the data store them when auto."""
     width: int | None = None
     """Width of the encoder's tokens; as the backbone defines it when not given."""
     depth: int | None = None
@@ -105,10 +108,17 @@ class Recipe:
     heads: int | None = None
     """Attention heads per encoder block; as the backbone defines it when not given."""
 
+    normalize: Literal["auto", "recipe", "from-data"] = "auto"
+    """from-data measures mean and std on a sample of the images; so does auto where they are not 8-bit colour, unless
+    other values than ImageNet's are given. What was used is kept with the weights."""
     mean: tuple[float, ...] = IMAGENET_MEAN
-    """Mean of each channel, pixels in 0 … 1."""
+    """Mean of each channel, pixels in 0 … 1 (floating-point ones as they are)."""
     std: tuple[float, ...] = IMAGENET_STD
     """Standard deviation of each channel."""
+    decode: Literal["fast", "exact"] = "fast"
+    """fast decodes JPEGs no larger than a crop needs them and resizes in vector instructions; exact does as Pillow."""
+    hold: bool = True
+    """Hold decoded images in memory where all of them fit into a quarter of what is free."""
     crop_scale: tuple[float, float] = (0.2, 1.0)
     """Smallest and largest share of the image's area that a random crop takes."""
     flip: float = 0.5
@@ -172,12 +182,10 @@ class Recipe:
                 value = getattr(self, name, None)
                 if value is not None and not test(value):
                     raise ValueError(f"--{name.replace('_', '-')} must {words}, not {value}")
-        if self.channels not in (1, 3):
-            raise ValueError(f"--channels must be 1 (grey) or 3 (colour), not {self.channels}")
-        if not len(self.mean) == len(self.std) == self.channels:
+        if not len(self.mean) == len(self.std) == self.channels and not self.measures_statistics:
             raise ValueError(
                 f"--mean has {len(self.mean)} values and --std {len(self.std)} for {self.channels} channels; give one "
-                "of each per channel"
+                "of each per channel, or --normalize from-data"
             )
         if not all(map(math.isfinite, self.mean)) or not all(0 < value < math.inf for value in self.std):
             raise ValueError(f"--mean must be numbers and --std positive ones, not {self.mean} and {self.std}")
@@ -187,6 +195,14 @@ class Recipe:
             raise ValueError(f"--crop-scale must be two rising shares in (0, 1], not {self.crop_scale}")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"--seed must lie in 0 … 4294967295, not {self.seed}")
+
+    @property
+    def measures_statistics(self) -> bool:
+        """Whether mean and std will be measured; of 8-bit colour only when asked to."""
+        if self.normalize != "auto":
+            return self.normalize == "from-data"
+        default = (self.mean, self.std) == (IMAGENET_MEAN, IMAGENET_STD)
+        return default and (self.channels != 3 or self.pixel_type not in ("auto", "uint8"))
 
     @property
     def lr(self) -> float:
@@ -202,6 +218,10 @@ class PretrainRecipe(Recipe):
 
     published_linear_top1: Suppress[float | None] = None
     """The same for linear evaluation."""
+    weights: str | None = None
+    """Start from this encoder rather than from fresh weights; channels and image size may differ."""
+    repeats: int = 1
+    """Crops and masks of each image that come of decoding it once; an epoch has that many times the samples."""
     mask_ratio: float = 0.75
     """Share of the patches that is hidden."""
     normalise_target: bool = True

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from openmae.data.decoding import decode
+from openmae.data.decoding import PixelFormat, decode
 from openmae.data.sources import Source, open_data
 from openmae.evaluation.cached_linear import fit_linear
 from openmae.evaluation.features import extract_features
@@ -144,5 +144,7 @@ def _result(encoder: str, protocol: str, fraction: float, top1: float) -> dict[s
 
 def _raw_pixels(source: Source) -> NDArray[np.float32]:
     """Every image as one vector of its grey levels."""
-    rows: Sequence[NDArray[np.uint8]] = [decode(source.read(index), 1).reshape(-1) for index in range(len(source))]
+    rows: Sequence[NDArray[np.uint8]] = [
+        decode(source.read(index), PixelFormat(1)).reshape(-1) for index in range(len(source))
+    ]
     return np.stack(rows).astype(np.float32)

@@ -11,12 +11,13 @@ from torch import Tensor
 from openmae.core.masking import Mask, kept_count, mask_from_noise
 from openmae.core.model import MaskedAutoencoder
 from openmae.core.patches import patch_statistics, patchify, unpatchify
-from openmae.data.decoding import BadImage, Pixels, decode
+from openmae.data.decoding import LARGEST, BadImage, Pixels, decode
 from openmae.data.loading import Stream, random_stream
 from openmae.data.sources import Source
-from openmae.data.transforms import normalise_pixels
+from openmae.data.transforms import apply, normalise_pixels
 from openmae.evaluation.features import evaluation_transform
 from openmae.recipes import PretrainRecipe
+from openmae.training.pixels import pixel_format
 from openmae.training.weights import load_autoencoder
 
 COLUMNS = ("original", "masked", "reconstruction", "with visible patches")
@@ -24,6 +25,8 @@ NORMALISED_CAPTION = (
     "The target is normalised per patch: hidden patches take their mean and contrast from the original."
 )
 VISIBLE_CAPTION = "Visible patches (the noisy ones in the reconstruction) are not trained to be predicted."
+STRETCH = (0.02, 0.98)
+BANDS_CAPTION = "the first are shown, stretched from the 2nd to the 98th percentile of the original."
 SMALLEST_TILE = 140
 GAP, MARGIN, HEADER, FOOTER = 6, 14, 26, 20
 MASKED_GREY = 128
@@ -44,7 +47,7 @@ def reconstruct(
     arrays = []
     for path in images:
         try:
-            arrays.append(decode(path.read_bytes(), recipe.channels))
+            arrays.append(decode(path.read_bytes(), pixel_format(recipe)))
         except (BadImage, OSError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise ValueError(f"{path} cannot be read ({reason}); leave it out or repair it") from error
@@ -55,7 +58,7 @@ def reconstruct_sample(weights: str | Path, source: Source, out: Path, *, rows: 
     """The same picture for `rows` images drawn from a source."""
     model, recipe = load_autoencoder(weights)
     chosen = random_stream(seed, Stream.SUBSET).choice(len(source), size=min(rows, len(source)), replace=False)
-    arrays = [decode(source.read(int(index)), recipe.channels) for index in chosen]
+    arrays = [decode(source.read(int(index)), pixel_format(recipe)) for index in chosen]
     return write_picture(model, recipe, arrays, out, seed=seed)
 
 
@@ -70,7 +73,7 @@ def write_picture(
 ) -> Path:
     """Mask, reconstruct and draw decoded images [H, W, C]; the i-th image gets the i-th mask of the seed."""
     transform = evaluation_transform(recipe)
-    cropped = np.stack([transform(image) for image in images])
+    cropped = np.stack([apply(transform, image) for image in images])
     noise = np.stack(
         [
             random_stream(seed, Stream.MASK, index=row).random(model.patches, dtype=np.float32)
@@ -80,9 +83,12 @@ def write_picture(
     ratio = recipe.mask_ratio if mask_ratio is None else mask_ratio
     mask = mask_from_noise(torch.from_numpy(noise), kept_count(model.patches, ratio), model.grid)
     pixels = torch.from_numpy(cropped).permute(0, 3, 1, 2)
-    panels = reconstruction_panels(model, pixels, mask.as_grid(), predict_pixels(model, recipe, pixels, mask))
-    caption = f"{NORMALISED_CAPTION}\n{VISIBLE_CAPTION}" if recipe.normalise_target else VISIBLE_CAPTION
-    picture = draw_rows(panels, caption=caption)
+    predicted = predict_pixels(model, recipe, pixels, mask)
+    panels = reconstruction_panels(model, *visible_bands(pixels, predicted), mask.as_grid())
+    captions = [NORMALISED_CAPTION] if recipe.normalise_target else []
+    if not _is_visible(pixels):
+        captions.append(f"{recipe.channels} bands of {recipe.pixel_type}: {BANDS_CAPTION}")
+    picture = draw_rows(panels, caption="\n".join([*captions, VISIBLE_CAPTION]))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         picture.save(out, format="PNG")
@@ -95,7 +101,7 @@ def write_picture(
 
 @torch.inference_mode()
 def predict_pixels(model: MaskedAutoencoder, recipe: PretrainRecipe, pixels: Tensor, mask: Mask) -> Tensor:
-    """Predicted pixels as [B, C, H, W] in 0 … 255; a normalised target is put back with the true patch statistics."""
+    """Predicted pixels [B, C, H, W] on the scale of `pixels`; a normalised target gets its true statistics back."""
     images = normalise_pixels(pixels, recipe.mean, recipe.std)
     prediction = model(images, mask).prediction
     if recipe.normalise_target:
@@ -103,16 +109,36 @@ def predict_pixels(model: MaskedAutoencoder, recipe: PretrainRecipe, pixels: Ten
         prediction = prediction * std + mean
     decoded = unpatchify(prediction, model.patch_size, model.grid)
     shape = (1, -1, 1, 1)
-    return 255 * (decoded * torch.tensor(recipe.std).view(shape) + torch.tensor(recipe.mean).view(shape))
+    largest = LARGEST[str(pixels.dtype).removeprefix("torch.")]
+    return largest * (decoded * torch.tensor(recipe.std).view(shape) + torch.tensor(recipe.mean).view(shape))
+
+
+def visible_bands(pixels: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor]:
+    """What a screen can show of images and predictions, each [B, 1 or 3, H, W] in 0 … 255.
+
+    Bytes of one or three channels are shown as they are. Of other images the first three bands are, or the first one
+    where there are two; each is stretched between percentiles of the original, and its prediction likewise.
+    """
+    if _is_visible(pixels):
+        return pixels.float(), predicted
+    shown = 3 if pixels.shape[1] >= 3 else 1
+    original, predicted = pixels[:, :shown].float(), predicted[:, :shown]
+    limits = torch.quantile(original.flatten(2), torch.tensor(STRETCH), dim=2)  # [2, B, shown]
+    low, high = limits.unsqueeze(-1).unsqueeze(-1)
+    scale = 255 / (high - low).clamp(min=1e-12)
+    return (original - low) * scale, (predicted - low) * scale
+
+
+def _is_visible(pixels: Tensor) -> bool:
+    return pixels.dtype == torch.uint8 and pixels.shape[1] in (1, 3)
 
 
 def reconstruction_panels(
-    model: MaskedAutoencoder, pixels: Tensor, hidden: Tensor, predicted: Tensor
+    model: MaskedAutoencoder, original: Tensor, predicted: Tensor, hidden: Tensor
 ) -> list[tuple[Pixels, ...]]:
     """The four panels of every row, each [H, W, C] uint8."""
     height, width = model.patch_size
     hidden_pixels = hidden.repeat_interleave(height, dim=1).repeat_interleave(width, dim=2).unsqueeze(1)
-    original = pixels.float()
     panels = (
         original,
         original.masked_fill(hidden_pixels, MASKED_GREY),

@@ -104,7 +104,14 @@ def fit(fabric: Fabric, job: Job, run: Run) -> dict[str, float]:
         ValueError: for a loss that is not finite, or more unreadable images than the recipe permits.
     """
     recipe, dataset = job.recipe, job.dataset
-    plan = StepSampler(images=len(dataset), batch_size=recipe.batch_size, seed=recipe.seed, first_step=0, last_step=0)
+    plan = StepSampler(
+        images=len(dataset),
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
+        first_step=0,
+        last_step=0,
+        repeats=dataset.repeats,
+    )
     total_steps = recipe.epochs * plan.steps_per_epoch
 
     rates_at = partial(
@@ -131,6 +138,7 @@ def fit(fabric: Fabric, job: Job, run: Run) -> dict[str, float]:
         seed=recipe.seed,
         first_step=first_step,
         last_step=total_steps,
+        repeats=dataset.repeats,
         accumulate=recipe.accumulate,
         rank=fabric.global_rank,
         world_size=fabric.world_size,
@@ -174,7 +182,12 @@ def fit(fabric: Fabric, job: Job, run: Run) -> dict[str, float]:
             if last or done % recipe.log_every == 0:
                 latest = meter.figures(fabric)
                 _require_finite(latest["loss"], done)
-                latest = {"epoch": round(done / plan.steps_per_epoch, 4), **latest, "lr": max(rates)}
+                latest = {
+                    "epoch": round(done / plan.steps_per_epoch, 4),
+                    "samples": done * recipe.batch_size,
+                    **latest,
+                    "lr": max(rates),
+                }
                 run.log(done, **latest)
                 figures |= latest
                 title = f"{recipe.stage} epoch {step // plan.steps_per_epoch + 1}/{recipe.epochs}"

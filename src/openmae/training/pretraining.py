@@ -1,6 +1,7 @@
 """Masked pre-training: what it passes to the loop."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,39 +17,47 @@ from openmae.data.transforms import TrainTransform, normalise_pixels
 from openmae.recipes import PretrainRecipe
 from openmae.training.loop import Job, fit
 from openmae.training.optimizers import build_optimizer
+from openmae.training.pixels import hold_pixels, pixel_format, settle_pixels
 from openmae.training.runs import ENCODER, Run, fit_batch
 from openmae.training.runtime import start_fabric
-from openmae.training.weights import build_autoencoder, recipe_metadata
+from openmae.training.weights import build_autoencoder, read_weights, recipe_metadata, start_from
 
 
 def run_pretraining(recipe: PretrainRecipe, out: Path, console: Console) -> dict[str, Any]:
     """Pre-train as `recipe` says into the run folder `out`, or continue what is there; returns the results."""
     if recipe.data is None:
         raise ValueError("no images to train on; give --data a folder of images, a Parquet file, or fashion-mnist")
+    say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     source = open_data(recipe.data).train
-    recipe = fit_batch(recipe, len(source), console)
+    recipe = settle_pixels(fit_batch(recipe, len(source) * recipe.repeats, console), source, say)
     fabric = start_fabric(recipe)
     run = Run(out, recipe, writes=fabric.is_global_zero, console=console)
     if (results := run.finished()) is not None:
         return results
     torch.manual_seed(recipe.seed)
     model = build_autoencoder(recipe)
+    if recipe.weights is not None:
+        start_from(model.encoder, read_weights(recipe.weights))
     run.say(describe(recipe, model, len(source)))
+    transform = TrainTransform(
+        size=recipe.image_size,
+        crop_scale=recipe.crop_scale,
+        flip=recipe.flip,
+        interpolation=recipe.interpolation,
+        exact=recipe.decode == "exact",
+    )
     job = Job(
         recipe=recipe,
         model=model,
         optimizer=build_optimizer(recipe, model),
         dataset=SeededImages(
             source=source,
-            transform=TrainTransform(
-                size=recipe.image_size,
-                crop_scale=recipe.crop_scale,
-                flip=recipe.flip,
-                interpolation=recipe.interpolation,
-            ),
-            channels=recipe.channels,
+            transform=transform,
+            format=pixel_format(recipe),
             seed=recipe.seed,
             noise=model.patches,
+            repeats=recipe.repeats,
+            held=hold_pixels(recipe, source, transform, run.say),
         ),
         loss=reconstruction_loss(recipe, model),
         evaluate=None,
@@ -80,9 +89,10 @@ def describe(recipe: PretrainRecipe, model: MaskedAutoencoder, images: int) -> s
     """What is about to happen, in two lines."""
     parameters = sum(parameter.numel() for parameter in model.parameters())
     kept = kept_count(model.patches, recipe.mask_ratio)
+    views = f", {recipe.repeats} crops and masks of each: {images * recipe.repeats:,} samples an epoch"
     return (
         f"pre-training {recipe.backbone} ({parameters / 1e6:.2f} M parameters with decoder) on {images:,} images for "
-        f"{recipe.epochs} epochs\n"
+        f"{recipe.epochs} epochs{views if recipe.repeats > 1 else ''}\n"
         f"{recipe.image_size} pixels, {model.grid[0]}x{model.grid[1]} patches of which {kept} are visible, batch "
         f"{recipe.batch_size}, {recipe.optimizer} at {recipe.lr:.3g}"
     )

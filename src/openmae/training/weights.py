@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
+from timm.models._manipulate import adapt_input_conv
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -20,7 +21,7 @@ from openmae.training import checkpoints
 from openmae.training.runs import ENCODER
 
 RECIPE_KEY = "openmae.recipe"
-ARCHITECTURE = ("backbone", "patch_size", "channels", "width", "depth", "heads")
+ARCHITECTURE = ("backbone", "patch_size", "width", "depth", "heads")
 
 
 class Weights(NamedTuple):
@@ -132,7 +133,7 @@ def build_autoencoder(recipe: PretrainRecipe) -> MaskedAutoencoder:
 
 
 def require_architecture(weights: Weights, recipe: Recipe) -> None:
-    """Raise ValueError unless `weights` are of the network that `recipe` builds; image sizes may differ."""
+    """Raise ValueError unless `weights` are of the network that `recipe` builds; image size and channels may differ."""
     theirs, ours = _architecture(weights.recipe), _architecture(recipe)
     differing = [name for name in ARCHITECTURE if theirs[name] != ours[name]]
     if differing:
@@ -158,7 +159,8 @@ def _architecture(recipe: Recipe) -> dict[str, Any]:
 
 
 def start_from(vit: VisionTransformer, weights: Weights) -> None:
-    """Load a pre-trained encoder into a classifier, in place; positions are resized to its image size.
+    """Load a pre-trained encoder into `vit`, in place; positions are resized to its image size, and the patch
+    embedding is adapted from three channels to another number as timm does it.
 
     What may differ is listed here and nowhere else: the classifier and its norm start fresh, and the encoder's final
     norm is left out where the classifier pools patches before its own norm (as the reference does).
@@ -175,6 +177,16 @@ def start_from(vit: VisionTransformer, weights: Weights) -> None:
         tensors["pos_embed"] = resize_positions(
             tensors["pos_embed"], old_grid=(old_grid[0], old_grid[1]), new_grid=grid, prefix_tokens=prefix
         )
+    channels = vit.patch_embed.proj.in_channels
+    if channels != trained.channels:
+        kernel = tensors["patch_embed.proj.weight"]
+        try:
+            tensors["patch_embed.proj.weight"] = adapt_input_conv(channels, kernel)
+        except NotImplementedError as error:
+            raise ValueError(
+                f"{weights.file} is for {trained.channels} channels and cannot start a model for {channels}; only "
+                "weights for 3 channels can start one for another number"
+            ) from error
     fresh = {name: tensor for name, tensor in own.items() if name.startswith(("head.", "fc_norm."))}
     load_strictly(vit, {**fresh, **tensors}, weights.file)
 

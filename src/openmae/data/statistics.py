@@ -1,0 +1,120 @@
+"""What a sample of the images says about all of them: how their pixels are stored, and their mean and deviation."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openmae.data.decoding import LARGEST, BadImage, PixelFormat, Pixels, PixelType, open_image
+from openmae.data.sources import Source
+from openmae.data.transforms import Box, Crop, Transform
+
+FORMAT_SAMPLE = 64
+STATISTICS_SAMPLE = 512
+
+
+class Statistics(NamedTuple):
+    """Mean and standard deviation of each channel, of pixels in 0 … 1 (floats as they are)."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class RunningStatistics:
+    """Sums from which mean and deviation come; every image weighs the same, whatever its size."""
+
+    def __init__(self, channels: int) -> None:
+        self.images = 0
+        self._sum = np.zeros(channels)
+        self._squares = np.zeros(channels)
+
+    def add(self, pixels: Pixels) -> None:
+        """Count one image [H, W, C]."""
+        flat = pixels.reshape(-1, pixels.shape[2])
+        scale = 1 / LARGEST[pixels.dtype.name]
+        self.images += 1
+        self._sum += flat.mean(axis=0, dtype=np.float64) * scale
+        self._squares += np.square(flat, dtype=np.float64).mean(axis=0) * scale**2
+
+    def result(self) -> Statistics:
+        """Of all images so far, at least one; a channel that never varies gets deviation 1."""
+        mean = self._sum / self.images
+        std = np.sqrt(np.maximum(self._squares / self.images - mean**2, 0))
+        std[std < 1e-7] = 1
+        # Rounded, so that a recipe is readable and the same on every machine.
+        return Statistics(*(tuple(float(f"{value:.5g}") for value in row) for row in (mean, std)))
+
+
+def stored_formats(source: Source) -> Counter[PixelFormat]:
+    """How the pixels of a sample are stored, by their headers; images that cannot be read are left out."""
+    formats: Counter[PixelFormat] = Counter()
+    for index in sample(len(source), FORMAT_SAMPLE):
+        try:
+            formats[open_image(source.read(index)).stored] += 1
+        except (BadImage, OSError):
+            continue
+    return formats
+
+
+def widest_type(formats: Counter[PixelFormat]) -> PixelType:
+    """The type that keeps what all of these hold; among integers the wider, else the commonest."""
+    kinds: Counter[PixelType] = Counter()
+    for format_, count in formats.items():
+        kinds[format_.kind] += count
+    if not kinds:
+        return "uint8"
+    return "uint16" if set(kinds) == {"uint8", "uint16"} else kinds.most_common(1)[0][0]
+
+
+def measure(source: Source, wanted: PixelFormat) -> Statistics:
+    """Mean and deviation of a sample of the images.
+
+    Raises:
+        ValueError: when none of the sample can be decoded in that format.
+    """
+    running = RunningStatistics(wanted.channels)
+    reason = "there are none"
+    for index in sample(len(source), STATISTICS_SAMPLE):
+        try:
+            running.add(open_image(source.read(index)).decode(wanted))
+        except (BadImage, OSError) as error:
+            reason = f"{source.name(index)}: {error}"
+    if not running.images:
+        raise ValueError(f"none of the images can be read as {wanted.channels} channels of {wanted.kind} ({reason})")
+    return running.result()
+
+
+def decoded_bytes(source: Source, wanted: PixelFormat, transform: Transform) -> float:
+    """Mean size of a decoded image, by the headers of a sample; infinite when most can be decoded smaller."""
+    sizes, shrunk = [], 0
+    for index in sample(len(source), FORMAT_SAMPLE):
+        try:
+            image = open_image(source.read(index))
+        except (BadImage, OSError):
+            continue
+        shrunk += image.shrinks and transform.shrink(Crop(Box(0, 0, image.width, image.height))) > 1
+        sizes.append(image.height * image.width * wanted.channels * np.dtype(wanted.kind).itemsize)
+    return float(np.mean(sizes)) if 2 * shrunk < len(sizes) else math.inf
+
+
+def sample(images: int, most: int) -> Sequence[int]:
+    """Indices spread evenly over all images.
+
+    >>> sample(10, 4), sample(2, 4)
+    ([0, 3, 6, 9], [0, 1])
+    """
+    places: NDArray[np.int64] = np.linspace(0, images - 1, min(images, most)).round().astype(np.int64)
+    return [int(place) for place in places]
+
+
+def readable(source: Source, wanted: PixelFormat) -> Iterator[str]:
+    """For each of a small sample, why it cannot be read in that format, or an empty string when it can."""
+    for index in sample(len(source), 8):
+        try:
+            open_image(source.read(index)).decode(wanted)
+            yield ""
+        except (BadImage, OSError) as error:
+            yield f"{source.name(index)}: {error}"

@@ -1,0 +1,68 @@
+"""What the network sees: type and statistics of the pixels, settled by the data and kept in the recipe."""
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+from openmae.data.decoding import PixelFormat
+from openmae.data.holding import HeldPixels, room_for_pixels
+from openmae.data.sources import Source
+from openmae.data.statistics import decoded_bytes, measure, readable, stored_formats, widest_type
+from openmae.data.transforms import Transform
+from openmae.recipes import Recipe
+
+R = TypeVar("R", bound=Recipe)
+# The sizes of all images are guessed from a sample.
+MARGIN = 1.1
+
+
+def pixel_format(recipe: Recipe) -> PixelFormat:
+    """Channels and type of the pixels; a recipe that was never settled means bytes."""
+    return PixelFormat(recipe.channels, "uint8" if recipe.pixel_type == "auto" else recipe.pixel_type)
+
+
+def settle_pixels(recipe: R, source: Source, say: Callable[[str], None]) -> R:
+    """`recipe` with pixel type and statistics as the images have them, where it leaves them open.
+
+    Raises:
+        ValueError: when the images have another number of channels than the recipe.
+    """
+    if recipe.pixel_type == "auto":
+        recipe = replace(recipe, pixel_type=widest_type(stored_formats(source)))
+    wanted = pixel_format(recipe)
+    reasons = list(readable(source, wanted))
+    if all(reasons):
+        raise ValueError(
+            f"the images cannot be read as {wanted.channels} channels of {wanted.kind}, e.g. {reasons[0]}; "
+            f"`openmae check {recipe.data}` shows what they are"
+        )
+    if recipe.measures_statistics:
+        say("measuring mean and standard deviation on a sample of the images")
+        statistics = measure(source, wanted)
+        recipe = replace(recipe, mean=statistics.mean, std=statistics.std)
+        say(f"{wanted.channels} channels of {wanted.kind}, mean {recipe.mean}, standard deviation {recipe.std}")
+    return recipe
+
+
+def pixels_of(recipe: R, trained: Recipe) -> R:
+    """`recipe` with the pixel type and statistics that weights were trained with, where it leaves them open."""
+    if recipe.channels != trained.channels:
+        return recipe
+    if recipe.pixel_type == "auto":
+        recipe = replace(recipe, pixel_type=pixel_format(trained).kind)
+    if recipe.normalize == "auto":
+        recipe = replace(recipe, mean=trained.mean, std=trained.std)
+    return recipe
+
+
+def hold_pixels(recipe: Recipe, source: Source, transform: Transform, say: Callable[[str], None]) -> HeldPixels | None:
+    """Room for the decoded images in shared memory, when all of them fit; None when not, or not wanted."""
+    if not recipe.hold or recipe.epochs < 2:
+        return None
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", recipe.devices))
+    needed = MARGIN * decoded_bytes(source, pixel_format(recipe), transform) * len(source)
+    if not 0 < needed <= room_for_pixels(processes):
+        return None
+    say(f"holding the decoded images in memory ({needed / 2**20:,.0f} MB; --no-hold decodes them anew each epoch)")
+    return HeldPixels(len(source), int(needed), pixel_format(recipe))
