@@ -31,7 +31,7 @@ def read_index(subject: str, schema: pa.Schema, say: Callable[[str], None]) -> p
         file = index_file(subject)
         with pq.ParquetFile(file) as stored:
             table = stored.read(use_threads=False)
-    except (FileNotFoundError, RuntimeError):  # none yet, or no home folder to look in
+    except (FileNotFoundError, NotADirectoryError, RuntimeError):  # none yet, or no home folder to look in
         return None
     except (pa.ArrowException, OSError) as error:
         say(f"the index in {file} cannot be read ({error}); looking at the data again")
