@@ -143,7 +143,7 @@ def _walk(number: int, shard: str, classes: list[str], progress: Progress) -> pa
                 elif extension in LABEL_EXTENSIONS and (rank := LABEL_EXTENSIONS.index(extension)) < sample.label_rank:
                     label = _read_label(_read_text(file, member), extension, f"{shard}: {member.name}")
                     sample.label, sample.label_rank = (label, rank) if label is not None else (None, sample.label_rank)
-    except (OSError, tarfile.TarError, EOFError, OverflowError, MemoryError, RecursionError) as error:
+    except (OSError, tarfile.TarError) as error:
         raise ValueError(f"{shard} is not a whole tar archive ({error}); check that it was copied whole") from error
     found = [(sample.image, sample.label) for sample in samples.values() if sample.image is not None]
     columns = [
@@ -161,25 +161,32 @@ def _members(file: BinaryIO, shard: str) -> Iterator[tarfile.TarInfo]:
 
     Raises:
         ValueError: when it is compressed.
-        tarfile.TarError, OSError: when it is damaged or ends too early.
+        tarfile.TarError, OSError: when it is damaged, ends too early, or cannot be read.
     """
     start = file.read(6)
     kind = next((kind for magic, kind in MAGIC.items() if start.startswith(magic)), None)
     if kind or shard.endswith(tuple(map(os.fsdecode, COMPRESSED_SHARDS))):
         raise compressed_error(shard, f"compressed with {kind}" if kind else "compressed")
     file.seek(0)
-    with tarfile.open(fileobj=file, mode="r:") as archive:
-        last = -1
-        while (member := archive.next()) is not None:
-            archive.members = []  # type: ignore[attr-defined]  # it would keep them all
-            if member.size < 0 or member.offset_data <= last:
-                raise tarfile.ReadError(f"the header of {member.name!r} is damaged")
-            last = member.offset_data
-            if member.type in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE) and not member.issparse():
-                yield member
-        file.seek(archive.offset)
-        if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
-            raise tarfile.ReadError(f"no header at byte {archive.offset:,}")
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as archive:
+            last = -1
+            while (member := archive.next()) is not None:
+                archive.members = []  # it would keep them all
+                if member.size < 0 or member.offset_data <= last:
+                    raise tarfile.ReadError(f"the header of {member.name!r} is damaged")
+                last = member.offset_data
+                if member.type in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE) and not member.issparse():
+                    yield member
+            file.seek(archive.offset)
+            if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
+                raise tarfile.ReadError(f"no header at byte {archive.offset:,}")
+    except (tarfile.TarError, OSError):
+        raise
+    except (
+        Exception
+    ) as error:  # damaged numbers in headers, sizes that no memory holds, headers that refer to themselves
+        raise tarfile.ReadError(f"{type(error).__name__}: {error}") from error
 
 
 def _read_text(file: BinaryIO, member: tarfile.TarInfo) -> str:
