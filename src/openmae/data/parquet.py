@@ -1,5 +1,6 @@
 """Parquet files in Hugging Face layout, read by row group: opening them looks at footers and labels only."""
 
+import contextlib
 import json
 import os
 from collections import OrderedDict
@@ -97,7 +98,8 @@ class ParquetSource:
         if total < MEMORY_SHARE * available_memory():
             self._kept_bytes = total
             for group in range(len(self._group_files)):
-                self._images(group)
+                with contextlib.suppress(OSError):  # what is damaged says so when its images are asked for
+                    self._images(group)
             return
         largest = max(size for footer in self._footers for size in footer.sizes)
         say(
@@ -169,7 +171,10 @@ class ParquetSource:
             if footer.label is None:
                 chunks.append(pa.nulls(sum(footer.rows), pa.null()))
                 continue
-            column = self._handle(number).read(columns=[footer.label], use_threads=False).column(0)
+            try:
+                column = self._handle(number).read(columns=[footer.label], use_threads=False).column(0)
+            except (pa.ArrowException, OSError) as error:
+                raise ValueError(f"{self._files[number]} has damaged labels ({error}); copy it again") from error
             chunks.extend(_numbers_or_texts(column, self._files[number], footer.label).chunks)
         types = {chunk.type for chunk in chunks if not pa.types.is_null(chunk.type)}
         if len(types) > 1:

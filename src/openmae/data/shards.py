@@ -172,7 +172,7 @@ def _members(file: BinaryIO, shard: str) -> Iterator[tarfile.TarInfo]:
         with tarfile.open(fileobj=file, mode="r:") as archive:
             last = -1
             while (member := archive.next()) is not None:
-                archive.members = []  # it would keep them all
+                archive.members = []  # type: ignore[attr-defined]  # it would keep them all
                 if member.size < 0 or member.offset_data <= last:
                     raise tarfile.ReadError(f"the header of {member.name!r} is damaged")
                 last = member.offset_data
