@@ -215,6 +215,7 @@ def _knn(arguments: list[str], console: Console) -> None:
         *,
         weights: Path,
         data: str,
+        labels: str | None = None,
         neighbours: Annotated[int, tyro.conf.arg(aliases=["-k"])] = 20,
         label_fraction: float = 1.0,
         pool: Pooling = "mean",
@@ -226,7 +227,8 @@ def _knn(arguments: list[str], console: Console) -> None:
 
         Args:
             weights: A run folder, a checkpoint or an encoder.safetensors.
-            data: A folder with one sub-folder per class, labelled Parquet, or fashion-mnist.
+            data: A folder with one sub-folder per class, labelled Parquet or tar shards, or fashion-mnist.
+            labels: A CSV file with the columns path and label, for images that lie in no class folders.
             neighbours: How many neighbours vote.
             label_fraction: Use this share of the labels: a balanced subset drawn with the seed.
             pool: The class token, or the mean of the patch tokens.
@@ -237,6 +239,7 @@ def _knn(arguments: list[str], console: Console) -> None:
         result = verbs.knn(
             weights=weights,
             data=data,
+            labels=labels,
             neighbours=neighbours,
             label_fraction=label_fraction,
             pool=pool,

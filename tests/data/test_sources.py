@@ -396,16 +396,6 @@ def parquet_without_image_column(root: Path) -> str:
     return str(root)
 
 
-def parquet_with_bare_bytes(root: Path) -> str:
-    pq.write_table(pa.table({"image": pa.array([b"x"]), "label": [0]}), root / "a.parquet")
-    return str(root)
-
-
-def parquet_with_paths_only(root: Path) -> str:
-    pq.write_table(pa.table({"image": pa.array([{"path": "x.png"}])}), root / "a.parquet")
-    return str(root)
-
-
 def parquet_with_bytes_as_text(root: Path) -> str:
     pq.write_table(pa.table({"image": pa.array([{"bytes": "x"}])}), root / "a.parquet")
     return str(root)
@@ -415,8 +405,9 @@ def parquet_without_rows(root: Path) -> str:
     return str(put_parquet(root / "a.parquet", images=0))
 
 
-def parquet_with_text_labels(root: Path) -> str:
-    return str(put_parquet(root / "a.parquet", ["cat", "dog"]))
+def parquet_files_of_differing_labels(root: Path) -> str:
+    put_parquet(root / "a.parquet", ["cat", "dog"])
+    return str(put_parquet(root / "b.parquet", [0, 1]).parent)
 
 
 def parquet_with_lists_of_labels(root: Path) -> str:
@@ -460,16 +451,14 @@ def empty_test_folder(root: Path) -> str:
     [
         (empty_folder, "it is empty", "point --data at a folder"),
         (folder_without_images, "3 files, none of them an image", "point --data at a folder"),
-        (missing_path, "there is no ", "give a folder of images, a Parquet file, or 'fashion-mnist'"),
+        (missing_path, "there is no ", "give a folder of images, a Parquet file, tar shards, or 'fashion-mnist'"),
         (image_file, "is a single file", "give the folder that holds the images"),
         (broken_parquet, "a.parquet is not a readable Parquet file", "check that it was copied whole"),
         (truncated_parquet, "a.parquet is not a readable Parquet file", "check that it was copied whole"),
         (parquet_without_image_column, "found: pixels, name", "a column 'image' of {bytes, path}"),
-        (parquet_with_bare_bytes, "found: image, label", "a column 'image' of {bytes, path}"),
-        (parquet_with_paths_only, "no image column with embedded bytes", "a column 'image' of {bytes, path}"),
-        (parquet_with_bytes_as_text, "no image column with embedded bytes", "a column 'image' of {bytes, path}"),
+        (parquet_with_bytes_as_text, "no image column with bytes or paths", "a column 'image' of {bytes, path}"),
         (parquet_without_rows, "it has no rows", "give Parquet files that hold images"),
-        (parquet_with_text_labels, "string labels in its column 'label'", "write class numbers"),
+        (parquet_files_of_differing_labels, "labels of different types (int64, string)", "pass files that agree"),
         (parquet_with_lists_of_labels, "labels in its column 'label'", "write class numbers"),
         (parquet_with_fractional_labels, "double labels in its column 'label'", "write class numbers"),
         (parquet_with_a_label_beyond_its_classes, "label 5 but names only 2 classes", "repair its labels"),

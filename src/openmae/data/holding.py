@@ -8,11 +8,10 @@ import numpy as np
 import torch
 
 from openmae.data.decoding import PixelFormat, Pixels
+from openmae.data.memory import available_memory
 
 # Shares of the memory that is free now: what a held set may take, over all processes of this machine.
 SHARE = 0.25
-MEMORY_TABLE = Path("/proc/meminfo")
-CONTAINER = Path("/sys/fs/cgroup")
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # where the system keeps it, not a file of ours
 
 
@@ -72,16 +71,3 @@ def room_for_pixels(processes: int = 1) -> int:
         status = os.statvfs(SHARED_MEMORY)
         available = min(available, status.f_bavail * status.f_frsize)
     return int(SHARE * available / processes)
-
-
-def available_memory() -> int:
-    """Bytes that this machine could still give without swapping, or its container, whichever is less."""
-    table = dict(line.split(":") for line in MEMORY_TABLE.read_text().splitlines()) if MEMORY_TABLE.is_file() else {}
-    if "MemAvailable" in table:
-        available = int(table["MemAvailable"].split()[0]) * 1024
-    else:
-        available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    limit, used = (CONTAINER / name for name in ("memory.max", "memory.current"))
-    if limit.is_file() and used.is_file() and (most := limit.read_text().strip()).isdigit():
-        available = min(available, max(0, int(most) - int(used.read_text())))
-    return available

@@ -1,5 +1,6 @@
 """Weighted nearest neighbours on frozen features: no training, no hyper-parameter to tune."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ def run_knn(
     data: str,
     console: Console,
     *,
+    labels: str | None = None,
     neighbours: int = NEIGHBOURS,
     label_fraction: float = 1.0,
     pool: Pooling = "mean",
@@ -34,7 +36,9 @@ def run_knn(
 ) -> dict[str, Any]:
     """Classify the test split by the labelled training images, or each image by the others when there is no split."""
     loaded = read_weights(weights)
-    train, test = labelled_splits(open_data(data), fraction=label_fraction, seed=seed)
+    train, test = labelled_splits(
+        open_data(data, labels=labels, say=partial(console.print, markup=False)), fraction=label_fraction, seed=seed
+    )
     vit = untrained_encoder(loaded.recipe) if untrained else encoder_from(loaded)
     bank = extract_features(vit, loaded.recipe, train, console)
     queries = extract_features(vit, loaded.recipe, test, console) if test is not None else None

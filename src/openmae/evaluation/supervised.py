@@ -55,7 +55,7 @@ def open_task(recipe: R, console: Console) -> tuple[R, Task]:
         raise ValueError("no weights to measure; give --weights a run folder, a checkpoint or an encoder.safetensors")
     weights = read_weights(recipe.weights)
     require_architecture(weights, recipe)
-    data = with_held_out(open_data(recipe.data), seed=recipe.seed)
+    data = with_held_out(open_data(recipe.data, labels=recipe.labels, say=say), seed=recipe.seed)
     train, test = labelled_splits(data, fraction=recipe.label_fraction, seed=recipe.seed)
     assert test is not None, "with_held_out makes one"
     recipe = settle_pixels(pixels_of(recipe, weights.recipe), train, say)

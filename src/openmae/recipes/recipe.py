@@ -87,7 +87,9 @@ class Recipe:
     """What to know before using it."""
 
     data: str | None = None
-    """A folder of images, Parquet in Hugging Face layout, or fashion-mnist (bundled)."""
+    """A folder of images, Parquet, tar shards, hf://owner/name, a URL of these, or fashion-mnist (bundled)."""
+    labels: str | None = None
+    """A CSV file with the columns path and label, for images that lie in no class folders."""
     seed: int = 0
     """Seed of everything random: weights, order, crops, masks."""
 

@@ -1,7 +1,6 @@
 """Masked pre-training: what it passes to the loop."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +26,20 @@ def run_pretraining(recipe: PretrainRecipe, out: Path, console: Console) -> dict
     """Pre-train as `recipe` says into the run folder `out`, or continue what is there; returns the results."""
     if recipe.data is None:
         raise ValueError("no images to train on; give --data a folder of images, a Parquet file, or fashion-mnist")
-    say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
-    source = open_data(recipe.data).train
+    told: list[str] = []
+
+    def say(message: str) -> None:
+        console.print(message, markup=False, highlight=False, soft_wrap=True)
+        told.append(message)
+
+    source = open_data(recipe.data, labels=recipe.labels, say=say).train
     recipe = settle_pixels(fit_batch(recipe, len(source) * recipe.repeats, console), source, say)
     fabric = start_fabric(recipe)
     run = Run(out, recipe, writes=fabric.is_global_zero, console=console)
     if (results := run.finished()) is not None:
         return results
+    for message in told:
+        run.note(message)
     torch.manual_seed(recipe.seed)
     model = build_autoencoder(recipe)
     if recipe.weights is not None:

@@ -74,6 +74,11 @@ class Run:
         """Tell the user, on the terminal and in log.txt."""
         if self.writes:
             self.console.print(message, markup=False, highlight=False, soft_wrap=True)
+            self.note(message)
+
+    def note(self, message: str) -> None:
+        """Write to log.txt what the user has been told already."""
+        if self.writes:
             with (self.path / LOG).open("a", encoding="utf-8") as file:
                 file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
 

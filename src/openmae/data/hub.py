@@ -1,0 +1,107 @@
+"""Data sets of the Hugging Face hub, or in its formats on disk, through the `datasets` library."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from openmae.data.labels import number_labels
+from openmae.data.naming import IMAGE_COLUMNS, LABEL_COLUMNS, TEST_NAMES, TRAIN_NAMES
+from openmae.data.storage import read_file
+
+SCHEME = "hf://"
+# What `save_to_disk` leaves in a folder: of several splits, and of one.
+SAVED_FILES = ("dataset_dict.json", "state.json")
+
+
+class HubSource:
+    """One split of a hub data set; its images stay encoded.
+
+    Args:
+        dataset: a `datasets.Dataset`.
+        name: what people call it.
+        train: the classes of the training split, which number labels that are texts.
+
+    Raises:
+        ValueError: when it has no image column or no usable labels.
+    """
+
+    def __init__(self, dataset: Any, name: str, *, train: tuple[str, ...] = ()) -> None:
+        import datasets
+
+        features = dataset.features
+        image = next((column for column, kind in features.items() if isinstance(kind, datasets.Image)), None)
+        image = image or next((column for column in IMAGE_COLUMNS if column in features), None)
+        if image is None:
+            raise ValueError(f"{name} has no image column (found: {', '.join(features)}); choose a data set of images")
+        if not len(dataset):
+            raise ValueError(f"no images in {name}: it has no rows; choose a data set of images")
+        self._column, self._name = image, name
+        self._images = dataset.select_columns([image]).cast_column(image, datasets.Image(decode=False))
+        labels = (column for column, kind in features.items() if isinstance(kind, datasets.ClassLabel))
+        label = next((column for column in LABEL_COLUMNS if column in features), next(labels, None))
+        values = pa.chunked_array([pa.nulls(len(dataset), pa.int64())])
+        if label is not None:
+            values = dataset.select_columns([label]).with_format("arrow")[:][label]
+        if "string" in str(values.type):
+            values = values.cast(pa.string())
+        elif not pa.types.is_integer(values.type):
+            raise ValueError(f"{name} has {values.type} labels in its column '{label}'; choose a data set with classes")
+        names = tuple(getattr(features[label], "names", None) or ()) if label is not None else ()
+        self.labels, self.classes = number_labels(values, where=name, names=names, train=train)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def read(self, index: int) -> bytes:
+        value = self._images[index][self._column]
+        if value is None or (value["bytes"] is None and value["path"] is None):
+            raise OSError("no image in this row")
+        return read_file(value["path"]) if value["bytes"] is None else bytes(value["bytes"])
+
+    def name(self, index: int) -> str:
+        return f"{self._name}:{index}"
+
+
+def open_hub(spec: str) -> tuple[HubSource, HubSource | None]:
+    """What `hf://owner/name`, `hf://owner/name/configuration` or `hf:///path/on/disk` names.
+
+    Raises:
+        ValueError: when the library is missing, or it cannot load the data, or finds no images or splits in them.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise ValueError(f"{spec} needs the datasets library; pip install 'openmae[hf]'") from error
+    place = spec.removeprefix(SCHEME)
+    try:
+        if Path(place).is_absolute() and any((Path(place) / name).is_file() for name in SAVED_FILES):
+            loaded = datasets.load_from_disk(place)
+        elif Path(place).is_absolute():
+            loaded = datasets.load_dataset(place)
+        else:
+            owner_and_name, configuration = "/".join(place.split("/")[:2]), place.split("/")[2:]
+            loaded = datasets.load_dataset(owner_and_name, *configuration[:1])
+    except Exception as error:  # the library, its file readers and its network client each have their own
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{spec} cannot be loaded ({reason}); check its name and your access to it") from error
+    if not isinstance(loaded, dict):
+        return HubSource(loaded, spec), None
+    train, test = _splits(loaded, spec)
+    training = HubSource(loaded[train], f"{spec}/{train}")
+    tests = [HubSource(loaded[name], f"{spec}/{name}", train=training.classes) for name in test]
+    labelled = (source for source in tests if np.any(source.labels >= 0))  # hub test splits often keep theirs secret
+    return training, next(labelled, tests[0] if tests else None)
+
+
+def _splits(names: Sequence[str] | dict[str, Any], spec: str) -> tuple[str, list[str]]:
+    """The split to train on, and those that could be measured on, best first."""
+    test = [name for name in TEST_NAMES if name in names]
+    train = [name for name in TRAIN_NAMES if name in names] or [name for name in names if name not in test]
+    if not train:
+        return test[0], []
+    if len(train) > 1 and train[0] not in TRAIN_NAMES:
+        raise ValueError(f"{spec} has the splits {', '.join(names)}, none called train; save the one you want to disk")
+    return train[0], test

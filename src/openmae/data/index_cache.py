@@ -1,0 +1,62 @@
+"""Tables of what a large data set holds, kept in the user's cache folder so that the next start need not look again.
+
+A cache is never needed: what is missing, damaged, foreign or cannot be written only costs time.
+"""
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+# Below this many images looking again is as quick as asking whether anything changed.
+MIN_IMAGES = 10_000
+SUBJECT = b"openmae.index"
+
+
+def index_file(subject: str) -> Path:
+    """Where the table about `subject` lies: below $XDG_CACHE_HOME, or ~/.cache."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    folder = Path(base) if os.path.isabs(base) else Path("~/.cache").expanduser()  # noqa: PTH117  # "" is relative
+    return folder / "openmae" / "index" / f"{hashlib.sha256(_key(subject)).hexdigest()[:32]}.parquet"
+
+
+def read_index(subject: str, schema: pa.Schema, say: Callable[[str], None]) -> pa.Table | None:
+    """The stored table about `subject`, or None; `say` tells of one that cannot be used."""
+    try:
+        file = index_file(subject)
+        with pq.ParquetFile(file) as stored:
+            table = stored.read(use_threads=False)
+    except (FileNotFoundError, NotADirectoryError, RuntimeError):  # none yet, or no home folder to look in
+        return None
+    except (pa.ArrowException, OSError) as error:
+        say(f"the index in {file} cannot be read ({error}); looking at the data again")
+        return None
+    if (table.schema.metadata or {}).get(SUBJECT) != _key(subject) or not table.schema.equals(schema):
+        say(f"{file} is no index of these data; looking at the data again")
+        return None
+    return table
+
+
+def write_index(subject: str, table: pa.Table) -> None:
+    """Store a table about `subject`, whole or not at all; a cache folder that cannot be written is no error."""
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), SUBJECT: _key(subject)})
+    with contextlib.suppress(OSError, RuntimeError):
+        file = index_file(subject)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, unfinished = tempfile.mkstemp(dir=file.parent, prefix=".unfinished-")
+        os.close(descriptor)
+        try:
+            pq.write_table(table, unfinished, compression="zstd")
+            Path(unfinished).replace(file)
+        except BaseException:
+            Path(unfinished).unlink(missing_ok=True)
+            raise
+
+
+def _key(subject: str) -> bytes:
+    return subject.encode("utf-8", "surrogateescape")

@@ -1,0 +1,244 @@
+"""Parquet files in Hugging Face layout, read by row group: opening them looks at footers and labels only."""
+
+import contextlib
+import json
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from openmae.data.labels import number_labels
+from openmae.data.memory import available_memory
+from openmae.data.naming import IMAGE_COLUMNS, LABEL_COLUMNS, by_split
+from openmae.data.storage import is_remote, open_file, read_file
+
+# Images that take less than this share of the free memory are read once and kept.
+MEMORY_SHARE = 0.25
+# What each process keeps of larger sets: the row groups that it used last, at least one.
+CACHED_BYTES = 256 << 20
+OPEN_FILES = 16
+
+
+class Footer(NamedTuple):
+    """What the end of one Parquet file says about it."""
+
+    image: str
+    label: str | None
+    classes: tuple[str, ...]
+    rows: list[int]  # of each row group
+    sizes: list[int]  # bytes of each row group's images
+
+
+class ParquetSource:
+    """Rows of Parquet files, whose image column holds bytes, paths beside the file, or a struct of both.
+
+    To be read by one thread at a time; any number of processes may have their copies.
+
+    Args:
+        files: paths or URLs.
+        train: the classes of the training split, which number labels that are texts.
+        say: told when the images are too many to keep in memory.
+
+    Raises:
+        ValueError: when a file cannot be read, or has no usable images or labels.
+    """
+
+    def __init__(
+        self, files: Sequence[str], *, train: tuple[str, ...] = (), say: Callable[[str], None] | None = None
+    ) -> None:
+        self._files = list(files)
+        self._forget()
+        self._footers = [self._read_footer(number) for number in range(len(files))]
+        rows = np.array([count for footer in self._footers for count in footer.rows], dtype=np.int64)
+        self._first_rows = np.cumsum([0, *rows])
+        self._group_files = np.repeat(np.arange(len(files)), [len(footer.rows) for footer in self._footers])
+        self._first_groups = np.cumsum([0, *(len(footer.rows) for footer in self._footers)])
+        self._file_rows = self._first_rows[self._first_groups]
+        if not len(self):
+            raise ValueError(f"no images in {files[0]}: it has no rows; give Parquet files that hold images")
+        self.labels, self.classes = number_labels(
+            self._read_labels(), where=files[0], names=self._class_names(), train=train
+        )
+        self._keep(say or (lambda _: None))
+
+    def __len__(self) -> int:
+        return int(self._first_rows[-1])
+
+    def read(self, index: int) -> bytes:
+        group = int(np.searchsorted(self._first_rows, index, side="right")) - 1
+        value = self._images(group)[index - int(self._first_rows[group])].as_py()
+        if isinstance(value, dict):
+            value = value.get("bytes") if value.get("bytes") is not None else value.get("path")
+        if isinstance(value, bytes):
+            return value
+        if value is None:
+            raise OSError("no embedded bytes in this row, and no path")
+        return _read_beside(self._files[self._group_files[group]], value)
+
+    def name(self, index: int) -> str:
+        file = int(np.searchsorted(self._file_rows, index, side="right")) - 1
+        return f"{os.path.split(self._files[file])[1]}:{index - self._file_rows[file]}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A pickled source takes no images along: the process that gets it reads its own row groups."""
+        return {**self.__dict__, "_groups": OrderedDict(), "_open": OrderedDict(), "_kept_bytes": CACHED_BYTES}
+
+    def _forget(self) -> None:
+        self._groups: OrderedDict[int, tuple[int, pa.ChunkedArray]] = OrderedDict()
+        self._open: OrderedDict[tuple[int, int], pq.ParquetFile] = OrderedDict()
+        self._kept_bytes = CACHED_BYTES
+
+    def _keep(self, say: Callable[[str], None]) -> None:
+        """Read everything now where it fits, so that forked workers share it; else each keeps a few row groups."""
+        total = sum(size for footer in self._footers for size in footer.sizes)
+        if total < MEMORY_SHARE * available_memory():
+            self._kept_bytes = total
+            for group in range(len(self._group_files)):
+                with contextlib.suppress(OSError):  # what is damaged says so when its images are asked for
+                    self._images(group)
+            return
+        largest = max(size for footer in self._footers for size in footer.sizes)
+        say(
+            f"{total / 1e9:,.1f} GB of images in {len(self._files)} Parquet files stay on disk and are read by row "
+            f"groups of up to {largest / 1e6:,.0f} MB; for quick random access make a packed copy with 'openmae pack'"
+        )
+
+    def _images(self, group: int) -> pa.ChunkedArray:
+        """The image column of one row group."""
+        if group in self._groups:
+            self._groups.move_to_end(group)
+            return self._groups[group][1]
+        file = int(self._group_files[group])
+        footer, number = self._footers[file], group - int(self._first_groups[file])
+        try:
+            table = self._handle(file).read_row_group(number, columns=[footer.image], use_threads=False)
+        except pa.ArrowException as error:
+            raise OSError(f"row group {number} of {self._files[file]} cannot be read: {error}") from error
+        self._groups[group] = (footer.sizes[number], table.column(0))
+        while len(self._groups) > 1 and sum(size for size, _ in self._groups.values()) > self._kept_bytes:
+            self._groups.popitem(last=False)
+        return table.column(0)
+
+    def _handle(self, file: int) -> pq.ParquetFile:
+        """An open file of this very process: a forked one may not use its parent's connections."""
+        key = (os.getpid(), file)
+        if key not in self._open:
+            place = self._files[file]
+            if is_remote(place) or not Path(place).is_file():  # open_file refuses what is no file
+                self._open[key] = pq.ParquetFile(open_file(place))
+            else:
+                self._open[key] = pq.ParquetFile(place)
+            if len(self._open) > OPEN_FILES:
+                self._open.popitem(last=False)
+        return self._open[key]
+
+    def _read_footer(self, number: int) -> Footer:
+        file = self._files[number]
+        try:
+            handle = self._handle(number)
+            schema, metadata = handle.schema_arrow, handle.metadata
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(
+                f"{file} is not a readable Parquet file ({error}); check that it was copied whole"
+            ) from error
+        image = next((name for name in IMAGE_COLUMNS if name in schema.names), None)
+        if image is None or not _holds_images(schema.field(image).type):
+            raise ValueError(
+                f"{file} has no image column with bytes or paths (found: {', '.join(schema.names)}); write it in "
+                "Hugging Face layout, with a column 'image' of {bytes, path} and optionally 'label'"
+            )
+        label = next((name for name in LABEL_COLUMNS if name in schema.names), None)
+        groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
+        sizes = [
+            sum(
+                column.total_uncompressed_size
+                for column in map(group.column, range(group.num_columns))
+                if column.path_in_schema.partition(".")[0] == image
+            )
+            for group in groups
+        ]
+        classes = _class_names(schema.metadata or {}, label)
+        return Footer(image, label, classes, [group.num_rows for group in groups], sizes)
+
+    def _read_labels(self) -> pa.ChunkedArray:
+        """The labels of all files, as int64 or as text."""
+        chunks: list[pa.Array] = []
+        for number, footer in enumerate(self._footers):
+            if footer.label is None:
+                chunks.append(pa.nulls(sum(footer.rows), pa.null()))
+                continue
+            try:
+                column = self._handle(number).read(columns=[footer.label], use_threads=False).column(0)
+            except (pa.ArrowException, OSError) as error:
+                raise ValueError(f"{self._files[number]} has damaged labels ({error}); copy it again") from error
+            chunks.extend(_numbers_or_texts(column, self._files[number], footer.label).chunks)
+        types = {chunk.type for chunk in chunks if not pa.types.is_null(chunk.type)}
+        if len(types) > 1:
+            raise ValueError(
+                f"the Parquet files beside {self._files[0]} have labels of different types "
+                f"({', '.join(sorted(map(str, types)))}); pass files that agree"
+            )
+        label_type = types.pop() if types else pa.int64()
+        return pa.chunked_array([chunk.cast(label_type) for chunk in chunks], label_type)
+
+    def _class_names(self) -> tuple[str, ...]:
+        named = {footer.classes for footer in self._footers if footer.classes}
+        if len(named) > 1:
+            raise ValueError(
+                f"the Parquet files beside {self._files[0]} differ in the names of their classes; pass one of them"
+            )
+        return named.pop() if named else ()
+
+
+def open_parquet(files: Sequence[str], say: Callable[[str], None]) -> tuple[ParquetSource, ParquetSource | None]:
+    """Parquet files, divided into splits by their names.
+
+    Raises:
+        ValueError: as ParquetSource does.
+    """
+    train, test = by_split(files)
+    training = ParquetSource(train, say=say)
+    return training, ParquetSource(test, train=training.classes, say=say) if test else None
+
+
+def _holds_images(layout: pa.DataType) -> bool:
+    """Whether a column of this type is bytes, paths or a struct of them, be they large_binary or string_view."""
+    if not pa.types.is_struct(layout):
+        return "binary" in str(layout) or "string" in str(layout)
+    types = {layout.field(index).name: str(layout.field(index).type) for index in range(layout.num_fields)}
+    return "binary" in types.get("bytes", "binary") and ("bytes" in types or "string" in types.get("path", ""))
+
+
+def _class_names(metadata: dict[bytes, bytes], label: str | None) -> tuple[str, ...]:
+    """The names that a file's Hugging Face metadata give, if they do."""
+    try:
+        names = json.loads(metadata[b"huggingface"])["info"]["features"][label]["names"]
+        return tuple(str(name) for name in names)
+    except (KeyError, TypeError, ValueError):  # no such metadata, or none about classes
+        return ()
+
+
+def _numbers_or_texts(column: pa.ChunkedArray, file: str, label: str) -> pa.ChunkedArray:
+    values = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+    if "string" in str(values.type) and not pa.types.is_nested(values.type):
+        return values.cast(pa.string())
+    try:
+        return values if pa.types.is_null(values.type) else values.cast(pa.int64())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise ValueError(
+            f"{file} has {column.type} labels in its column '{label}'; write class numbers, 0 … classes-1, or names, "
+            "or drop the column"
+        ) from error
+
+
+def _read_beside(file: str, path: str) -> bytes:
+    """The bytes of an image that a row gives by its path, relative to the folder of the Parquet file."""
+    folder, name = os.path.split(file)
+    if "://" in path or Path(path).is_absolute() or ".." in path.replace("\\", "/").split("/"):
+        raise OSError(f"the path {path!r} leaves the folder of {name}")
+    return read_file(f"{folder or '.'}/{path}")

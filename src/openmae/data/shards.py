@@ -1,0 +1,231 @@
+"""WebDataset shards: uncompressed tar archives, whose headers are walked once so that every image is reached at once.
+
+A sample is the members whose names agree up to the first dot of the file name: `cat/0001.jpg`, `cat/0001.cls`.
+"""
+
+import hashlib
+import json
+import os
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import pyarrow as pa
+
+from openmae.data import index_cache
+from openmae.data.index_cache import read_index, write_index
+from openmae.data.labels import number_labels, numbers_if_all_are
+from openmae.data.naming import by_split, image_extensions, is_image
+from openmae.data.scanning import COMPRESSED_SHARDS, Progress
+from openmae.data.storage import is_remote, open_file, read_file, stamp
+
+SCHEMA = pa.schema(
+    [
+        ("shard", pa.int32()),
+        ("member", pa.large_binary()),
+        ("offset", pa.int64()),
+        ("size", pa.int64()),
+        ("label", pa.string()),
+    ]
+)
+CLASSES_FILE, PACKED_FILE = "classes.txt", "packed.json"
+LABEL_EXTENSIONS = ("cls", "json")
+MAX_LABEL_BYTES = 16 << 20
+CLASSES_KEY, STAMP_KEY = b"openmae.classes", b"openmae.stamp"
+MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+
+
+class ShardSource:
+    """The images of tar shards, each read by its place in the archive; nothing is ever unpacked.
+
+    Args:
+        shards: paths or URLs.
+        train: the classes of the training split, which number labels that are texts.
+        say: told how far the first look at large shards has come.
+
+    Raises:
+        ValueError: when a shard is damaged or compressed, or holds no image, or has unusable labels.
+    """
+
+    def __init__(
+        self, shards: Sequence[str], *, train: tuple[str, ...] = (), say: Callable[[str], None] | None = None
+    ) -> None:
+        table = _index(shards, say or (lambda _: None))
+        if not len(table):
+            raise ValueError(f"no images in {shards[0]}: no member has the name of one; give shards that hold images")
+        self._shards = list(shards)
+        self._shard, self._offset, self._size = (table[name].to_numpy() for name in ("shard", "offset", "size"))
+        self._members = table["member"].combine_chunks()
+        self.labels, self.classes = number_labels(
+            numbers_if_all_are(table["label"]), where=shards[0], names=_class_names(shards[0], table), train=train
+        )
+
+    def __len__(self) -> int:
+        return len(self._shard)
+
+    def read(self, index: int) -> bytes:
+        shard = self._shards[self._shard[index]]
+        return read_file(shard, offset=int(self._offset[index]), size=int(self._size[index]))
+
+    def name(self, index: int) -> str:
+        member = self._members[index].as_py().decode("utf-8", "backslashreplace")
+        return f"{os.path.split(self._shards[self._shard[index]])[1]}/{member}"
+
+
+def open_shards(shards: Sequence[str], say: Callable[[str], None]) -> tuple[ShardSource, ShardSource | None]:
+    """Tar shards, divided into splits by their names.
+
+    Raises:
+        ValueError: as ShardSource does.
+    """
+    train, test = by_split(shards)
+    training = ShardSource(train, say=say)
+    return training, ShardSource(test, train=training.classes, say=say) if test else None
+
+
+def compressed_error(shard: str, kind: str = "compressed") -> ValueError:
+    """What to raise about an archive that allows no random access."""
+    return ValueError(f"{shard} is {kind}, so its images cannot be reached one by one; unpack it, or write plain .tar")
+
+
+def _index(shards: Sequence[str], say: Callable[[str], None]) -> pa.Table:
+    """One row for each image of the shards, from the index cache where no shard has changed."""
+    try:
+        stamps = [stamp(shard) for shard in shards]
+    except OSError as error:
+        raise ValueError(f"a shard cannot be read ({error}); check that all of them are there") from error
+    settled = [text for text in stamps if text is not None]
+    whole = hashlib.sha256("\n".join(settled).encode()).hexdigest().encode()
+    places = [shard if is_remote(shard) else os.path.realpath(shard) for shard in shards]
+    subject = f"shards {json.dumps(places)} of {' '.join(sorted(image_extensions()))}"
+    if len(settled) == len(shards):
+        table = read_index(subject, SCHEMA, say)
+        if table is not None and table.schema.metadata.get(STAMP_KEY) == whole:
+            return table
+    progress = Progress(say, "found {} members in tar shards …")
+    classes: list[str] = []
+    tables = [_walk(number, shard, classes, progress) for number, shard in enumerate(shards)]
+    table = pa.concat_tables(tables).combine_chunks()
+    table = table.replace_schema_metadata({CLASSES_KEY: json.dumps(classes).encode(), STAMP_KEY: whole})
+    if len(settled) == len(shards) and (len(table) >= index_cache.MIN_IMAGES or is_remote(shards[0])):
+        write_index(subject, table)
+    return table
+
+
+@dataclass
+class Sample:
+    """What has been found of one sample: its image, and what its label members say."""
+
+    image: tarfile.TarInfo | None = None
+    label: str | None = None
+    label_rank: int = len(LABEL_EXTENSIONS)
+
+
+def _walk(number: int, shard: str, classes: list[str], progress: Progress) -> pa.Table:
+    """The images of one shard in their order; class names that a member gives go to `classes`."""
+    samples: dict[str, Sample] = {}
+    try:
+        with open_file(shard) as file:
+            for member in _members(file, shard):
+                progress.add()
+                folder, _, name = member.name.rpartition("/")
+                if name == CLASSES_FILE:
+                    classes[:] = _read_text(file, member).split("\n")
+                    continue
+                key, _, extension = name.partition(".")
+                sample = samples.setdefault(f"{folder}/{key}", Sample())
+                extension = extension.lower()
+                if is_image(name):
+                    # `1.jpg` is the image of a sample that has `1.mask.png` as well, whichever comes first.
+                    if sample.image is None or f".{extension}" in image_extensions():
+                        sample.image = member
+                elif extension in LABEL_EXTENSIONS and (rank := LABEL_EXTENSIONS.index(extension)) < sample.label_rank:
+                    label = _read_label(_read_text(file, member), extension, f"{shard}: {member.name}")
+                    sample.label, sample.label_rank = (label, rank) if label is not None else (None, sample.label_rank)
+    except (OSError, tarfile.TarError) as error:
+        raise ValueError(f"{shard} is not a whole tar archive ({error}); check that it was copied whole") from error
+    found = [(sample.image, sample.label) for sample in samples.values() if sample.image is not None]
+    columns = [
+        pa.array([number] * len(found), pa.int32()),
+        pa.array([os.fsencode(image.name) for image, _ in found], pa.large_binary()),
+        pa.array([image.offset_data for image, _ in found], pa.int64()),
+        pa.array([image.size for image, _ in found], pa.int64()),
+        pa.array([label for _, label in found], pa.string()),
+    ]
+    return pa.table(columns, SCHEMA)
+
+
+def _members(file: BinaryIO, shard: str) -> Iterator[tarfile.TarInfo]:
+    """The plain files of an archive: what is a link or a device has no bytes of its own.
+
+    Raises:
+        ValueError: when it is compressed.
+        tarfile.TarError, OSError: when it is damaged, ends too early, or cannot be read.
+    """
+    start = file.read(6)
+    kind = next((kind for magic, kind in MAGIC.items() if start.startswith(magic)), None)
+    if kind or shard.endswith(tuple(map(os.fsdecode, COMPRESSED_SHARDS))):
+        raise compressed_error(shard, f"compressed with {kind}" if kind else "compressed")
+    file.seek(0)
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as archive:
+            last = -1
+            while (member := archive.next()) is not None:
+                archive.members = []  # type: ignore[attr-defined]  # it would keep them all
+                if member.size < 0 or member.offset_data <= last:
+                    raise tarfile.ReadError(f"the header of {member.name!r} is damaged")
+                last = member.offset_data
+                if member.type in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE) and not member.issparse():
+                    yield member
+            file.seek(archive.offset)
+            if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
+                raise tarfile.ReadError(f"no header at byte {archive.offset:,}")
+    except (tarfile.TarError, OSError):
+        raise
+    except (
+        Exception
+    ) as error:  # damaged numbers in headers, sizes that no memory holds, headers that refer to themselves
+        raise tarfile.ReadError(f"{type(error).__name__}: {error}") from error
+
+
+def _read_text(file: BinaryIO, member: tarfile.TarInfo) -> str:
+    if member.size > MAX_LABEL_BYTES:
+        raise ValueError(f"{member.name} has {member.size:,} bytes, too many for a label; leave it out of the shard")
+    file.seek(member.offset_data)
+    return file.read(member.size).decode("utf-8", "replace").strip()
+
+
+def _read_label(text: str, extension: str, where: str) -> str | None:
+    if extension == "cls":
+        return text
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{where} is not JSON ({error}); repair it, or leave it out of the shard") from error
+    label = content.get("label") if isinstance(content, dict) else None
+    if isinstance(label, bool | float | list | dict):
+        raise ValueError(f"{where} has the label {label!r}; write a class number or a name")
+    return None if label is None else str(label)
+
+
+def _class_names(shard: str, table: pa.Table) -> tuple[str, ...]:
+    """Names of classes: what `openmae pack` noted beside its shards, else classes.txt, in a shard or beside them."""
+    folder = os.path.split(shard)[0] or "."
+    packed = _neighbour(f"{folder}/{PACKED_FILE}")
+    if packed is not None:
+        try:
+            return tuple(str(name) for name in json.loads(packed)["classes"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{folder}/{PACKED_FILE} is damaged ({error!r}); pack the data again") from error
+    inside = json.loads(table.schema.metadata[CLASSES_KEY])
+    beside = _neighbour(f"{folder}/{CLASSES_FILE}")
+    lines = inside or (beside.splitlines() if beside is not None else [])
+    return tuple(line.strip() for line in lines if line.strip())
+
+
+def _neighbour(place: str) -> str | None:
+    try:
+        return read_file(place).decode("utf-8", "replace")
+    except OSError:  # none there; some web servers answer "forbidden"
+        return None

@@ -1,0 +1,190 @@
+"""Files by place: a local path, or a URL that fsspec understands. Local files take the short way, without fsspec.
+
+Nothing here keeps a connection or an open file: a place is text, so sources can be forked and pickled at will. fsspec
+itself keeps one file system per process and makes it anew in a forked one.
+"""
+
+import glob
+import itertools
+import os
+import re
+import stat
+import time
+from collections.abc import Callable
+from typing import Any, BinaryIO, TypeVar, cast
+
+import fsspec
+
+T = TypeVar("T")
+
+MAX_FILE_BYTES = 1 << 30
+# A file or folder that changed less than this ago may change again without a new time stamp.
+RACY_NANOSECONDS = 2_000_000_000
+MAX_BRACE_NAMES = 1_000_000
+BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
+REMOTE_BLOCK_BYTES = 1 << 20
+# What to install for a kind of URL: the name of our extra.
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "http": "http", "https": "http"}
+KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def is_remote(place: str) -> bool:
+    return "://" in place
+
+
+def resolve(spec: str) -> str:
+    """The place that a user's text names: `file://` and a leading tilde become local paths.
+
+    Raises:
+        ValueError: for a URL of a kind that is unknown or whose driver is not installed.
+    """
+    if not is_remote(spec):
+        return os.path.expanduser(spec)  # pathlib would refuse "~name" of unknown users
+    scheme = spec.partition("://")[0].lower()
+    if "::" in spec:
+        raise ValueError(f"{spec} chains file systems; give one plain URL or path")
+    try:
+        _, path = _file_system(spec)
+    except ImportError as error:
+        remedy = f"pip install 'openmae[{EXTRAS[scheme]}]'" if scheme in EXTRAS else "the package that it names"
+        raise ValueError(f"{scheme}:// needs a driver that is not installed ({error}); install {remedy}") from error
+    except ValueError as error:
+        raise ValueError(f"{spec} cannot be reached ({error}); give a path, s3://, gs:// or https://") from error
+    return path if scheme in ("file", "local") else spec
+
+
+def read_file(place: str, *, offset: int = 0, size: int | None = None) -> bytes:
+    """The bytes of a file, or `size` of them from `offset` on.
+
+    Never waits for a FIFO and never holds more than MAX_FILE_BYTES of a local file.
+
+    Raises:
+        OSError: when it is no regular file, too large, shorter than asked for, or cannot be read.
+    """
+    if size is not None and size > MAX_FILE_BYTES:
+        raise OSError(f"{size:,} bytes, more than the {MAX_FILE_BYTES:,} that an image may have")
+    if is_remote(place):
+        end = None if size is None else offset + size
+        data: bytes = _remotely(place, lambda files, path: files.cat_file(path, start=offset or None, end=end))
+    else:
+        data = _read_local(place, offset, size)
+    if size is not None and len(data) != size:
+        raise OSError(f"{len(data):,} bytes where {size:,} were asked for: the file is cut or no ranges are served")
+    return data
+
+
+def _read_local(path: str, offset: int, size: int | None) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(f"{KINDS.get(stat.S_IFMT(status.st_mode), 'something else')}, not a file")
+        size = status.st_size if size is None else min(size, max(0, status.st_size - offset))
+        if size > MAX_FILE_BYTES:
+            raise OSError(f"{size:,} bytes, more than the {MAX_FILE_BYTES:,} that an image may have")
+        with open(descriptor, "rb", closefd=False) as file:
+            file.seek(offset)
+            return file.read(size)
+    finally:
+        os.close(descriptor)
+
+
+def open_file(place: str) -> BinaryIO:
+    """A file to read and seek in.
+
+    Raises:
+        OSError: when it cannot be opened.
+    """
+    if is_remote(place):
+        return cast(BinaryIO, _remotely(place, lambda files, path: files.open(path, block_size=REMOTE_BLOCK_BYTES)))
+    if not os.path.isfile(place):  # a FIFO would block here
+        raise FileNotFoundError(f"{place} is not a file")
+    return open(place, "rb")  # the caller closes it
+
+
+def stamp(place: str) -> str | None:
+    """Text that changes when a file does; None while it may still change without a sign.
+
+    Raises:
+        OSError: when there is no such file.
+    """
+    if is_remote(place):
+        return str(_remotely(place, lambda files, path: files.checksum(path)))
+    status = os.stat(place)
+    if status.st_mtime_ns > time.time_ns() - RACY_NANOSECONDS:
+        return None
+    return f"{status.st_size}:{status.st_mtime_ns}:{status.st_ino}"
+
+
+def list_remote(folder: str) -> list[str]:
+    """The names of all files below a remote folder, relative to it, sorted by their parts.
+
+    Raises:
+        OSError: when it cannot be listed.
+    """
+
+    def find(files: Any, path: str) -> list[str]:
+        found = files.find(path)
+        if not found and not files.exists(path):
+            raise FileNotFoundError(folder)
+        return [name[len(path.rstrip("/")) :].lstrip("/") for name in found]
+
+    return sorted(_remotely(folder, find), key=lambda name: name.split("/"))
+
+
+def is_pattern(place: str) -> bool:
+    """Whether a place stands for several: `*`, `[…]` and, in a path, `?` as in a shell, or `{000..012}`."""
+    if is_remote(place):
+        return bool(BRACES.search(place)) or any(sign in place for sign in "*[")
+    return (bool(BRACES.search(place)) or glob.has_magic(place)) and not os.path.exists(place)
+
+
+def expand(pattern: str) -> list[str]:
+    """The places that a pattern names: braces in their order, the rest sorted.
+
+    >>> expand("shard-{08..10}.tar")
+    ['shard-08.tar', 'shard-09.tar', 'shard-10.tar']
+
+    Raises:
+        ValueError: for braces that stand for too many names.
+        OSError: when a remote folder cannot be listed.
+    """
+    places = _expand_braces(pattern)
+    return list(itertools.chain.from_iterable(_expand_glob(place) for place in places))
+
+
+def _expand_braces(pattern: str) -> list[str]:
+    texts, choices = BRACES.split(pattern)[::3], []
+    for first, last in BRACES.findall(pattern):
+        if int(last) < int(first) or int(last) - int(first) >= MAX_BRACE_NAMES:
+            raise ValueError(f"{{{first}..{last}}} in {pattern} is no usable range; write {{000..012}}, say")
+        choices.append([f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1)])
+    return ["".join(itertools.chain(*zip(texts, (*chosen, "")))) for chosen in itertools.product(*choices)]  # noqa: B905
+
+
+def _expand_glob(place: str) -> list[str]:
+    if not is_remote(place):
+        return sorted(glob.glob(place, recursive=True)) if glob.has_magic(place) else [place]
+    if not any(sign in place for sign in "*["):
+        return [place]
+    return _remotely(place, lambda files, path: sorted(files.unstrip_protocol(name) for name in files.glob(path)))
+
+
+def _file_system(url: str) -> tuple[Any, str]:
+    return cast(tuple[Any, str], fsspec.url_to_fs(url))
+
+
+def _remotely(place: str, action: Callable[[Any, str], T]) -> T:
+    """Do something with the file system and the path of a URL; whatever its driver raises becomes an OSError."""
+    try:
+        return action(*_file_system(place))
+    except OSError:
+        raise
+    except Exception as error:  # every driver has its own family of errors
+        raise OSError(f"{place}: {type(error).__name__}: {error}") from error

@@ -1,0 +1,226 @@
+import pickle
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from openmae.data import parquet
+from openmae.data.sources import ParquetSource, Source, open_data
+
+ReadEverywhere = Callable[[Source], list[tuple[str, bytes, int]]]
+
+STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+def put(
+    file: Path, images: Sequence[Any], layout: Any = STRUCT, *, rows_per_group: int | None = None, **more: Any
+) -> Path:
+    """A Parquet file with a column `image` of this layout, and more columns."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    table = pa.table({"image": pa.array(images, layout), **{name: pa.array(values) for name, values in more.items()}})
+    pq.write_table(table, file, row_group_size=rows_per_group)
+    return file
+
+
+def embedded(*contents: bytes) -> list[dict[str, Any]]:
+    return [{"bytes": content, "path": "photo.jpg"} for content in contents]
+
+
+def contents(source: Source) -> list[bytes]:
+    return [source.read(index) for index in range(len(source))]
+
+
+def groups_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The row groups that are read from now on."""
+    seen: list[int] = []
+    original = pq.ParquetFile.read_row_group
+
+    def noting(self: pq.ParquetFile, number: int, **options: Any) -> Any:
+        seen.append(number)
+        return original(self, number, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", noting)
+    return seen
+
+
+@pytest.fixture
+def scarce_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So little memory that nothing is kept but the last row group."""
+    monkeypatch.setattr(parquet, "available_memory", lambda: 0)
+    monkeypatch.setattr(parquet, "CACHED_BYTES", 0)
+
+
+EXPECTED = [(f"{file}.parquet:{row}", f"{file}{row}".encode(), row % 2) for file in "ab" for row in range(5)]
+
+
+@pytest.fixture
+def two_files(tmp_path: Path) -> Path:
+    """Ten images in two files of three row groups each."""
+    for file in "ab":
+        images = embedded(*(f"{file}{row}".encode() for row in range(5)))
+        put(tmp_path / f"{file}.parquet", images, rows_per_group=2, label=[0, 1, 0, 1, 0])
+    return tmp_path
+
+
+def test_rows_read_the_same_in_loader_processes(two_files: Path, read_everywhere: ReadEverywhere) -> None:
+    assert read_everywhere(open_data(str(two_files)).train) == EXPECTED
+
+
+@pytest.mark.usefixtures("scarce_memory")
+def test_rows_on_disk_read_the_same_in_loader_processes(two_files: Path, read_everywhere: ReadEverywhere) -> None:
+    assert read_everywhere(open_data(str(two_files)).train) == EXPECTED
+
+
+def test_images_that_fit_in_memory_are_read_at_opening_and_never_again(
+    two_files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = groups_read(monkeypatch)
+    said: list[str] = []
+    source = open_data(str(two_files), say=said.append).train
+    assert read == [0, 1, 2, 0, 1, 2]
+    for file in two_files.iterdir():
+        file.unlink()
+    assert contents(source) == [content for _, content, _ in EXPECTED]
+    assert read == [0, 1, 2, 0, 1, 2]
+    assert said == []
+
+
+@pytest.mark.usefixtures("scarce_memory")
+def test_more_images_than_memory_stay_on_disk_and_that_is_said(
+    two_files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = groups_read(monkeypatch)
+    said: list[str] = []
+    source = open_data(str(two_files), say=said.append).train
+    assert read == []
+    assert [source.read(index) for index in (0, 1, 0, 4, 1)] == [b"a0", b"a1", b"a0", b"a4", b"a1"]
+    assert read == [0, 2, 0]
+    assert len(said) == 1
+    assert re.search(r"in 2 Parquet files stay on disk .* row groups of up to .*'openmae pack'", said[0])
+
+
+def test_the_row_groups_that_were_used_last_are_kept(two_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = ParquetSource([str(two_files / "a.parquet")])
+    monkeypatch.setattr(parquet, "available_memory", lambda: 0)
+    group = source._footers[0].sizes[0]
+    monkeypatch.setattr(parquet, "CACHED_BYTES", 2 * group)
+    source = ParquetSource([str(two_files / "a.parquet")])
+    read = groups_read(monkeypatch)
+    for row in (0, 2, 1, 4, 0, 2):  # of the groups 0, 1, 0, 2, 0, 1: the last one has been dropped for group 2
+        source.read(row)
+    assert read == [0, 1, 2, 1]
+
+
+@pytest.mark.usefixtures("scarce_memory")
+def test_more_files_than_may_be_open_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "OPEN_FILES", 2)
+    for number in range(5):
+        put(tmp_path / f"{number}.parquet", embedded(b"%d" % number))
+    source = ParquetSource([str(tmp_path / f"{number}.parquet") for number in range(5)])
+    assert contents(source) == [b"0", b"1", b"2", b"3", b"4"]
+    assert len(source._open) == 2
+
+
+def test_a_pickled_source_takes_no_images_along(tmp_path: Path) -> None:
+    source = ParquetSource([str(put(tmp_path / "a.parquet", embedded(bytes(100_000))))])
+    assert len(pickle.dumps(source)) < 10_000
+
+
+@pytest.mark.parametrize("layout", [pa.binary(), pa.large_binary(), pa.binary_view()], ids=str)
+def test_a_plain_column_of_bytes_is_read(tmp_path: Path, layout: Any) -> None:
+    assert contents(open_data(str(put(tmp_path / "x.parquet", [b"one", b"two"], layout))).train) == [b"one", b"two"]
+
+
+@pytest.mark.parametrize("layout", [pa.string(), pa.large_string(), pa.string_view()], ids=str)
+def test_a_column_of_paths_is_read_from_beside_the_file(tmp_path: Path, layout: Any) -> None:
+    file = put(tmp_path / "deep" / "x.parquet", ["1.png", "sub/2.png"], layout)
+    (tmp_path / "deep" / "sub").mkdir()
+    (tmp_path / "deep" / "1.png").write_bytes(b"one")
+    (tmp_path / "deep" / "sub" / "2.png").write_bytes(b"two")
+    assert contents(open_data(str(file)).train) == [b"one", b"two"]
+
+
+def test_rows_without_bytes_are_read_by_their_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path / "x.parquet", [{"bytes": b"inside", "path": "1.png"}, {"bytes": None, "path": "1.png"}])
+    (tmp_path / "1.png").write_bytes(b"beside")
+    monkeypatch.chdir(tmp_path)
+    for spec in (str(tmp_path / "x.parquet"), "x.parquet"):
+        assert contents(open_data(spec).train) == [b"inside", b"beside"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/etc/hostname", "../secret.png", "a/../../secret.png", "http://x/y.png", "..\\s.png"]
+)
+def test_a_path_that_leaves_the_folder_is_refused(tmp_path: Path, path: str) -> None:
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    source = open_data(str(put(tmp_path / "data" / "x.parquet", [{"bytes": None, "path": path}]))).train
+    with pytest.raises(OSError, match=r"leaves the folder of x\.parquet"):
+        source.read(0)
+
+
+@pytest.mark.parametrize("row", [None, {"bytes": None, "path": None}])
+def test_a_row_without_image_is_an_error_of_that_row_only(tmp_path: Path, row: Any) -> None:
+    source = open_data(str(put(tmp_path / "x.parquet", [row, *embedded(b"two")]))).train
+    with pytest.raises(OSError, match="no embedded bytes in this row, and no path"):
+        source.read(0)
+    assert source.read(1) == b"two"
+
+
+def test_a_row_group_that_is_damaged_is_an_error_of_its_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = put(tmp_path / "x.parquet", embedded(b"one" * 100, b"two" * 100), rows_per_group=1)
+    place = pq.read_metadata(file).row_group(0).column(0).data_page_offset
+    data = bytearray(file.read_bytes())
+    data[place : place + 12] = b"\xff" * 12
+    file.write_bytes(data)
+    monkeypatch.setattr(parquet, "available_memory", lambda: 0)
+    source = open_data(str(file)).train
+    with pytest.raises(OSError, match=r"."):
+        source.read(0)
+    assert source.read(1) == b"two" * 100
+
+
+def test_labels_that_are_names_become_classes_in_their_order(tmp_path: Path) -> None:
+    put(tmp_path / "train.parquet", embedded(b"", b"", b"", b""), label=["dog", "cat", None, ""])
+    put(tmp_path / "test.parquet", embedded(b"", b"", b""), label=["emu", "dog", "cat"])
+    data = open_data(str(tmp_path))
+    assert data.train.classes == ("cat", "dog")
+    assert data.train.labels.tolist() == [1, 0, -1, -1]
+    assert data.test is not None
+    assert data.test.classes == ("cat", "dog")
+    assert data.test.labels.tolist() == [-1, 1, 0]
+
+
+def test_names_in_a_dictionary_are_names(tmp_path: Path) -> None:
+    labels = pa.array(["dog", "cat", "dog"]).dictionary_encode()
+    source = open_data(str(put(tmp_path / "x.parquet", embedded(b"", b"", b""), label=labels))).train
+    assert (source.classes, source.labels.tolist()) == (("cat", "dog"), [1, 0, 1])
+
+
+@pytest.mark.parametrize("label", [-2, 10**12])
+def test_a_label_that_is_no_class_number_is_refused(tmp_path: Path, label: int) -> None:
+    file = put(tmp_path / "x.parquet", embedded(b"", b""), label=[0, label])
+    with pytest.raises(ValueError, match=rf"x\.parquet has label {label}; write class numbers"):
+        open_data(str(file))
+
+
+def test_only_footers_and_labels_are_read_at_opening(two_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "available_memory", lambda: 0)
+    columns: list[Any] = []
+    original = pq.ParquetFile.read
+
+    def noting(self: pq.ParquetFile, **options: Any) -> Any:
+        columns.append(options["columns"])
+        return original(self, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "read", noting)
+    read = groups_read(monkeypatch)
+    open_data(str(two_files))
+    assert (columns, read) == ([["label"], ["label"]], [])
+
+
+def test_the_memory_that_is_free_is_known() -> None:
+    assert 1 << 20 < available_memory() < 1 << 50
