@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from openmae.data import parquet
+from openmae.data.memory import available_memory
 from openmae.data.sources import ParquetSource, Source, open_data
 
 ReadEverywhere = Callable[[Source], list[tuple[str, bytes, int]]]
