@@ -275,11 +275,13 @@ def _embed(arguments: list[str], console: Console) -> None:
 
 def _reconstruct(arguments: list[str], console: Console) -> None:
     def command(
-        images: tyro.conf.Positional[tuple[Path, ...]],
+        images: tyro.conf.Positional[tuple[Path, ...]] = (),
         /,
         *,
         weights: Path,
         out: Path,
+        data: str | None = None,
+        rows: int = 8,
         mask_ratio: float | None = None,
         seed: int = 0,
     ) -> None:
@@ -289,10 +291,14 @@ def _reconstruct(arguments: list[str], console: Console) -> None:
             images: Image files.
             weights: A run folder of `openmae pretrain`, or one of its checkpoints.
             out: The PNG to write.
+            data: Instead of image files: a data set, of which some training images are drawn.
+            rows: How many of them.
             mask_ratio: Share of the patches to hide; that of the pre-training when not given.
             seed: Of the masks.
         """
-        print(verbs.reconstruct(images, weights=weights, out=out, mask_ratio=mask_ratio, seed=seed))
+        print(
+            verbs.reconstruct(images, weights=weights, out=out, data=data, rows=rows, mask_ratio=mask_ratio, seed=seed)
+        )
 
     _parse(command, "reconstruct", arguments)
 

@@ -94,16 +94,28 @@ def embed(
 
 
 def reconstruct(
-    images: Sequence[str | Path],
+    images: Sequence[str | Path] = (),
     *,
     weights: str | Path,
     out: str | Path,
+    data: str | None = None,
+    rows: int = 8,
     mask_ratio: float | None = None,
     seed: int = 0,
 ) -> Path:
-    """Write a PNG that shows for each image: original, masked, reconstruction, reconstruction with visible patches."""
-    from openmae.reporting.pictures import reconstruct as draw
+    """Write a PNG that shows for each image: original, masked, reconstruction, reconstruction with visible patches.
 
+    The images are files, or `rows` of the training images of a data set.
+    """
+    from openmae.data.sources import open_data
+    from openmae.reporting.pictures import reconstruct as draw
+    from openmae.reporting.pictures import reconstruct_sample
+
+    if data is not None and images:
+        raise ValueError("image files and --data were both given; give one of them")
+    if data is not None:
+        source = open_data(data).train
+        return reconstruct_sample(weights, source, Path(out), rows=rows, mask_ratio=mask_ratio, seed=seed)
     return draw(weights, [Path(image) for image in images], Path(out), mask_ratio=mask_ratio, seed=seed)
 
 

@@ -42,7 +42,7 @@ def reconstruct(
         ValueError: when the weights have no decoder, an image cannot be read, or `out` cannot be written.
     """
     if not images:
-        raise ValueError("no images to reconstruct; name at least one image file")
+        raise ValueError("no images to reconstruct; name image files, or a data set with --data")
     model, recipe = load_autoencoder(weights)
     arrays = []
     for path in images:
@@ -54,12 +54,27 @@ def reconstruct(
     return write_picture(model, recipe, arrays, out, mask_ratio=mask_ratio, seed=seed)
 
 
-def reconstruct_sample(weights: str | Path, source: Source, out: Path, *, rows: int, seed: int = 0) -> Path:
-    """The same picture for `rows` images drawn from a source."""
+def reconstruct_sample(
+    weights: str | Path, source: Source, out: Path, *, rows: int, mask_ratio: float | None = None, seed: int = 0
+) -> Path:
+    """The same picture for `rows` readable images drawn from a source.
+
+    Raises:
+        ValueError: when none of them can be read, and as `reconstruct` does.
+    """
     model, recipe = load_autoencoder(weights)
-    chosen = random_stream(seed, Stream.SUBSET).choice(len(source), size=min(rows, len(source)), replace=False)
-    arrays = [decode(source.read(int(index)), pixel_format(recipe)) for index in chosen]
-    return write_picture(model, recipe, arrays, out, seed=seed)
+    arrays: list[Pixels] = []
+    reason = "it is empty"
+    for index in random_stream(seed, Stream.SUBSET).permutation(len(source)):
+        if len(arrays) == rows:
+            break
+        try:
+            arrays.append(decode(source.read(int(index)), pixel_format(recipe)))
+        except (BadImage, OSError) as error:
+            reason = f"{source.name(int(index))}: {error}"
+    if not arrays:
+        raise ValueError(f"none of the images can be reconstructed ({reason}); give images like those of the training")
+    return write_picture(model, recipe, arrays, out, mask_ratio=mask_ratio, seed=seed)
 
 
 def write_picture(

@@ -41,7 +41,8 @@ def settle_pixels(recipe: R, source: Source, say: Callable[[str], None]) -> R:
         say("measuring mean and standard deviation on a sample of the images")
         statistics = measure(source, wanted)
         recipe = replace(recipe, mean=statistics.mean, std=statistics.std)
-        say(f"{wanted.channels} channels of {wanted.kind}, mean {recipe.mean}, standard deviation {recipe.std}")
+        mean, std = (" ".join(f"{value:.3g}" for value in values) for values in statistics)
+        say(f"{wanted.channels} channels of {wanted.kind}, mean {mean}, standard deviation {std}")
     return recipe
 
 
