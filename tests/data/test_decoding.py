@@ -106,7 +106,9 @@ def test_exif_orientation_is_undone(kind: str, value: int) -> None:
     }[value]
     options = {"lossless": True} if kind == "WEBP" else {}
     data = encoded(Image.fromarray(np.ascontiguousarray(stored)), kind, exif=orientation(value), **options)
-    pixels = decode(data, COLOUR)
+    opened = open_image(data)
+    assert (opened.height, opened.width) == upright.shape[:2]
+    pixels = opened.decode(COLOUR)
     assert pixels.shape == upright.shape
     assert np.abs(pixels.astype(int) - upright).max() <= 3
 
@@ -115,7 +117,9 @@ def test_exif_orientation_is_undone(kind: str, value: int) -> None:
 def test_corrupt_exif_does_not_cost_the_image(exif: bytes) -> None:
     image = Image.fromarray(NOISE)
     plain = decode(encoded(image, "JPEG"), COLOUR)
-    assert np.array_equal(decode(encoded(image, "JPEG", exif=exif), COLOUR), plain)
+    opened = open_image(encoded(image, "JPEG", exif=exif))
+    assert (opened.height, opened.width) == plain.shape[:2]
+    assert np.array_equal(opened.decode(COLOUR), plain)
 
 
 def test_a_corrupt_colour_profile_does_not_cost_the_image() -> None:
@@ -321,6 +325,37 @@ def test_arrays_that_need_unpickling_or_have_another_shape_are_refused() -> None
     for reason, data in refused.items():
         with pytest.raises(BadImage, match=reason):
             decode(data, PixelFormat(1, "float32"))
+
+
+def test_a_claim_of_many_bands_is_refused_before_anything_is_allocated() -> None:
+    header = io.BytesIO()
+    claim = {"descr": "<u2", "fortran_order": False, "shape": (9000, 9000, 13)}  # few pixels, but 2 GB
+    np.lib.format.write_array_header_1_0(header, claim)
+    with pytest.raises(BadImage, match="decompression bomb"):
+        open_image(header.getvalue())
+
+
+def test_a_volume_is_no_picture() -> None:
+    data = tiff(np.zeros((4, 16, 16), dtype=np.uint16), volumetric=True, tile=(4, 16, 16))
+    with pytest.raises(BadImage, match="a volume of 4 slices"):
+        open_image(data)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.99])
+def test_a_truncated_deep_tiff_is_refused(compression: str | None, share: float) -> None:
+    levels = np.random.default_rng(0).integers(0, 60000, (64, 64, 5), dtype=np.uint16)
+    data = tiff(levels, photometric="minisblack", planarconfig="contig", compression=compression, rowsperstrip=8)
+    with pytest.raises(BadImage):
+        decode(data[: int(share * len(data))], PixelFormat(5, "uint16"))
+
+
+def test_a_transparent_palette_has_four_channels() -> None:
+    palette = palette_image()
+    data = encoded(palette, "PNG", transparency=1)
+    assert open_image(data).stored == (4, "uint8")
+    assert decode(data, PixelFormat(4)).tolist() == [[[200, 100, 50, 0], [10, 20, 30, 255]]]
+    assert open_image(encoded(palette, "PNG")).stored == (3, "uint8")
 
 
 def test_alpha_is_kept_where_it_is_wanted_and_dropped_where_not() -> None:
