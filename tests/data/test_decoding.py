@@ -336,7 +336,7 @@ def test_a_claim_of_many_bands_is_refused_before_anything_is_allocated() -> None
 
 
 def test_a_volume_is_no_picture() -> None:
-    data = tiff(np.zeros((4, 16, 16), dtype=np.uint16), volumetric=True, tile=(4, 16, 16))
+    data = tiff(np.zeros((4, 16, 16), dtype=np.uint16), volumetric=True, tile=(4, 16, 16), photometric="minisblack")
     with pytest.raises(BadImage, match="a volume of 4 slices"):
         open_image(data)
 
