@@ -176,12 +176,12 @@ def _covers(box: Box, size: tuple[int, int], factor: int) -> bool:
 
 
 def _scaled(box: Box, down: float, across: float) -> Box:
-    """The box on an image that was decoded smaller: whole pixels, at least one."""
+    """The box on an image that was decoded smaller, to whole pixels; `_shrink` has left it large enough."""
     if down == across == 1:
         return box
     top, bottom = round(box.top * down), round((box.top + box.height) * down)
     left, right = round(box.left * across), round((box.left + box.width) * across)
-    return Box(left, top, max(1, right - left), max(1, bottom - top))
+    return Box(left, top, right - left, bottom - top)
 
 
 def resize(pixels: Pixels, size: tuple[int, int], interpolation: Interpolation, *, exact: bool = True) -> Pixels:
