@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from openmae.data.decoding import PixelFormat, Pixels
+from openmae.data.decoding import PixelFormat, Pixels, open_image
 from openmae.data.holding import HeldPixels
 from openmae.data.loading import (
     MAX_AUTOMATIC_WORKERS,
@@ -429,6 +429,21 @@ class Photos(Pictures):
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, "JPEG")
         return buffer.getvalue()
+
+
+def test_several_views_share_a_decoding_that_is_large_enough_for_each() -> None:
+    transform = replace(TRAINING, rand_augment=None, crop_scale=(0.2, 1.0))
+    dataset = replace(training_images(Photos(4)), transform=transform, repeats=3)
+    mixed = 0
+    for epoch in range(20):
+        rngs = [random_stream(SEED, Stream.AUGMENTATION, epoch=epoch, index=1, repeat=repeat) for repeat in range(3)]
+        crops = [transform.plan(64, 64, rng) for rng in rngs]
+        shrinks = [transform.shrink(crop) for crop in crops]
+        pixels = open_image(dataset.source.read(1)).decode(COLOUR, shrink=min(shrinks))
+        for view, crop in zip(dataset[epoch, 1].views, crops, strict=True):
+            assert np.array_equal(view, transform.cut(pixels, crop, 64, 64))
+        mixed += len(set(shrinks)) > 1
+    assert mixed >= 3
 
 
 def test_what_may_be_decoded_smaller_is_not_held() -> None:

@@ -47,12 +47,8 @@ def small_recipes() -> Iterator[PretrainRecipe | LinearRecipe | FinetuneRecipe]:
             mean=(0.4914, 0.4822, 0.4465),
             std=(0.247, 0.2435, 0.2616),
             depth=6,
-            crop_scale=(0.8, 1.0),
-            epochs=12,
-            batch_size=128,
-            base_lr=1.2e-2,
-            decoder_width=96,
-            decoder_heads=4,
+            crop_scale=(1.0, 1.0),
+            epochs=15,
             normalise_target=True,
         )
     )
