@@ -23,6 +23,7 @@ def small_recipes() -> Iterator[PretrainRecipe | LinearRecipe | FinetuneRecipe]:
         mean=(0.286,),
         std=(0.353,),
         crop_scale=(0.9, 1.0),
+        decode="exact",  # pictures this small are resized by Pillow in no more time
         epochs=8,
         # Small batches: at this scale the features follow the number of steps more than that of images.
         batch_size=64,
@@ -70,6 +71,7 @@ def _family(pretrain: PretrainRecipe) -> Iterator[PretrainRecipe | LinearRecipe 
             "heads",
             "mean",
             "std",
+            "decode",
         )
     }
     yield LinearRecipe(
