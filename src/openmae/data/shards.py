@@ -18,7 +18,7 @@ from openmae.data.index_cache import read_index, write_index
 from openmae.data.labels import number_labels, numbers_if_all_are
 from openmae.data.naming import by_split, image_extensions, is_image
 from openmae.data.scanning import COMPRESSED_SHARDS, Progress
-from openmae.data.storage import is_remote, open_file, read_file, stamp
+from openmae.data.storage import is_remote, open_file, read_file, reason, stamp
 
 SCHEMA = pa.schema(
     [
@@ -94,7 +94,7 @@ def _index(shards: Sequence[str], say: Callable[[str], None]) -> pa.Table:
     try:
         stamps = [stamp(shard) for shard in shards]
     except OSError as error:
-        raise ValueError(f"a shard cannot be read ({error}); check that all of them are there") from error
+        raise ValueError(f"a shard cannot be read ({reason(error)}); check that all of them are there") from error
     settled = [text for text in stamps if text is not None]
     whole = hashlib.sha256("\n".join(settled).encode()).hexdigest().encode()
     places = [shard if is_remote(shard) else os.path.realpath(shard) for shard in shards]
@@ -144,7 +144,9 @@ def _walk(number: int, shard: str, classes: list[str], progress: Progress) -> pa
                     label = _read_label(_read_text(file, member), extension, f"{shard}: {member.name}")
                     sample.label, sample.label_rank = (label, rank) if label is not None else (None, sample.label_rank)
     except (OSError, tarfile.TarError) as error:
-        raise ValueError(f"{shard} is not a whole tar archive ({error}); check that it was copied whole") from error
+        raise ValueError(
+            f"{shard} is not a whole tar archive ({reason(error)}); check that it was copied whole"
+        ) from error
     found = [(sample.image, sample.label) for sample in samples.values() if sample.image is not None]
     columns = [
         pa.array([number] * len(found), pa.int32()),
