@@ -162,6 +162,13 @@ def test_a_path_that_leaves_the_folder_is_refused(tmp_path: Path, path: str) -> 
         source.read(0)
 
 
+def test_a_path_that_no_file_can_have_is_an_error_of_that_row_only(tmp_path: Path) -> None:
+    source = open_data(str(put(tmp_path / "x.parquet", [{"bytes": None, "path": "a\0b.png"}, *embedded(b"x")]))).train
+    with pytest.raises(OSError, match="can be no path"):
+        source.read(0)
+    assert source.read(1) == b"x"
+
+
 @pytest.mark.parametrize("row", [None, {"bytes": None, "path": None}])
 def test_a_row_without_image_is_an_error_of_that_row_only(tmp_path: Path, row: Any) -> None:
     source = open_data(str(put(tmp_path / "x.parquet", [row, *embedded(b"two")]))).train

@@ -191,6 +191,16 @@ def test_a_query_belongs_to_a_url_and_not_to_a_pattern(web: str, tmp_path: Path)
     assert open_data(f"{web}/x.tar?token=1").train.read(0) == b"one"
 
 
+def test_names_on_the_web_are_shown_as_people_write_them(web: str, tmp_path: Path) -> None:
+    for name in ("red cat/ä 100%.png", "dog/1#2?.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    source = open_data(web).train
+    assert [source.name(index) for index in range(2)] == ["dog/1#2?.png", "red cat/ä 100%.png"]
+    assert [source.read(index).decode() for index in range(2)] == ["dog/1#2?.png", "red cat/ä 100%.png"]
+    assert source.classes == ("dog", "red cat")
+
+
 # Remote shards are remembered
 
 

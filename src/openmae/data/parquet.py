@@ -128,10 +128,9 @@ class ParquetSource:
         key = (os.getpid(), file)
         if key not in self._open:
             place = self._files[file]
-            if is_remote(place) or not Path(place).is_file():  # open_file refuses what is no file
-                self._open[key] = pq.ParquetFile(open_file(place))
-            else:
-                self._open[key] = pq.ParquetFile(place)
+            # Arrow is quicker with a path than with a Python file, but would wait for a FIFO; open_file refuses that.
+            direct = not is_remote(place) and Path(place).is_file()
+            self._open[key] = pq.ParquetFile(place if direct else open_file(place))
             if len(self._open) > OPEN_FILES:
                 self._open.popitem(last=False)
         return self._open[key]

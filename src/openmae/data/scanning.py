@@ -64,6 +64,7 @@ def list_folder(root: str, say: Callable[[str], None]) -> Listing:
     """
     try:
         if is_remote(root):
+            say(f"listing {root} …")
             names = [os.fsencode(name) for name in list_remote(root)]
             visible = [name for name in names if not name.startswith(b".") and b"/." not in name]
             folders = sorted({name.partition(b"/")[0] for name in visible if b"/" in name})

@@ -84,7 +84,10 @@ def read_file(place: str, *, offset: int = 0, size: int | None = None) -> bytes:
 
 
 def _read_local(path: str, offset: int, size: int | None) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except ValueError as error:  # a null character, say, in a path that a file gave
+        raise OSError(f"{path!r} can be no path: {error}") from error
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
