@@ -116,7 +116,8 @@ def test_a_folder_of_images_behind_a_url(place: tuple[str, Put], read_everywhere
     url, put = place
     for name in ("train/cat/1.png", "train/cat/deep/2.JPG", "train/dog/1.png", "val/dog/3.png", "train/notes.txt"):
         put(f"set/{name}", name.encode())
-    put("set/.hidden/1.png", b"")
+    put("set/train/cat/.hidden/1.png", b"")
+    put("set/train/cat/._1.png", b"")
     data = open_data(f"{url}/set")
     assert read_everywhere(data.train) == [
         ("cat/1.png", b"train/cat/1.png", 0),
@@ -239,6 +240,16 @@ def test_a_web_server_that_stops_serving_ranges_is_an_error_of_the_image(
     source = open_data(f"{web}/x.tar").train
     monkeypatch.setattr(Server, "ranges", False)
     with pytest.raises(OSError, match="bytes where 3 were asked for: the file is cut or no ranges are served"):
+        source.read(0)
+
+
+def test_a_remote_member_above_the_limit_is_refused_before_it_is_fetched(
+    memory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsspec.filesystem("memory").pipe(f"{memory}/x.tar", shard_bytes(a_jpg=bytes(1000)))
+    source = open_data(f"{memory}/x.tar").train
+    monkeypatch.setattr(storage, "MAX_FILE_BYTES", 999)
+    with pytest.raises(OSError, match="1,000 bytes, more than the 999"):
         source.read(0)
 
 
