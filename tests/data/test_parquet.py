@@ -163,6 +163,13 @@ def test_a_path_that_leaves_the_folder_is_refused(tmp_path: Path, path: str) -> 
         source.read(0)
 
 
+def test_a_path_that_no_file_can_have_is_an_error_of_that_row_only(tmp_path: Path) -> None:
+    source = open_data(str(put(tmp_path / "x.parquet", [{"bytes": None, "path": "a\0b.png"}, *embedded(b"x")]))).train
+    with pytest.raises(OSError, match="can be no path"):
+        source.read(0)
+    assert source.read(1) == b"x"
+
+
 @pytest.mark.parametrize("row", [None, {"bytes": None, "path": None}])
 def test_a_row_without_image_is_an_error_of_that_row_only(tmp_path: Path, row: Any) -> None:
     source = open_data(str(put(tmp_path / "x.parquet", [row, *embedded(b"two")]))).train
@@ -171,13 +178,21 @@ def test_a_row_without_image_is_an_error_of_that_row_only(tmp_path: Path, row: A
     assert source.read(1) == b"two"
 
 
-def test_a_row_group_that_is_damaged_is_an_error_of_its_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = put(tmp_path / "x.parquet", embedded(b"one" * 100, b"two" * 100), rows_per_group=1)
-    place = pq.read_metadata(file).row_group(0).column(0).data_page_offset
+def damage(file: Path, column: int) -> None:
+    """Overwrite the beginning of a column in the first row group."""
+    place = pq.read_metadata(file).row_group(0).column(column).data_page_offset
     data = bytearray(file.read_bytes())
     data[place : place + 12] = b"\xff" * 12
     file.write_bytes(data)
-    monkeypatch.setattr(parquet, "available_memory", lambda: 0)
+
+
+@pytest.mark.parametrize("memory", [0, 1 << 40])
+def test_a_row_group_that_is_damaged_is_an_error_of_its_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: int
+) -> None:
+    file = put(tmp_path / "x.parquet", embedded(b"one" * 100, b"two" * 100), rows_per_group=1)
+    damage(file, 0)
+    monkeypatch.setattr(parquet, "available_memory", lambda: memory)
     source = open_data(str(file)).train
     with pytest.raises(OSError, match=r"."):
         source.read(0)
@@ -199,6 +214,13 @@ def test_names_in_a_dictionary_are_names(tmp_path: Path) -> None:
     labels = pa.array(["dog", "cat", "dog"]).dictionary_encode()
     source = open_data(str(put(tmp_path / "x.parquet", embedded(b"", b"", b""), label=labels))).train
     assert (source.classes, source.labels.tolist()) == (("cat", "dog"), [1, 0, 1])
+
+
+def test_damaged_labels_are_noticed_at_opening(tmp_path: Path) -> None:
+    file = put(tmp_path / "x.parquet", embedded(b"one"), label=[7])
+    damage(file, 2)
+    with pytest.raises(ValueError, match=r"x\.parquet has damaged labels .*; copy it again"):
+        open_data(str(file))
 
 
 @pytest.mark.parametrize("label", [-2, 10**12])

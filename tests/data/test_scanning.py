@@ -105,6 +105,14 @@ def test_a_folder_in_the_place_of_another_is_noticed_though_its_time_stamp_agree
     assert names(photos) == ["cat/1.png", "cat/2.png", "dog/1.png", "dog/old/new.png"]
 
 
+def test_a_folder_that_has_gone_is_noticed_though_the_time_stamp_above_it_agrees(photos: Path) -> None:
+    names(photos)
+    stamp = (photos / "dog").stat().st_mtime_ns
+    (photos / "dog/old").rename(photos.parent / "away")
+    os.utime(photos / "dog", ns=(stamp, stamp))
+    assert names(photos) == ["cat/1.png", "cat/2.png", "dog/1.png"]
+
+
 def test_a_folder_that_changed_just_now_is_not_remembered(photos: Path, cache_folder: Path) -> None:
     now = time.time()
     os.utime(photos / "dog" / "old", (now, now))

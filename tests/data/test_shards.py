@@ -75,8 +75,12 @@ def test_a_sample_is_what_agrees_up_to_the_first_dot_of_the_file_name(tmp_path: 
 def test_the_image_of_a_sample_is_the_member_with_nothing_but_its_extension(
     tmp_path: Path, order: tuple[str, ...]
 ) -> None:
-    source = open_data(str(put_shard(tmp_path / "x.tar", {name: name for name in order}))).train
+    file, said = put_shard(tmp_path / "x.tar", {name: name for name in order}), list[str]()
+    source = open_data(str(file), say=said.append).train
     assert contents(source) == [b"1.jpg", b"2.jpg"]
+    assert len(said) == 1
+    assert said[0].startswith("1 images belong to a sample that has one already")
+    assert said[0].endswith(f"the first one {file}: 1.seg.png")
 
 
 def test_the_members_of_a_sample_need_not_be_neighbours(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A folder of image files, local or remote; its subfolders may be classes, or the splits `train` and `test`."""
 
 import os
+from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +26,8 @@ class FolderSource:
     def __init__(self, root: str, names: pa.Array, classes: tuple[str, ...] | None = None) -> None:
         self.root = root
         self._names = names
-        self.labels, self.classes = _first_level(names, classes)
+        self._is_web = root.startswith(("http://", "https://"))  # the names are then as in links, with %20 for a space
+        self.labels, self.classes = self._first_level(classes)
 
     def __len__(self) -> int:
         return len(self._names)
@@ -34,7 +36,27 @@ class FolderSource:
         return read_file(f"{self.root}/{os.fsdecode(self._names[index].as_py())}")
 
     def name(self, index: int) -> str:
-        return _printable(self._names[index].as_py())
+        return self._printable(self._names[index].as_py())
+
+    def _printable(self, name: bytes) -> str:
+        return (unquote_to_bytes(name) if self._is_web else name).decode("utf-8", "backslashreplace")
+
+    def _first_level(self, classes: tuple[str, ...] | None) -> tuple[Labels, tuple[str, ...]]:
+        """Labels by the first folder level: classes when every image lies in a folder and there are at least two."""
+        parts = pc.split_pattern(self._names, pattern=b"/", max_splits=1)
+        unlabelled = np.full(len(self), UNLABELLED, dtype=np.int64)
+        all_in_folders = pc.min(pc.list_value_length(parts)).as_py() == 2
+        if classes == () or (classes is None and not all_in_folders):
+            return unlabelled, ()
+        level = pc.list_element(parts, 0).dictionary_encode()
+        folders = [self._printable(folder) for folder in level.dictionary.to_pylist()]
+        if classes is None:
+            if len(folders) < 2:
+                return unlabelled, ()
+            classes = tuple(folders)
+        number = {name: index for index, name in enumerate(classes)}
+        numbers = np.array([number.get(folder, UNLABELLED) for folder in folders], dtype=np.int64)
+        return numbers[level.indices.to_numpy()], classes
 
 
 def open_folder(root: str, listing: Listing) -> tuple[FolderSource, FolderSource | None]:
@@ -66,28 +88,6 @@ def _below(folder: bytes, names: pa.Array) -> pa.Array:
     """The names that lie in a subfolder, relative to it."""
     inside = names.filter(pc.starts_with(names, pattern=folder + b"/"))
     return pc.list_element(pc.split_pattern(inside, pattern=b"/", max_splits=1), 1)
-
-
-def _first_level(names: pa.Array, classes: tuple[str, ...] | None) -> tuple[Labels, tuple[str, ...]]:
-    """Labels by the first folder level: classes when every image lies in a folder and there are at least two."""
-    parts = pc.split_pattern(names, pattern=b"/", max_splits=1)
-    unlabelled = np.full(len(names), UNLABELLED, dtype=np.int64)
-    all_in_folders = pc.min(pc.list_value_length(parts)).as_py() == 2
-    if classes == () or (classes is None and not all_in_folders):
-        return unlabelled, ()
-    level = pc.list_element(parts, 0).dictionary_encode()
-    folders = [_printable(folder) for folder in level.dictionary.to_pylist()]
-    if classes is None:
-        if len(folders) < 2:
-            return unlabelled, ()
-        classes = tuple(folders)
-    number = {name: index for index, name in enumerate(classes)}
-    numbers = np.array([number.get(folder, UNLABELLED) for folder in folders], dtype=np.int64)
-    return numbers[level.indices.to_numpy()], classes
-
-
-def _printable(name: bytes) -> str:
-    return name.decode("utf-8", "backslashreplace")
 
 
 def _not_empty(source: FolderSource) -> FolderSource:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from openmae.data.labels import number_labels
 from openmae.data.naming import IMAGE_COLUMNS, LABEL_COLUMNS, TEST_NAMES, TRAIN_NAMES
-from openmae.data.storage import read_file
+from openmae.data.storage import read_file, reason
 
 SCHEME = "hf://"
 # What `save_to_disk` leaves in a folder: of several splits, and of one.
@@ -85,8 +85,7 @@ def open_hub(spec: str) -> tuple[HubSource, HubSource | None]:
             owner_and_name, configuration = "/".join(place.split("/")[:2]), place.split("/")[2:]
             loaded = datasets.load_dataset(owner_and_name, *configuration[:1])
     except Exception as error:  # the library, its file readers and its network client each have their own
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{spec} cannot be loaded ({reason}); check its name and your access to it") from error
+        raise ValueError(f"{spec} cannot be loaded ({reason(error)}); check its name and your access to it") from error
     if not isinstance(loaded, dict):
         return HubSource(loaded, spec), None
     train, test = _splits(loaded, spec)

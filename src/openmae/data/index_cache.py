@@ -13,6 +13,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from openmae.data.storage import reason
+
 # Below this many images looking again is as quick as asking whether anything changed.
 MIN_IMAGES = 10_000
 SUBJECT = b"openmae.index"
@@ -34,7 +36,7 @@ def read_index(subject: str, schema: pa.Schema, say: Callable[[str], None]) -> p
     except (FileNotFoundError, NotADirectoryError, RuntimeError):  # none yet, or no home folder to look in
         return None
     except (pa.ArrowException, OSError) as error:
-        say(f"the index in {file} cannot be read ({error}); looking at the data again")
+        say(f"the index in {file} cannot be read ({reason(error)}); looking at the data again")
         return None
     if (table.schema.metadata or {}).get(SUBJECT) != _key(subject) or not table.schema.equals(schema):
         say(f"{file} is no index of these data; looking at the data again")

@@ -97,7 +97,8 @@ def _prefixes(root: str | None, folder: str, beside: Path) -> list[str]:
 
 def _names(path: str, prefixes: list[str]) -> list[str]:
     """What an image that a line calls `path` may be called by its source, likeliest first."""
-    plain = path.replace("\\", "/") if os.sep == "\\" else path
+    plain = path.removeprefix("file://")
+    plain = plain.replace("\\", "/") if os.sep == "\\" else plain
     plain = plain if "://" in plain else os.path.normpath(plain).replace(os.sep, "/")
     below = [plain[len(prefix) + 1 :] for prefix in prefixes if plain.startswith(f"{prefix}/")]
     return [*below, path, plain]

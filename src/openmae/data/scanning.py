@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from openmae.data import index_cache
 from openmae.data.index_cache import read_index, write_index
 from openmae.data.naming import image_extensions
-from openmae.data.storage import RACY_NANOSECONDS, is_remote, list_remote
+from openmae.data.storage import RACY_NANOSECONDS, is_remote, list_remote, reason
 
 # Files that hold many images each.
 PARQUET, SHARD = b".parquet", b".tar"
@@ -64,6 +64,7 @@ def list_folder(root: str, say: Callable[[str], None]) -> Listing:
     """
     try:
         if is_remote(root):
+            say(f"listing {root} …")
             names = [os.fsencode(name) for name in list_remote(root)]
             visible = [name for name in names if not name.startswith(b".") and b"/." not in name]
             folders = sorted({name.partition(b"/")[0] for name in visible if b"/" in name})
@@ -72,7 +73,7 @@ def list_folder(root: str, say: Callable[[str], None]) -> Listing:
             return _listing(pa.chunked_array(chunks), tuple(folders))
         return _list_local(root, say)
     except OSError as error:
-        raise ValueError(f"{root} cannot be listed ({error}); check the path and your access to it") from error
+        raise ValueError(f"{root} cannot be listed ({reason(error)}); check the path and your access to it") from error
 
 
 def _list_local(root: str, say: Callable[[str], None]) -> Listing:

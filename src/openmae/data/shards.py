@@ -8,7 +8,7 @@ import json
 import os
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -18,7 +18,7 @@ from openmae.data.index_cache import read_index, write_index
 from openmae.data.labels import number_labels, numbers_if_all_are
 from openmae.data.naming import by_split, image_extensions, is_image
 from openmae.data.scanning import COMPRESSED_SHARDS, Progress
-from openmae.data.storage import is_remote, open_file, read_file, stamp
+from openmae.data.storage import is_remote, open_file, read_file, reason, stamp
 
 SCHEMA = pa.schema(
     [
@@ -94,7 +94,7 @@ def _index(shards: Sequence[str], say: Callable[[str], None]) -> pa.Table:
     try:
         stamps = [stamp(shard) for shard in shards]
     except OSError as error:
-        raise ValueError(f"a shard cannot be read ({error}); check that all of them are there") from error
+        raise ValueError(f"a shard cannot be read ({reason(error)}); check that all of them are there") from error
     settled = [text for text in stamps if text is not None]
     whole = hashlib.sha256("\n".join(settled).encode()).hexdigest().encode()
     places = [shard if is_remote(shard) else os.path.realpath(shard) for shard in shards]
@@ -103,11 +103,15 @@ def _index(shards: Sequence[str], say: Callable[[str], None]) -> pa.Table:
         table = read_index(subject, SCHEMA, say)
         if table is not None and table.schema.metadata.get(STAMP_KEY) == whole:
             return table
-    progress = Progress(say, "found {} members in tar shards …")
-    classes: list[str] = []
-    tables = [_walk(number, shard, classes, progress) for number, shard in enumerate(shards)]
+    aside = Aside(Progress(say, "found {} members in tar shards …"))
+    tables = [_walk(number, shard, aside) for number, shard in enumerate(shards)]
+    if aside.left_out:
+        say(
+            f"{len(aside.left_out):,} images belong to a sample that has one already (names agree up to the first dot) "
+            f"and are left out, the first one {aside.left_out[0]}"
+        )
     table = pa.concat_tables(tables).combine_chunks()
-    table = table.replace_schema_metadata({CLASSES_KEY: json.dumps(classes).encode(), STAMP_KEY: whole})
+    table = table.replace_schema_metadata({CLASSES_KEY: json.dumps(aside.classes).encode(), STAMP_KEY: whole})
     if len(settled) == len(shards) and (len(table) >= index_cache.MIN_IMAGES or is_remote(shards[0])):
         write_index(subject, table)
     return table
@@ -122,16 +126,25 @@ class Sample:
     label_rank: int = len(LABEL_EXTENSIONS)
 
 
-def _walk(number: int, shard: str, classes: list[str], progress: Progress) -> pa.Table:
-    """The images of one shard in their order; class names that a member gives go to `classes`."""
+@dataclass
+class Aside:
+    """What else turns up while shards are walked: names of classes, and images for which a sample has no place."""
+
+    progress: Progress
+    classes: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+
+def _walk(number: int, shard: str, aside: Aside) -> pa.Table:
+    """The images of one shard, in their order."""
     samples: dict[str, Sample] = {}
     try:
         with open_file(shard) as file:
             for member in _members(file, shard):
-                progress.add()
+                aside.progress.add()
                 folder, _, name = member.name.rpartition("/")
                 if name == CLASSES_FILE:
-                    classes[:] = _read_text(file, member).split("\n")
+                    aside.classes = _read_text(file, member).split("\n")
                     continue
                 key, _, extension = name.partition(".")
                 sample = samples.setdefault(f"{folder}/{key}", Sample())
@@ -139,12 +152,16 @@ def _walk(number: int, shard: str, classes: list[str], progress: Progress) -> pa
                 if is_image(name):
                     # `1.jpg` is the image of a sample that has `1.mask.png` as well, whichever comes first.
                     if sample.image is None or f".{extension}" in image_extensions():
-                        sample.image = member
+                        sample.image, member = member, sample.image
+                    if member is not None:
+                        aside.left_out.append(f"{shard}: {member.name}")
                 elif extension in LABEL_EXTENSIONS and (rank := LABEL_EXTENSIONS.index(extension)) < sample.label_rank:
                     label = _read_label(_read_text(file, member), extension, f"{shard}: {member.name}")
                     sample.label, sample.label_rank = (label, rank) if label is not None else (None, sample.label_rank)
     except (OSError, tarfile.TarError) as error:
-        raise ValueError(f"{shard} is not a whole tar archive ({error}); check that it was copied whole") from error
+        raise ValueError(
+            f"{shard} is not a whole tar archive ({reason(error)}); check that it was copied whole"
+        ) from error
     found = [(sample.image, sample.label) for sample in samples.values() if sample.image is not None]
     columns = [
         pa.array([number] * len(found), pa.int32()),

@@ -17,7 +17,7 @@ from openmae.data.labels import UNLABELLED
 from openmae.data.parquet import ParquetSource, open_parquet
 from openmae.data.scanning import COMPRESSED_SHARDS, list_folder
 from openmae.data.shards import ShardSource, compressed_error, open_shards
-from openmae.data.storage import expand, is_pattern, is_remote, resolve
+from openmae.data.storage import expand, is_pattern, is_remote, reason, resolve
 
 __all__ = [
     "UNLABELLED",
@@ -138,7 +138,7 @@ def _open_pattern(pattern: str, spec: str, say: Say) -> Data:
     try:
         places = expand(pattern)
     except OSError as error:
-        raise ValueError(f"{spec} cannot be listed ({error}); check the path and your access to it") from error
+        raise ValueError(f"{spec} cannot be listed ({reason(error)}); check the path and your access to it") from error
     opened = _open_containers(places, say) if places else None
     if opened is None:
         raise ValueError(

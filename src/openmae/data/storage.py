@@ -53,9 +53,13 @@ def resolve(spec: str) -> str:
         _, path = _file_system(spec)
     except ImportError as error:
         remedy = f"pip install 'openmae[{EXTRAS[scheme]}]'" if scheme in EXTRAS else "the package that it names"
-        raise ValueError(f"{scheme}:// needs a driver that is not installed ({error}); install {remedy}") from error
+        raise ValueError(
+            f"{scheme}:// needs a driver that is not installed ({reason(error)}); install {remedy}"
+        ) from error
     except ValueError as error:
-        raise ValueError(f"{spec} cannot be reached ({error}); give a path, s3://, gs:// or https://") from error
+        raise ValueError(
+            f"{spec} cannot be reached ({reason(error)}); give a path, s3://, gs:// or https://"
+        ) from error
     return path if scheme in ("file", "local") else spec
 
 
@@ -80,7 +84,10 @@ def read_file(place: str, *, offset: int = 0, size: int | None = None) -> bytes:
 
 
 def _read_local(path: str, offset: int, size: int | None) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except ValueError as error:  # a null character, say, in a path that a file gave
+        raise OSError(f"{path!r} can be no path: {error}") from error
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -176,6 +183,11 @@ def _expand_glob(place: str) -> list[str]:
     return _remotely(place, lambda files, path: sorted(files.unstrip_protocol(name) for name in files.glob(path)))
 
 
+def reason(error: BaseException) -> str:
+    """What an error says, in one line; libraries like to take several."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def _file_system(url: str) -> tuple[Any, str]:
     return cast(tuple[Any, str], fsspec.url_to_fs(url))
 
@@ -187,4 +199,4 @@ def _remotely(place: str, action: Callable[[Any, str], T]) -> T:
     except OSError:
         raise
     except Exception as error:  # every driver has its own family of errors
-        raise OSError(f"{place}: {type(error).__name__}: {error}") from error
+        raise OSError(f"{place}: {type(error).__name__}: {reason(error)}") from error
