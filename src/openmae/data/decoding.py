@@ -61,6 +61,8 @@ class OpenedImage:
         description: format and mode, such as "JPEG RGB", for people.
         load: (format, shrink) to pixels.
         shrinks: whether it can be decoded smaller than it is.
+        orientation: 1 … 8 as EXIF numbers them: how the stored pixels are turned to be upright.
+        alpha: whether the last channel is one.
     """
 
     height: int
@@ -69,6 +71,8 @@ class OpenedImage:
     description: str
     load: Callable[[PixelFormat, int], Pixels]
     shrinks: bool = False
+    orientation: int = 1
+    alpha: bool = False
 
     def decode(self, wanted: PixelFormat, *, shrink: int = 1) -> Pixels:
         """All pixels [H, W, C] in the wanted format.
@@ -135,7 +139,16 @@ def _open_with_pillow(data: bytes) -> OpenedImage:
     else:
         load = partial(_load_with_pillow, image, stored)
     description = f"{image.format} {image.mode}"
-    return OpenedImage(height=height, width=width, stored=stored, description=description, load=load, shrinks=shrinks)
+    return OpenedImage(
+        height=height,
+        width=width,
+        stored=stored,
+        description=description,
+        load=load,
+        shrinks=shrinks,
+        orientation=orientation,
+        alpha=stored.channels in (2, 4),
+    )
 
 
 @cache
@@ -238,7 +251,15 @@ def _open_deep_png(data: bytes) -> OpenedImage:
 
     if orientation >= 5:
         height, width = width, height
-    return OpenedImage(height=height, width=width, stored=stored, description="PNG 16-bit", load=load)
+    return OpenedImage(
+        height=height,
+        width=width,
+        stored=stored,
+        description="PNG 16-bit",
+        load=load,
+        orientation=orientation,
+        alpha=stored.channels in (2, 4),
+    )
 
 
 def _open_tiff(data: bytes) -> OpenedImage:
@@ -279,7 +300,9 @@ def _open_tiff(data: bytes) -> OpenedImage:
     described = f"TIFF {bands}x{page.dtype}"
     if orientation in range(5, 9):
         height, width = width, height
-    return OpenedImage(height=height, width=width, stored=stored, description=described, load=load)
+    return OpenedImage(
+        height=height, width=width, stored=stored, description=described, load=load, orientation=int(orientation)
+    )
 
 
 def _open_array(data: bytes) -> OpenedImage:
