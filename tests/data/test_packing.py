@@ -108,7 +108,13 @@ def test_raw_is_what_pillow_makes_of_the_whole_image(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("format_", "height", "width", "extension"),
-    [("auto", 64, 64, "npy"), ("auto", 40, 65, "jpg"), ("jpeg", 20, 20, "jpg"), ("raw", 200, 300, "npy")],
+    [
+        ("auto", 64, 64, "npy"),
+        ("auto", 40, 65, "jpg"),
+        ("jpeg", 20, 20, "jpg"),
+        ("raw", 200, 300, "npy"),
+        ("jpeg", 1, 70000, "npy"),
+    ],
 )
 def test_the_format_follows_the_flag_and_the_size(
     tmp_path: Path, format_: PackFormat, height: int, width: int, extension: str

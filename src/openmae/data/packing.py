@@ -82,7 +82,7 @@ def pack(
     folder = _claim(destination)
     _require_space(splits, settings, folder)
     notes = {"source": source, **asdict(settings), "shard_megabytes": shard_megabytes}
-    _write(folder / UNFINISHED_FILE, notes)
+    (folder / UNFINISHED_FILE).write_text(json.dumps(notes), encoding="utf-8")
     tally = Tally()
     for split, images in splits.items():
         writer = ShardWriter(folder, split, shard_megabytes * MEGABYTE)

@@ -14,6 +14,7 @@ from openmae.data.transforms import resize
 PackFormat = Literal["auto", "jpeg", "raw"]
 # Images up to this side are raw in "auto": no JPEG of them decodes as quickly, and they are small as they are.
 SMALL = 64
+LARGEST_JPEG = 65_500  # pixels of a side
 COPIED = ("JPEG L", "JPEG RGB")
 
 
@@ -81,8 +82,8 @@ def _extension(image: OpenedImage, size: tuple[int, int], settings: PackSettings
         return "png"  # an array would not say that its last channel is alpha
     if image.stored.kind != "uint8" or image.stored.channels not in (1, 3):
         return "npy"
-    raw = settings.format == "raw" or (settings.format == "auto" and max(size) <= SMALL)
-    return "npy" if raw else "jpg"
+    small = settings.format == "auto" and max(size) <= SMALL
+    return "npy" if settings.format == "raw" or small or max(size) > LARGEST_JPEG else "jpg"
 
 
 def _encode_jpeg(pixels: Pixels, quality: int) -> bytes:
