@@ -4,9 +4,9 @@
 
 PHOTOGRAPHS is a folder of images at any depth, read in full as one unlabelled set. Everything runs in one process and
 one thread: a round passes over all images once with every contender, in an order that rotates, after a round to warm
-up. Wall and CPU time are both noted, since the second is less disturbed by what else the machine does. Contenders
-whose package is missing are named as not measured (`pip install 'openmae[bench]'`). Writes OUT/input_pipeline.json, and tables
-between the markers in OUT/performance.md.
+up. Wall and CPU time are both noted, since the second is less disturbed by what else the machine does. Contenders whose
+package is missing are named as not measured (`pip install 'openmae[bench]'`). Writes OUT/input_pipeline.json, and
+tables between the markers in OUT/performance.md.
 """
 
 import argparse
@@ -50,6 +50,9 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="a folder of photographs")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument(
+        "--loader-images", type=int, default=3000, help="how many each setting of the loader is timed on"
+    )
     parser.add_argument("--out", type=Path, default=Path("docs"))
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -66,7 +69,7 @@ def main() -> None:
             "images_per_second": speeds,
             "not_measured": missing,
             "psnr_of_fast": psnr(source),
-            "loaders": loaders(source, options.batch),
+            "loaders": loaders(source, options.batch, images=options.loader_images),
         }
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "input_pipeline.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
@@ -226,7 +229,7 @@ def psnr(source: Source) -> dict[str, float]:
     return {"median": round(float(np.median(values)), 1), "5th percentile": round(float(np.percentile(values, 5)), 1)}
 
 
-def loaders(source: Source, batch: int, *, images: int = 3000, rounds: int = 3) -> list[dict[str, Any]]:
+def loaders(source: Source, batch: int, *, images: int, rounds: int = 3) -> list[dict[str, Any]]:
     """Images per second that arrive from `training_loader` in a process that does nothing else, by the wall clock.
 
     Starting the workers is not counted: the clock starts at the first batch.
@@ -287,7 +290,7 @@ def markdown(result: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in computer["packages"].items())
     lines = [
         f"Measured on {result['date']}: {computer['processor']}, {computer['cores']} cores, load "
-        f"{computer['load_before']:.1f}; {versions}. {result['images']} photographs, {result['rounds']} rounds, batches "
+        f"{computer['load_before']:.1f}; {versions}. {result['images']} photographs, {result['rounds']} rounds, "
         f"batches of {result['batch']}, one process, one thread.",
         "",
         "| images per second per core | by CPU time: median (least–most) | ratio | by wall time: median (least–most) "
