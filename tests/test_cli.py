@@ -30,7 +30,7 @@ TINY_FLAGS = ("--width", 32, "--depth", 2, "--heads", 2, "--batch-size", 40, "--
 def test_help_teaches_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "--help")
     assert code == 0
-    for verb in ("demo", "recipes", "pretrain", "linear", "finetune", "knn", "embed", "reconstruct"):
+    for verb in ("demo", "recipes", "pretrain", "linear", "finetune", "knn", "embed", "reconstruct", "pack"):
         assert f"\n  {verb} " in out
         verb_code, verb_out, _ = run(capsys, verb, "--help")
         assert verb_code == 0
@@ -224,3 +224,22 @@ def test_a_closed_pipe_is_no_error_message() -> None:
     command = f"{sys.executable} -m openmae.cli recipes | head -1"
     finished = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
     assert finished.stderr == ""
+
+
+def test_pack_says_what_it_did_and_what_it_brings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (400, 300)).save(tmp_path / "in/a.png")
+    (tmp_path / "in/b.png").write_text("<html>")
+    flags = ("--short-side", 100, "--workers", 0)
+    code, out, _ = run(capsys, "pack", tmp_path / "in", tmp_path / "text", *flags)
+    assert code == 0
+    assert "1 images packed" in out
+    assert "1 left out (bad_images.jsonl says why)" in out
+    assert "times as fast" in out
+    assert f"--data {tmp_path / 'text'}" in out
+    code, out, _ = run(capsys, "pack", tmp_path / "in", tmp_path / "json", *flags, "--format", "raw", "--json")
+    assert code == 0
+    assert json.loads(out)["bytes_after"] > 100 * 133 * 3
+    code, _, err = run(capsys, "pack", tmp_path / "in", tmp_path / "json", *flags)
+    assert code == 1
+    assert "holds a packed set already; give a new folder" in err

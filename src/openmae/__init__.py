@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from openmae.verbs import finetune as finetune
     from openmae.verbs import knn as knn
     from openmae.verbs import linear as linear
+    from openmae.verbs import pack as pack
     from openmae.verbs import pretrain as pretrain
     from openmae.verbs import reconstruct as reconstruct
 
@@ -45,6 +46,7 @@ _HOME = {
     "load_autoencoder": "openmae.training.weights",
     "load_encoder": "openmae.training.weights",
     "mask_from_noise": "openmae.core.masking",
+    "pack": "openmae.verbs",
     "pretrain": "openmae.verbs",
     "random_mask": "openmae.core.masking",
     "reconstruct": "openmae.verbs",

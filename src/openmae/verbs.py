@@ -3,14 +3,17 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from openmae.recipes import FinetuneRecipe, LinearRecipe, PretrainRecipe, Recipe, Stage, find_recipe
 from openmae.recipes.recipe import Pooling
 
-__all__ = ["demo", "embed", "finetune", "knn", "linear", "pretrain", "reconstruct"]
+if TYPE_CHECKING:
+    from openmae.data.reencoding import PackFormat
+
+__all__ = ["demo", "embed", "finetune", "knn", "linear", "pack", "pretrain", "reconstruct"]
 
 
 def demo(*, out: str | Path = "runs/demo", seed: int = 0, console: Console | None = None) -> dict[str, Any]:
@@ -117,6 +120,41 @@ def reconstruct(
         source = open_data(data).train
         return reconstruct_sample(weights, source, Path(out), rows=rows, mask_ratio=mask_ratio, seed=seed)
     return draw(weights, [Path(image) for image in images], Path(out), mask_ratio=mask_ratio, seed=seed)
+
+
+def pack(
+    source: str,
+    destination: str | Path,
+    *,
+    labels: str | None = None,
+    short_side: int = 288,
+    quality: int = 90,
+    format: "PackFormat" = "auto",  # noqa: A002  # the name of the flag
+    shard_size: int = 500,
+    workers: int | None = None,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Prepare a data set for speed: tar shards of images no larger than training needs, in the folder `destination`."""
+    from openmae.data.loading import automatic_workers
+    from openmae.data.packing import pack as write_shards
+    from openmae.data.reencoding import PackSettings
+    from openmae.data.sources import open_data
+    from openmae.training.progress import ProgressView
+
+    console = console or default_console()
+    settings = PackSettings(short_side=short_side, quality=quality, format=format)
+    data = open_data(source, labels=labels, say=lambda line: console.print(line, markup=False, highlight=False))
+    images = sum(len(split) for split in data if split is not None)
+    with ProgressView("packing", images, console) as view:
+        return write_shards(
+            data,
+            str(destination),
+            settings,
+            source=source,
+            shard_megabytes=shard_size,
+            workers=automatic_workers() + 1 if workers is None else workers,
+            show=lambda done: view.update(done, "packing", f"{done:,} of {images:,} images"),
+        )
 
 
 def default_console() -> Console:

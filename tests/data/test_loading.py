@@ -289,6 +289,19 @@ def test_rows_and_columns_and_channels_keep_their_places() -> None:
     assert np.array_equal(image.permute(1, 2, 0).numpy(), pixels)
 
 
+def test_a_view_stays_as_it_is_when_more_images_are_decoded() -> None:
+    class Flat(Pictures):
+        def read(self, index: int) -> bytes:
+            buffer = io.BytesIO()
+            Image.new("RGB", (16, 16), (10 * index,) * 3).save(buffer, "JPEG")
+            return buffer.getvalue()
+
+    whole = EvalTransform(size=(16, 16), resize=16)  # nothing to cut or resize: the view is what was decoded
+    images = SeededImages(source=Flat(4), transform=whole, format=PixelFormat())
+    views = [images[0, index].views[0] for index in range(4)]
+    assert [int(view.max()) for view in views] == [0, 10, 20, 30]
+
+
 def test_grey_images_have_one_channel() -> None:
     dataset = SeededImages(source=Pictures(4), transform=EVALUATION, format=PixelFormat(1))
     assert collate([dataset[0, 3]]).images.shape == (1, 1, 8, 8)

@@ -1,6 +1,7 @@
 """Image bytes to arrays. What cannot be decoded in full is refused, never guessed."""
 
 import io
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,6 +41,25 @@ ORIENTATION = 0x0112
 SHRINKS = (8, 4, 2, 1)
 
 
+# What a thread keeps for decoding; larger images get memory of their own.
+MAX_SCRATCH_BYTES = 32 << 20
+
+
+class Scratch(threading.local):
+    """Memory that images are decoded into one after the other: fresh pages from the system cost a fifth of decoding."""
+
+    def __init__(self) -> None:
+        self._bytes = np.empty(0, np.uint8)
+
+    def room(self, size: int) -> Pixels | None:
+        """At least `size` bytes, which the next image will overwrite; None where that is too much to keep."""
+        if size > MAX_SCRATCH_BYTES:
+            return None
+        if size > self._bytes.size:
+            self._bytes = np.empty(size, np.uint8)
+        return self._bytes
+
+
 class BadImage(Exception):
     """An image that cannot be decoded; the message is the reason, for people."""
 
@@ -59,29 +79,34 @@ class OpenedImage:
         height, width: in pixels, upright as the EXIF orientation says.
         stored: its own channels and type, before any conversion.
         description: format and mode, such as "JPEG RGB", for people.
-        load: (format, shrink) to pixels.
+        load: (format, shrink, scratch) to pixels.
         shrinks: whether it can be decoded smaller than it is.
+        orientation: 1 … 8 as EXIF numbers them: how the stored pixels are turned to be upright.
+        alpha: whether the last channel is one.
     """
 
     height: int
     width: int
     stored: PixelFormat
     description: str
-    load: Callable[[PixelFormat, int], Pixels]
+    load: Callable[[PixelFormat, int, Scratch | None], Pixels]
     shrinks: bool = False
+    orientation: int = 1
+    alpha: bool = False
 
-    def decode(self, wanted: PixelFormat, *, shrink: int = 1) -> Pixels:
+    def decode(self, wanted: PixelFormat, *, shrink: int = 1, scratch: Scratch | None = None) -> Pixels:
         """All pixels [H, W, C] in the wanted format.
 
         Args:
             wanted: colour becomes grey and grey colour, alpha is dropped; nothing else is invented or thrown away.
             shrink: 1, 2, 4 or 8; a JPEG may come back smaller by that factor, which is cheaper than resizing it.
+            scratch: where the pixels may lie, for callers that are done with them before they decode another image.
 
         Raises:
             BadImage: when the pixels end too early, are corrupt, or cannot be had in the wanted format.
         """
         with _reasons():
-            return self.load(wanted, shrink)
+            return self.load(wanted, shrink, scratch)
 
 
 def decode(data: bytes, wanted: PixelFormat) -> Pixels:
@@ -129,13 +154,22 @@ def _open_with_pillow(data: bytes) -> OpenedImage:
     height, width = (image.width, image.height) if turned else (image.height, image.width)
     stored = _stored_format(image)
     _require_sane(height, width, stored)
-    load: Callable[[PixelFormat, int], Pixels]
+    load: Callable[[PixelFormat, int, Scratch | None], Pixels]
     if shrinks := image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):
         load = partial(_load_jpeg, data, image.size, orientation, stored)
     else:
         load = partial(_load_with_pillow, image, stored)
     description = f"{image.format} {image.mode}"
-    return OpenedImage(height=height, width=width, stored=stored, description=description, load=load, shrinks=shrinks)
+    return OpenedImage(
+        height=height,
+        width=width,
+        stored=stored,
+        description=description,
+        load=load,
+        shrinks=shrinks,
+        orientation=orientation,
+        alpha=stored.channels in (2, 4),
+    )
 
 
 @cache
@@ -186,11 +220,12 @@ def _load_jpeg(
     stored: PixelFormat,
     wanted: PixelFormat,
     shrink: int,
+    scratch: Scratch | None,
 ) -> Pixels:
     """A grey or colour JPEG through libjpeg-turbo, which unlike Pillow tells when data in the middle are missing."""
     _require_convertible(stored, wanted, alpha=True)
     width, height = size
-    colours = "GRAY" if wanted.channels == 1 else "RGB"
+    colours, channels = ("GRAY", 1) if wanted.channels == 1 else ("RGB", 3)
     decode_jpeg = partial(
         simplejpeg.decode_jpeg,
         data,
@@ -198,6 +233,7 @@ def _load_jpeg(
         min_height=-(-height // shrink),
         min_width=-(-width // shrink),
         min_factor=shrink,
+        buffer=scratch.room(height * width * channels) if scratch is not None else None,
     )
     try:
         pixels = decode_jpeg()
@@ -208,7 +244,9 @@ def _load_jpeg(
     return _as_type(_turn(pixels, orientation), wanted.kind)
 
 
-def _load_with_pillow(image: Image.Image, stored: PixelFormat, wanted: PixelFormat, _shrink: int) -> Pixels:
+def _load_with_pillow(
+    image: Image.Image, stored: PixelFormat, wanted: PixelFormat, _shrink: int, _scratch: Scratch | None
+) -> Pixels:
     _require_convertible(stored, wanted, alpha=True)
     image.load()
     upright = ImageOps.exif_transpose(image) if _orientation(image) > 1 else image
@@ -231,14 +269,22 @@ def _open_deep_png(data: bytes) -> OpenedImage:
     _require_sane(height, width, stored)
     orientation = _orientation(Image.open(io.BytesIO(data), formats=["PNG"]))
 
-    def load(wanted: PixelFormat, _shrink: int) -> Pixels:
+    def load(wanted: PixelFormat, _shrink: int, _scratch: Scratch | None) -> Pixels:
         _require_convertible(stored, wanted, alpha=True)
         pixels = imagecodecs.png_decode(data)[:, :, : stored.channels]
         return _as_type(_as_channels(_turn(pixels, orientation), wanted.channels), wanted.kind)
 
     if orientation >= 5:
         height, width = width, height
-    return OpenedImage(height=height, width=width, stored=stored, description="PNG 16-bit", load=load)
+    return OpenedImage(
+        height=height,
+        width=width,
+        stored=stored,
+        description="PNG 16-bit",
+        load=load,
+        orientation=orientation,
+        alpha=stored.channels in (2, 4),
+    )
 
 
 def _open_tiff(data: bytes) -> OpenedImage:
@@ -266,7 +312,7 @@ def _open_tiff(data: bytes) -> OpenedImage:
         inverted = page.photometric == 0 and page.dtype in (np.uint8, np.uint16)
         planar = page.planarconfig == 2 and bands > 1
 
-    def load(wanted: PixelFormat, _shrink: int) -> Pixels:
+    def load(wanted: PixelFormat, _shrink: int, _scratch: Scratch | None) -> Pixels:
         _require_convertible(stored, wanted, alpha=False)
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             pixels = file.pages.first.asarray()
@@ -279,7 +325,9 @@ def _open_tiff(data: bytes) -> OpenedImage:
     described = f"TIFF {bands}x{page.dtype}"
     if orientation in range(5, 9):
         height, width = width, height
-    return OpenedImage(height=height, width=width, stored=stored, description=described, load=load)
+    return OpenedImage(
+        height=height, width=width, stored=stored, description=described, load=load, orientation=int(orientation)
+    )
 
 
 def _open_array(data: bytes) -> OpenedImage:
@@ -301,7 +349,7 @@ def _open_array(data: bytes) -> OpenedImage:
     if len(data) - start < count * dtype.itemsize:
         raise BadImage("array file is truncated")
 
-    def load(wanted: PixelFormat, _shrink: int) -> Pixels:
+    def load(wanted: PixelFormat, _shrink: int, _scratch: Scratch | None) -> Pixels:
         _require_convertible(stored, wanted, alpha=False)
         numbers = np.frombuffer(data, dtype, count, start)
         pixels = numbers.reshape(shape, order="F" if fortran_order else "C").reshape(height, width, channels)
@@ -319,7 +367,7 @@ def _plain(pixels: Pixels) -> Pixels:
     """One of the three types, in this machine's byte order; bits become black and white."""
     if pixels.dtype == bool:
         return pixels.astype(np.uint8) * np.uint8(255)
-    plain = pixels.astype(_type_of(pixels.dtype))
+    plain = pixels.astype(_type_of(pixels.dtype), copy=False)
     if plain.dtype == np.float32 and not np.isfinite(plain).all():
         raise BadImage("some of its values are not finite")
     return plain

@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from openmae.data.decoding import BadImage, PixelFormat, Pixels, open_image
+from openmae.data.decoding import BadImage, PixelFormat, Pixels, Scratch, open_image
 from openmae.data.holding import HeldPixels
 from openmae.data.sources import Source
 from openmae.data.transforms import Box, Crop, Transform
 
 REPLACEMENT_ATTEMPTS = 20
 MAX_AUTOMATIC_WORKERS = 8
+SCRATCH = Scratch()
+PREFETCHED_BATCHES = 4  # of each worker; see docs/performance.md
 
 
 class Stream(enum.IntEnum):
@@ -207,7 +209,7 @@ class SeededImages(Dataset[Sample]):
                 opened = open_image(self.source.read(image))
                 height, width = opened.height, opened.width
                 crops = plan(height, width)
-                pixels = opened.decode(self.format, shrink=min(map(self.transform.shrink, crops)))
+                pixels = opened.decode(self.format, shrink=min(map(self.transform.shrink, crops)), scratch=SCRATCH)
             except (BadImage, OSError) as error:
                 bad.append(BadRecord(image, self.source.name(image), str(error)))
                 return []
@@ -215,7 +217,9 @@ class SeededImages(Dataset[Sample]):
             whole = Crop(Box(0, 0, width, height))
             if self.held is not None and not (opened.shrinks and self.transform.shrink(whole) > 1):
                 self.held.put(image, pixels)
-        return [self.transform.cut(pixels, crop, height, width) for crop in crops]
+        views = [self.transform.cut(pixels, crop, height, width) for crop in crops]
+        # A view that needed no work may still lie where the next image will be decoded.
+        return [view.copy() if np.may_share_memory(view, pixels) else view for view in views]
 
     def _stream(self, stream: Stream, key: tuple[int, int], repeat: int) -> np.random.Generator:
         return random_stream(self.seed, stream, epoch=key[0], index=key[1], repeat=repeat)
@@ -269,6 +273,6 @@ def _loader(
         num_workers=workers,
         collate_fn=collate,
         pin_memory=pin_memory,
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=PREFETCHED_BATCHES if workers else None,
     )
     return loader

@@ -17,6 +17,7 @@ from openmae.data import index_cache
 from openmae.data.index_cache import read_index, write_index
 from openmae.data.labels import number_labels, numbers_if_all_are
 from openmae.data.naming import by_split, image_extensions, is_image
+from openmae.data.packed_notes import PACKED_FILE, PackedNotes, read_notes, require_whole
 from openmae.data.scanning import COMPRESSED_SHARDS, Progress
 from openmae.data.storage import is_remote, open_file, read_file, reason, stamp
 
@@ -29,7 +30,7 @@ SCHEMA = pa.schema(
         ("label", pa.string()),
     ]
 )
-CLASSES_FILE, PACKED_FILE = "classes.txt", "packed.json"
+CLASSES_FILE = "classes.txt"
 LABEL_EXTENSIONS = ("cls", "json")
 MAX_LABEL_BYTES = 16 << 20
 CLASSES_KEY, STAMP_KEY = b"openmae.classes", b"openmae.stamp"
@@ -44,6 +45,8 @@ class ShardSource:
         train: the classes of the training split, which number labels that are texts.
         say: told how far the first look at large shards has come.
 
+    `packed` is what `openmae pack` noted about them, if they are its work.
+
     Raises:
         ValueError: when a shard is damaged or compressed, or holds no image, or has unusable labels.
     """
@@ -57,8 +60,10 @@ class ShardSource:
         self._shards = list(shards)
         self._shard, self._offset, self._size = (table[name].to_numpy() for name in ("shard", "offset", "size"))
         self._members = table["member"].combine_chunks()
+        self.packed = _packed_notes(shards[0])
+        names = self.packed.classes if self.packed is not None else _class_names(shards[0], table)
         self.labels, self.classes = number_labels(
-            numbers_if_all_are(table["label"]), where=shards[0], names=_class_names(shards[0], table), train=train
+            numbers_if_all_are(table["label"]), where=shards[0], names=names, train=train
         )
 
     def __len__(self) -> int:
@@ -226,15 +231,18 @@ def _read_label(text: str, extension: str, where: str) -> str | None:
     return None if label is None else str(label)
 
 
-def _class_names(shard: str, table: pa.Table) -> tuple[str, ...]:
-    """Names of classes: what `openmae pack` noted beside its shards, else classes.txt, in a shard or beside them."""
+def _packed_notes(shard: str) -> PackedNotes | None:
     folder = os.path.split(shard)[0] or "."
     packed = _neighbour(f"{folder}/{PACKED_FILE}")
-    if packed is not None:
-        try:
-            return tuple(str(name) for name in json.loads(packed)["classes"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{folder}/{PACKED_FILE} is damaged ({error!r}); pack the data again") from error
+    if packed is None:
+        require_whole(folder)
+        return None
+    return read_notes(packed, f"{folder}/{PACKED_FILE}")
+
+
+def _class_names(shard: str, table: pa.Table) -> tuple[str, ...]:
+    """Names of classes from classes.txt, in a shard or beside them."""
+    folder = os.path.split(shard)[0] or "."
     inside = json.loads(table.schema.metadata[CLASSES_KEY])
     beside = _neighbour(f"{folder}/{CLASSES_FILE}")
     lines = inside or (beside.splitlines() if beside is not None else [])

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmae.data.decoding import LARGEST, BadImage, PixelFormat, Pixels, PixelType, open_image
-from openmae.data.sources import Source
+from openmae.data.sources import ShardSource, Source
 from openmae.data.transforms import Box, Crop, Transform
 
 FORMAT_SAMPLE = 64
@@ -67,6 +67,14 @@ def widest_type(formats: Counter[PixelFormat]) -> PixelType:
     if not kinds:
         return "uint8"
     return "uint16" if set(kinds) == {"uint8", "uint16"} else kinds.most_common(1)[0][0]
+
+
+def noted_statistics(source: Source, wanted: PixelFormat) -> Statistics | None:
+    """What a packed set says about itself, if it is one and of that format."""
+    notes = source.packed if isinstance(source, ShardSource) else None
+    if notes is None or notes.mean is None or notes.std is None or notes.format != wanted:
+        return None
+    return Statistics(notes.mean, notes.std)
 
 
 def measure(source: Source, wanted: PixelFormat) -> Statistics:

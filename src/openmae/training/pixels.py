@@ -8,7 +8,7 @@ from typing import TypeVar
 from openmae.data.decoding import PixelFormat
 from openmae.data.holding import HeldPixels, room_for_pixels
 from openmae.data.sources import Source
-from openmae.data.statistics import decoded_bytes, measure, readable, stored_formats, widest_type
+from openmae.data.statistics import decoded_bytes, measure, noted_statistics, readable, stored_formats, widest_type
 from openmae.data.transforms import Transform
 from openmae.recipes import Recipe
 
@@ -38,8 +38,10 @@ def settle_pixels(recipe: R, source: Source, say: Callable[[str], None]) -> R:
             f"`openmae check {recipe.data}` shows what they are"
         )
     if recipe.measures_statistics:
-        say("measuring mean and standard deviation on a sample of the images")
-        statistics = measure(source, wanted)
+        statistics = noted_statistics(source, wanted)
+        if statistics is None:
+            say("measuring mean and standard deviation on a sample of the images")
+            statistics = measure(source, wanted)
         recipe = replace(recipe, mean=statistics.mean, std=statistics.std)
         mean, std = (" ".join(f"{value:.3g}" for value in values) for values in statistics)
         say(f"{wanted.channels} channels of {wanted.kind}, mean {mean}, standard deviation {std}")

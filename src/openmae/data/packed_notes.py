@@ -1,0 +1,42 @@
+"""What `openmae pack` leaves beside its shards: packed.json about a whole set, packing.json while it is at work."""
+
+import json
+import os
+from typing import NamedTuple
+
+from openmae.data.decoding import PixelFormat
+
+PACKED_FILE, UNFINISHED_FILE = "packed.json", "packing.json"
+
+
+class PackedNotes(NamedTuple):
+    """What is known of a packed set: classes, format of its pixels, and their mean and deviation in that format."""
+
+    classes: tuple[str, ...]
+    format: PixelFormat | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+
+def read_notes(text: str, where: str) -> PackedNotes:
+    """Notes from the content of packed.json.
+
+    Raises:
+        ValueError: when it is damaged; `where` names it.
+    """
+    try:
+        notes = json.loads(text)
+        classes = tuple(str(name) for name in notes["classes"])
+        statistics = notes.get("statistics")
+        if not statistics:
+            return PackedNotes(classes)
+        mean, std = (tuple(float(value) for value in statistics[name]) for name in ("mean", "std"))
+        return PackedNotes(classes, PixelFormat(int(notes["channels"]), notes["pixel_type"]), mean, std)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{where} is damaged ({error!r}); pack the data again") from error
+
+
+def require_whole(folder: str) -> None:
+    """Raise ValueError where packing was begun and never ended, so that shards are missing."""
+    if os.path.isfile(f"{folder}/{UNFINISHED_FILE}"):  # noqa: PTH113  # may be a URL, which is no file here
+        raise ValueError(f"{folder} was not packed to its end; run the same `openmae pack` again")

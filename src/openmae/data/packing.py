@@ -1,0 +1,230 @@
+"""`openmae pack`: a data set as tar shards of images that are no larger than training needs.
+
+A pack that was stopped is done anew by the same command: what it had written is dropped, for packing.json says that it
+is ours and unfinished.
+"""
+
+import json
+import re
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch.utils.data import DataLoader, Dataset
+
+from openmae.data.decoding import BadImage, PixelFormat
+from openmae.data.pack_speed import decoding_speeds
+from openmae.data.packed_notes import PACKED_FILE, UNFINISHED_FILE
+from openmae.data.reencoding import PackSettings, Reencoded, reencode
+from openmae.data.shard_writing import ShardWriter, member_name, size_in_tar
+from openmae.data.sources import UNLABELLED, Data, Source, open_data
+from openmae.data.statistics import measure, sample, widest_type
+from openmae.data.storage import is_remote
+
+MEGABYTE = 1_000_000
+BAD_FILE = "bad_images.jsonl"
+OURS = re.compile(rf"(train|test)-\d{{6}}\.tar(\.part)?|{UNFINISHED_FILE}|{PACKED_FILE}(\.part)?|{BAD_FILE}")
+CHUNK = 16  # images that a process hands over at once
+SIZE_SAMPLE = 48
+# Sizes are guessed from a sample.
+MARGIN = 1.2
+
+
+class Outcome(NamedTuple):
+    """What became of one image: its place in the source, the bytes it had, and what is packed of it or why not."""
+
+    image: int
+    bytes_before: int
+    packed: Reencoded | None
+    reason: str = ""
+
+
+@dataclass
+class Tally:
+    """What was packed so far."""
+
+    images: int = 0
+    bytes_before: int = 0
+    bytes_after: int = 0
+    formats: Counter[PixelFormat] = field(default_factory=Counter)
+    bad: list[dict[str, Any]] = field(default_factory=list)
+
+
+def pack(
+    data: Data,
+    destination: str,
+    settings: PackSettings,
+    *,
+    source: str,
+    shard_megabytes: int = 500,
+    workers: int = 0,
+    show: Callable[[int], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Write all images of a data set to shards in the folder `destination`.
+
+    The shards are the same for any number of `workers`. `show` is told how many images are done; `source` is noted.
+
+    Returns:
+        images, bad, bytes_before, bytes_after, seconds, images_per_second of source and packed set, speedup, out.
+
+    Raises:
+        ValueError: when the folder holds anything else or too little space is free, or no image can be decoded.
+    """
+    started = time.monotonic()
+    if shard_megabytes < 1:
+        raise ValueError(f"--shard-size is {shard_megabytes} MB; give 1 or more, such as 500")
+    splits = {"train": data.train} if data.test is None else {"train": data.train, "test": data.test}
+    folder = _claim(destination)
+    _require_space(splits, settings, folder)
+    notes = {"source": source, **asdict(settings), "shard_megabytes": shard_megabytes}
+    (folder / UNFINISHED_FILE).write_text(json.dumps(notes), encoding="utf-8")
+    tally = Tally()
+    for split, images in splits.items():
+        writer = ShardWriter(folder, split, shard_megabytes * MEGABYTE)
+        before = tally.images
+        with writer:
+            for name, outcome in _named(images, settings, workers):
+                _add(writer, tally, images, split, name, outcome)
+                show(tally.images + len(tally.bad))
+        tally.bytes_after += writer.bytes
+        if tally.images == before:
+            reason = tally.bad[-1]["reason"]
+            raise ValueError(f"no image of the {split} split can be decoded ({reason}); `openmae check` shows them all")
+    if tally.bad:
+        lines = "".join(json.dumps(record) + "\n" for record in tally.bad)
+        (folder / BAD_FILE).write_text(lines, encoding="utf-8")
+
+    classes = max((images.classes for images in splits.values()), key=len)
+    wanted = PixelFormat(tally.formats.most_common(1)[0][0].channels, widest_type(tally.formats))
+    notes |= {"classes": classes, "channels": wanted.channels, "pixel_type": wanted.kind, "images": tally.images}
+    _write(folder / PACKED_FILE, notes)
+    packed = open_data(str(folder)).train
+    _write(folder / PACKED_FILE, {**notes, "statistics": _statistics(packed, wanted)})
+    (folder / UNFINISHED_FILE).unlink()
+
+    seconds = time.monotonic() - started
+    speeds = decoding_speeds({"source": data.train, "packed": packed}, wanted)
+    return {
+        "images": tally.images,
+        "bad": len(tally.bad),
+        "bytes_before": tally.bytes_before,
+        "bytes_after": tally.bytes_after,
+        "seconds": round(seconds, 2),
+        "images_per_second": {name: round(speed, 1) for name, speed in speeds.items()},
+        "speedup": round(speeds["packed"] / speeds["source"], 2),
+        "out": destination,
+    }
+
+
+def _claim(destination: str) -> Path:
+    """The folder to write to, emptied of an unfinished pack of ours."""
+    if is_remote(destination):
+        raise ValueError(f"{destination} is a URL; pack to a local folder, then upload it")
+    folder = Path(destination).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        found = sorted(path.name for path in folder.iterdir())
+    except OSError as error:
+        raise ValueError(
+            f"cannot write to {destination} ({error.strerror}); give a folder that you may write"
+        ) from error
+    if found and UNFINISHED_FILE not in found:
+        what = "a packed set already" if PACKED_FILE in found else f"other files ({', '.join(found[:3])})"
+        raise ValueError(f"{destination} holds {what}; give a new folder, or delete this one")
+    if others := [name for name in found if not OURS.fullmatch(name)]:
+        raise ValueError(f"{destination} holds other files ({', '.join(others[:3])}); give a new folder")
+    # The mark goes last: until then the rest is known to be ours.
+    for name in sorted(found, key=lambda name: name == UNFINISHED_FILE):
+        (folder / name).unlink()
+    return folder
+
+
+def _require_space(splits: dict[str, Source], settings: PackSettings, folder: Path) -> None:
+    """Raise ValueError when what a sample comes to, times the number of images, does not fit."""
+    needed = 0.0
+    for images in splits.values():
+        outcomes = (_reencode(images, index, settings) for index in sample(len(images), SIZE_SAMPLE))
+        sizes = [size_in_tar(len(outcome.packed.data)) for outcome in outcomes if outcome.packed is not None]
+        needed += MARGIN * len(images) * float(np.mean(sizes or [0]))
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise ValueError(
+            f"some {needed / 1e9:,.1f} GB would be written to {folder} where {free / 1e9:,.1f} GB are free; "
+            "choose another disk, or a smaller --short-side or --quality"
+        )
+
+
+class Reencodings(Dataset[Outcome]):
+    """The images of a source as they are packed."""
+
+    def __init__(self, source: Source, settings: PackSettings) -> None:
+        self.source = source
+        self.settings = settings
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Outcome:
+        return _reencode(self.source, index, self.settings)
+
+
+def _reencode(source: Source, index: int, settings: PackSettings) -> Outcome:
+    try:
+        data = source.read(index)
+        return Outcome(index, len(data), reencode(data, settings))
+    except (BadImage, OSError) as error:
+        return Outcome(index, 0, None, str(error))
+
+
+def _as_they_are(outcomes: list[Outcome]) -> list[Outcome]:
+    return outcomes
+
+
+def _named(source: Source, settings: PackSettings, workers: int) -> Iterator[tuple[str, Outcome]]:
+    """Every image in the order of the source, under a name that no other has."""
+    loader: DataLoader[Outcome] = DataLoader(
+        Reencodings(source, settings), batch_size=CHUNK, num_workers=workers, collate_fn=_as_they_are
+    )
+    taken: set[str] = set()
+    for outcomes in loader:
+        for outcome in outcomes:
+            wanted = name = member_name(source.name(outcome.image))
+            number = 1
+            while name in taken:
+                number += 1
+                name = f"{wanted}-{number}"
+            taken.add(name)
+            yield name, outcome
+
+
+def _add(writer: ShardWriter, tally: Tally, source: Source, split: str, name: str, outcome: Outcome) -> None:
+    if outcome.packed is None:
+        record = {"split": split, "image": outcome.image, "name": source.name(outcome.image), "reason": outcome.reason}
+        tally.bad.append(record)
+        return
+    members = {f"{name}.{outcome.packed.extension}": outcome.packed.data}
+    if (label := int(source.labels[outcome.image])) != UNLABELLED:
+        members[f"{name}.cls"] = str(label).encode()
+    writer.add(members)
+    tally.images += 1
+    tally.bytes_before += outcome.bytes_before
+    tally.formats[outcome.packed.stored] += 1
+
+
+def _statistics(packed: Source, wanted: PixelFormat) -> dict[str, Any] | None:
+    """Mean and deviation for packed.json; None when the images are of too many kinds to be read as one."""
+    try:
+        return measure(packed, wanted)._asdict()
+    except ValueError:
+        return None
+
+
+def _write(file: Path, content: dict[str, Any]) -> None:
+    temporary = file.with_name(f"{file.name}.part")
+    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    temporary.replace(file)
