@@ -10,7 +10,7 @@ from rich.console import Console
 from openmae.recipes import FinetuneRecipe, LinearRecipe, PretrainRecipe, Recipe, Stage, find_recipe
 from openmae.recipes.recipe import Pooling
 
-__all__ = ["demo", "embed", "finetune", "knn", "linear", "pretrain", "reconstruct"]
+__all__ = ["check", "demo", "embed", "finetune", "knn", "linear", "pretrain", "reconstruct"]
 
 
 def demo(*, out: str | Path = "runs/demo", seed: int = 0, console: Console | None = None) -> dict[str, Any]:
@@ -117,6 +117,26 @@ def reconstruct(
         source = open_data(data).train
         return reconstruct_sample(weights, source, Path(out), rows=rows, mask_ratio=mask_ratio, seed=seed)
     return draw(weights, [Path(image) for image in images], Path(out), mask_ratio=mask_ratio, seed=seed)
+
+
+def check(
+    data: str,
+    *,
+    labels: str | None = None,
+    out: str | Path | None = None,
+    workers: int | None = None,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Decode every image once: what is in this data set, what is broken. `out` is `runs/check-NAME` if not given."""
+    from openmae.reporting.check import run_check
+
+    return run_check(
+        data,
+        console or default_console(),
+        labels=labels,
+        out=None if out is None else Path(out),
+        workers=workers,
+    )
 
 
 def default_console() -> Console:
