@@ -1,5 +1,6 @@
 """`openmae check`: look at every image of a data set, say what is there, and write it down."""
 
+import contextlib
 import json
 import shlex
 from pathlib import Path
@@ -93,8 +94,9 @@ def _result(data: str, splits: dict[str, Source], surveys: dict[str, Survey]) ->
     wanted = common_format(train.formats)
     statistics = None
     if wanted is not None:
-        mean, std = measure(splits["train"], wanted)
-        statistics = {"sample": min(STATISTICS_SAMPLE, len(sources[0])), "mean": list(mean), "std": list(std)}
+        with contextlib.suppress(ValueError):  # in a mixture the sample may hold none of the commonest kind
+            mean, std = measure(splits["train"], wanted)
+            statistics = {"sample": min(STATISTICS_SAMPLE, len(sources[0])), "mean": list(mean), "std": list(std)}
     recipe = find_recipe(RECIPE, "pretrain")
     assert isinstance(recipe, PretrainRecipe)
     channels = f" --channels {wanted.channels}" if wanted is not None and wanted.channels != recipe.channels else ""
@@ -145,10 +147,12 @@ def check_report(result: dict[str, Any]) -> Group:
         table.add_column(no_wrap=True)
         table.add_column()
         for label, value in _rows(found):
-            table.add_row(Text(label), Text(plain(value) if "\n" not in value else value))
+            table.add_row(Text(label), Text(plain(value)))
         parts.append(table)
     if result["bad_reasons"]:
-        table = Table(title=Text(f"{result['bad']:,} cannot be read"), title_justify="left")
+        table = Table(
+            title=Text(f"{result['bad']:,} of {result['images']:,} images cannot be read"), title_justify="left"
+        )
         for heading in ("images", "reason", "for example"):
             table.add_column(heading, justify="right" if heading == "images" else "left")
         for reason, group in result["bad_reasons"].items():
