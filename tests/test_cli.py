@@ -30,7 +30,7 @@ TINY_FLAGS = ("--width", 32, "--depth", 2, "--heads", 2, "--batch-size", 40, "--
 def test_help_teaches_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "--help")
     assert code == 0
-    for verb in ("demo", "recipes", "pretrain", "linear", "finetune", "knn", "embed", "reconstruct", "pack"):
+    for verb in ("demo", "recipes", "check", "pretrain", "linear", "finetune", "knn", "embed", "reconstruct", "pack"):
         assert f"\n  {verb} " in out
         verb_code, verb_out, _ = run(capsys, verb, "--help")
         assert verb_code == 0

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from openmae.recipes import find_recipe as find_recipe
     from openmae.training.weights import load_autoencoder as load_autoencoder
     from openmae.training.weights import load_encoder as load_encoder
+    from openmae.verbs import check as check
     from openmae.verbs import demo as demo
     from openmae.verbs import embed as embed
     from openmae.verbs import finetune as finetune
@@ -36,6 +37,7 @@ _HOME = {
     "MAEOutput": "openmae.core.model",
     "Mask": "openmae.core.masking",
     "MaskedAutoencoder": "openmae.core.model",
+    "check": "openmae.verbs",
     "demo": "openmae.verbs",
     "embed": "openmae.verbs",
     "find_recipe": "openmae.recipes",

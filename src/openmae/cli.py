@@ -30,6 +30,7 @@ Start here:
 Verbs (each has --help):
   demo         pre-train, measure and draw on the bundled Fashion-MNIST images
   recipes      list every recipe, or print one as YAML
+  check        look at every image of a data set: kinds, sizes, classes, duplicates, and what is broken
   pretrain     pre-train by a recipe; run the same command again to continue where it stopped
   linear       linear evaluation of frozen features (--cached: in seconds, for small data)
   finetune     fine-tune end to end
@@ -360,6 +361,35 @@ def _pack(arguments: list[str], console: Console) -> None:
     _parse(command, "pack", arguments)
 
 
+def _check(arguments: list[str], console: Console) -> None:
+    def command(
+        data: tyro.conf.Positional[str],
+        /,
+        *,
+        labels: str | None = None,
+        out: Path | None = None,
+        workers: int | None = None,
+        json: bool = False,
+    ) -> None:
+        """Decode every image once; report kinds, sizes, channels, classes, duplicates, statistics and what is broken.
+
+        Args:
+            data: A folder of images, Parquet, tar shards, or fashion-mnist.
+            labels: A CSV file with the columns path and label, for images that lie in no class folders.
+            out: Folder for check.json, bad_images.jsonl and contact_sheet.png; runs/check-NAME when not given.
+            workers: Processes that decode; as many as there are processors to spare when not given.
+            json: Print the result as one JSON object.
+        """
+        result = verbs.check(data, labels=labels, out=out, workers=workers, console=console)
+        if json:
+            return _print_json(result)
+        from openmae.reporting.check import check_report
+
+        Console().print(check_report(result))
+
+    _parse(command, "check", arguments)
+
+
 def _print_json(value: Any) -> None:
     print(json_module.dumps(value, indent=1))
 
@@ -427,6 +457,7 @@ def _print_stage_help(stage: Stage) -> None:
 VERBS: dict[str, Callable[[list[str], Console], None]] = {
     "demo": _demo,
     "recipes": _recipes,
+    "check": _check,
     "pretrain": _trainer("pretrain", verbs.pretrain),
     "linear": _trainer("linear", verbs.linear),
     "finetune": _trainer("finetune", verbs.finetune),

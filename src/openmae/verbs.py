@@ -13,7 +13,7 @@ from openmae.recipes.recipe import Pooling
 if TYPE_CHECKING:
     from openmae.data.reencoding import PackFormat
 
-__all__ = ["demo", "embed", "finetune", "knn", "linear", "pack", "pretrain", "reconstruct"]
+__all__ = ["check", "demo", "embed", "finetune", "knn", "linear", "pack", "pretrain", "reconstruct"]
 
 
 def demo(*, out: str | Path = "runs/demo", seed: int = 0, console: Console | None = None) -> dict[str, Any]:
@@ -155,6 +155,26 @@ def pack(
             workers=automatic_workers() + 1 if workers is None else workers,
             show=lambda done: view.update(done, "packing", f"{done:,} of {images:,} images"),
         )
+
+
+def check(
+    data: str,
+    *,
+    labels: str | None = None,
+    out: str | Path | None = None,
+    workers: int | None = None,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Decode every image once: what is in this data set, what is broken. `out` is `runs/check-NAME` if not given."""
+    from openmae.reporting.check import run_check
+
+    return run_check(
+        data,
+        console or default_console(),
+        labels=labels,
+        out=None if out is None else Path(out),
+        workers=workers,
+    )
 
 
 def default_console() -> Console:

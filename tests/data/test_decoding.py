@@ -425,5 +425,14 @@ def test_the_reason_for_a_failure_that_explains_nothing_is_its_name(monkeypatch:
         raise OverflowError
 
     monkeypatch.setattr(Image, "open", fail)
-    with pytest.raises(BadImage, match=r"^OverflowError$"):
+    with pytest.raises(BadImage, match=r"\(OverflowError\)$"):
         decode(b"", COLOUR)
+
+
+def test_a_progressive_jpeg_that_lacks_whole_scans_is_refused() -> None:
+    data = encoded(PHOTO, "JPEG", progressive=True)
+    scans = [place for place in range(len(data)) if data[place : place + 2] == b"\xff\xda"]
+    tables = [data.rfind(b"\xff\xc4", 0, place) for place in scans[1:]]  # each scan comes with its Huffman table
+    for place in tables:
+        with pytest.raises(BadImage, match="scans are missing"):
+            decode(data[:place] + b"\xff\xd9", COLOUR)

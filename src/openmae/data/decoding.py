@@ -1,6 +1,7 @@
 """Image bytes to arrays. What cannot be decoded in full is refused, never guessed."""
 
 import io
+import logging
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,7 +15,10 @@ import numpy as np
 import simplejpeg
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+
+from openmae.data.jpeg_scans import is_arithmetic, lacks_scans
+from openmae.data.png_chunks import read_chunks
 
 Pixels = NDArray[Any]
 PixelType = Literal["uint8", "uint16", "float32"]
@@ -34,11 +38,19 @@ LARGEST: dict[str, int] = {"uint8": 255, "uint16": 65535, "float32": 1}
 # Declared sizes beyond these are attacks or mistakes. The first is where Pillow warns of a decompression bomb.
 MAX_PIXELS = 89_478_485
 MAX_BYTES = 2**30
+# What compressed texts and profiles of a PNG may inflate to, all together.
+MAX_TEXT_BYTES = 2**23
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as Pillow
+DAMAGED = "damaged or cut short"
 # A JPEG with padding before its end marker is whole, though the decoder remarks on it.
 HARMLESS = "before marker 0xd9"
 ORIENTATION = 0x0112
 SHRINKS = (8, 4, 2, 1)
+# How files of the commonest formats begin: one of these that cannot be opened is damaged, rather than something else.
+SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"\0\0\0\x0cjP  ")
+AVIF = (b"ftypavif", b"ftypavis")
+
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it remarks on is refused here, with a reason
 
 
 # What a thread keeps for decoding; larger images get memory of their own.
@@ -125,9 +137,14 @@ def open_image(data: bytes) -> OpenedImage:
             return _open_array(data)
         if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
             return _open_tiff(data)
-        if data.startswith(b"\x89PNG") and data[24:26] in (b"\x10\x02", b"\x10\x04", b"\x10\x06"):
-            return _open_deep_png(data)
+        if data.startswith(b"\x89PNG"):
+            return _open_png(data)
         return _open_with_pillow(data)
+
+
+def reason(error: BadImage | OSError) -> str:
+    """Why an image cannot be read, without its name, which stands beside it."""
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 
 @contextmanager
@@ -137,28 +154,48 @@ def _reasons() -> Iterator[None]:
         with warnings.catch_warnings():
             # Corrupt EXIF or ICC blocks do not change the pixels; sizes are checked here, not by Pillow.
             warnings.simplefilter("ignore")
+            # … except those of images within images, such as a PNG in an icon.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
             yield
     except BadImage:
         raise
-    except UnidentifiedImageError as error:
-        raise BadImage("not an image") from error
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise BadImage("so many pixels that it could be a decompression bomb") from error
+    except MemoryError as error:
+        raise BadImage("more memory is needed than there is") from error
     except Exception as error:  # decoders raise nearly anything on damaged input
-        raise BadImage(str(error) or type(error).__name__) from error
+        text = str(error)
+        what = text if any(map(str.isalpha, text)) else f"{type(error).__name__} {text}".strip()
+        raise BadImage(f"{DAMAGED} ({what})") from error
+
+
+def _pillow_image(data: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data), formats=_formats())
+    except UnidentifiedImageError as error:
+        known = data.startswith(SIGNATURES) or data[4:12] in AVIF
+        raise BadImage(f"{DAMAGED} (nothing can be read of it)" if known else "not an image") from error
 
 
 def _open_with_pillow(data: bytes) -> OpenedImage:
-    image = Image.open(io.BytesIO(data), formats=_formats())
+    image = _pillow_image(data)
+    stored = _stored_format(image)
+    _require_sane(image.height, image.width, stored)
     orientation = _orientation(image)
     # Of a TIFF Pillow gives the upright size, and turns the pixels by itself.
     turned = orientation >= 5 and image.format != "TIFF"
     height, width = (image.width, image.height) if turned else (image.height, image.width)
-    stored = _stored_format(image)
-    _require_sane(height, width, stored)
     load: Callable[[PixelFormat, int, Scratch | None], Pixels]
-    if shrinks := image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):
-        load = partial(_load_jpeg, data, image.size, orientation, stored)
+    shrinks = False
+    if image.format in ("JPEG", "MPO"):
+        if is_arithmetic(data):
+            raise BadImage("a JPEG with arithmetic coding, in which missing data cannot be noticed")
+        if lacks_scans(data):
+            raise BadImage(f"{DAMAGED} (scans are missing)")
+        shrinks = image.mode in ("L", "RGB")
+        load = partial(_load_jpeg, data, image.size, image.mode, orientation, stored)
     else:
-        load = partial(_load_with_pillow, image, stored)
+        load = partial(_load_with_pillow, image, orientation, stored)
     description = f"{image.format} {image.mode}"
     return OpenedImage(
         height=height,
@@ -182,13 +219,15 @@ def _formats() -> list[str]:
     except ImportError:
         pass
     Image.init()
+    PngImagePlugin.MAX_TEXT_MEMORY = MAX_TEXT_BYTES
     return [name for name in FORMATS if name in Image.OPEN]
 
 
 def _orientation(image: Image.Image) -> int:
     """1 … 8 as EXIF numbers them; 1 where the block is damaged, for the pixels are not."""
     try:
-        value = image.getexif().get(ORIENTATION, 1)
+        # That of PNG files would decode all pixels to look for a block behind them.
+        value = Image.Image.getexif(image).get(ORIENTATION, 1)
     except Exception:
         return 1
     return value if value in range(1, 9) else 1
@@ -216,16 +255,20 @@ def _require_sane(height: int, width: int, stored: PixelFormat) -> None:
 def _load_jpeg(
     data: bytes,
     size: tuple[int, int],
+    mode: str,
     orientation: int,
     stored: PixelFormat,
     wanted: PixelFormat,
     shrink: int,
     scratch: Scratch | None,
 ) -> Pixels:
-    """A grey or colour JPEG through libjpeg-turbo, which unlike Pillow tells when data in the middle are missing."""
+    """A JPEG through libjpeg-turbo, which unlike Pillow tells when data in the middle are missing."""
     _require_convertible(stored, wanted, alpha=True)
+    if mode == "CMYK":
+        shrink, colours, channels = 1, "CMYK", 4
+    else:
+        colours, channels = ("GRAY", 1) if wanted.channels == 1 else ("RGB", 3)
     width, height = size
-    colours, channels = ("GRAY", 1) if wanted.channels == 1 else ("RGB", 3)
     decode_jpeg = partial(
         simplejpeg.decode_jpeg,
         data,
@@ -241,15 +284,23 @@ def _load_jpeg(
         if HARMLESS not in str(error):
             raise
         pixels = decode_jpeg(strict=False)
+    if mode == "CMYK":  # whose inks such files store inverted, as Photoshop does
+        image = Image.fromarray(255 - pixels, "CMYK").convert(MODES[wanted.channels])
+        pixels = np.asarray(image).reshape(height, width, wanted.channels)
     return _as_type(_turn(pixels, orientation), wanted.kind)
 
 
 def _load_with_pillow(
-    image: Image.Image, stored: PixelFormat, wanted: PixelFormat, _shrink: int, _scratch: Scratch | None
+    image: Image.Image,
+    orientation: int,
+    stored: PixelFormat,
+    wanted: PixelFormat,
+    _shrink: int,
+    _scratch: Scratch | None,
 ) -> Pixels:
     _require_convertible(stored, wanted, alpha=True)
     image.load()
-    upright = ImageOps.exif_transpose(image) if _orientation(image) > 1 else image
+    upright = ImageOps.exif_transpose(image) if orientation > 1 else image
     if upright.mode in DEEP_MODES:
         pixels = np.asarray(upright)[:, :, None]
         pixels = pixels.astype(stored.kind)
@@ -257,30 +308,39 @@ def _load_with_pillow(
     if wanted.channels not in MODES:
         raise BadImage(_other_channels(stored.channels, wanted.channels))
     mode = MODES[wanted.channels]
-    converted = upright if upright.mode == mode else upright.convert(mode)
+    try:
+        converted = upright if upright.mode == mode else upright.convert(mode)
+    except ValueError as error:
+        raise BadImage(f"no way to make {mode} of {upright.mode} pixels") from error
     pixels = np.asarray(converted).reshape(upright.height, upright.width, wanted.channels)
     return _as_type(pixels, wanted.kind)
 
 
-def _open_deep_png(data: bytes) -> OpenedImage:
-    """A PNG with 16 bits in each of several channels, of which Pillow would keep the upper 8."""
-    width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
-    stored = PixelFormat({2: 3, 4: 2, 6: 4}[data[25]], "uint16")
+def _open_png(data: bytes) -> OpenedImage:
+    """A PNG through libpng: Pillow keeps 8 of 16 bits of colour, and blackens what a stream that ends early lacks."""
+    image = _pillow_image(data)
+    channels = {b"\x10\x02": 3, b"\x10\x04": 2, b"\x10\x06": 4}.get(data[24:26])
+    stored = PixelFormat(channels, "uint16") if channels else _stored_format(image)
+    height, width = image.height, image.width
     _require_sane(height, width, stored)
-    orientation = _orientation(Image.open(io.BytesIO(data), formats=["PNG"]))
+    chunks = read_chunks(data)
+    if chunks.exif is not None:
+        image.info["exif"] = chunks.exif
+    orientation = _orientation(image)
 
     def load(wanted: PixelFormat, _shrink: int, _scratch: Scratch | None) -> Pixels:
         _require_convertible(stored, wanted, alpha=True)
-        pixels = imagecodecs.png_decode(data)[:, :, : stored.channels]
+        pixels = imagecodecs.png_decode(chunks.pixels)
+        # Transparency of grey levels becomes a channel that `stored` does not count.
+        pixels = pixels.reshape(*pixels.shape[:2], -1)[:, :, : stored.channels]
         return _as_type(_as_channels(_turn(pixels, orientation), wanted.channels), wanted.kind)
 
-    if orientation >= 5:
-        height, width = width, height
+    upright = (width, height) if orientation >= 5 else (height, width)
     return OpenedImage(
-        height=height,
-        width=width,
+        height=upright[0],
+        width=upright[1],
         stored=stored,
-        description="PNG 16-bit",
+        description="PNG 16-bit" if channels else f"PNG {image.mode}",
         load=load,
         orientation=orientation,
         alpha=stored.channels in (2, 4),
@@ -291,23 +351,30 @@ def _open_tiff(data: bytes) -> OpenedImage:
     """TIFF: ordinary pictures through Pillow, deep and multi-band ones through tifffile."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page = file.pages.first
+        size = height, width = page.imagelength, page.imagewidth
+        _require_sane(height, width, PixelFormat(page.samplesperpixel))
         if page.dtype is None:
             raise BadImage(f"samples of {page.bitspersample} bits")
+        starts, sizes = page.dataoffsets, page.databytecounts
+        if (
+            not starts
+            or len(starts) != len(sizes)
+            or any(
+                start <= 0 or size <= 0 or start + size > len(data) for start, size in zip(starts, sizes, strict=True)
+            )
+        ):
+            raise BadImage(f"{DAMAGED} (strips or tiles are missing)")
         # Grey, colour, colour with alpha; palette, CMYK, YCbCr and CIELAB are Pillow's at any depth.
         layouts = {(0, 1, ()), (1, 1, ()), (2, 3, ()), (2, 4, (1,)), (2, 4, (2,))}
         layout = (page.photometric, page.samplesperpixel, tuple(page.extrasamples))
         if (page.dtype in (np.uint8, bool) and layout in layouts) or page.photometric in (3, 5, 6, 8):
             return _open_with_pillow(data)
         bands = page.samplesperpixel
-        size = height, width = page.imagelength, page.imagewidth
         stored = PixelFormat(bands, _type_of(page.dtype))
         # The size that will be allocated is that of the stored type, not of ours.
         _require_sane(height, width, PixelFormat(bands * max(1, page.dtype.itemsize // 4), stored.kind))
         if page.imagedepth != 1:
             raise BadImage(f"a volume of {page.imagedepth} slices, not a picture")
-        ends = zip(page.dataoffsets, page.databytecounts, strict=True)
-        if any(size <= 0 or start + size > len(data) for start, size in ends):
-            raise BadImage("image file is truncated, or parts of it are missing")
         orientation = page.tags.valueof(ORIENTATION, 1)
         inverted = page.photometric == 0 and page.dtype in (np.uint8, np.uint16)
         planar = page.planarconfig == 2 and bands > 1
@@ -347,7 +414,7 @@ def _open_array(data: bytes) -> OpenedImage:
     _require_sane(height, width, PixelFormat(channels * max(1, dtype.itemsize // 4), stored.kind))
     start, count = file.tell(), height * width * channels
     if len(data) - start < count * dtype.itemsize:
-        raise BadImage("array file is truncated")
+        raise BadImage(f"{DAMAGED} (the array is truncated)")
 
     def load(wanted: PixelFormat, _shrink: int, _scratch: Scratch | None) -> Pixels:
         _require_convertible(stored, wanted, alpha=False)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from openmae.data.decoding import BadImage, PixelFormat, Pixels, Scratch, open_image
+from openmae.data.decoding import BadImage, PixelFormat, Pixels, Scratch, open_image, reason
 from openmae.data.holding import HeldPixels
 from openmae.data.sources import Source
 from openmae.data.transforms import Box, Crop, Transform
@@ -211,7 +211,7 @@ class SeededImages(Dataset[Sample]):
                 crops = plan(height, width)
                 pixels = opened.decode(self.format, shrink=min(map(self.transform.shrink, crops)), scratch=SCRATCH)
             except (BadImage, OSError) as error:
-                bad.append(BadRecord(image, self.source.name(image), str(error)))
+                bad.append(BadRecord(image, self.source.name(image), reason(error)))
                 return []
             # What may come smaller another time is not held, or pixels would depend on who decoded them first.
             whole = Crop(Box(0, 0, width, height))

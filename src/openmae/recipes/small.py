@@ -49,7 +49,7 @@ def small_recipes() -> Iterator[PretrainRecipe | LinearRecipe | FinetuneRecipe]:
             std=(0.247, 0.2435, 0.2616),
             depth=6,
             crop_scale=(1.0, 1.0),
-            epochs=15,
+            epochs=13,
             normalise_target=True,
         )
     )

@@ -1,0 +1,212 @@
+"""What is in a data set: every image decoded once, what was seen of it added up, its pixels forgotten."""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+
+from openmae.data.decoding import BadImage, PixelFormat, open_image, reason
+from openmae.data.labels import UNLABELLED
+from openmae.data.loading import BadRecord
+from openmae.data.sources import Source
+from openmae.data.statistics import widest_type
+
+IMAGES_PER_CHUNK = 64
+DIGEST_BYTES = 16
+EXAMPLES = 3
+# Reasons come from the files of strangers; more different ones than this are counted together.
+MAX_REASONS = 200
+OTHER_REASONS = "other reasons"
+SMALL_SIDES = (224, 256)
+BANDS = re.compile(r"\dx")  # as in "TIFF 13xuint16": several channels, none of which is alpha
+
+
+class Seen(NamedTuple):
+    """What was seen of a few images, in their order: `sizes` [N, 2] (height, width) of those that are readable,
+    `digests` [N] of the bytes of all (zeros where there are none)."""
+
+    kinds: Counter[str]
+    formats: Counter[tuple[int, str]]
+    sizes: NDArray[np.int32]
+    digests: NDArray[np.void]
+    bad: list[BadRecord]
+
+
+@dataclass(frozen=True)
+class Chunks(Dataset[Seen]):
+    """Some images at a time, looked at."""
+
+    source: Source
+
+    def __len__(self) -> int:
+        return -(-len(self.source) // IMAGES_PER_CHUNK)
+
+    def __getitem__(self, chunk: int) -> Seen:
+        start = chunk * IMAGES_PER_CHUNK
+        return look_at(self.source, range(start, min(start + IMAGES_PER_CHUNK, len(self.source))))
+
+
+def look_at(source: Source, images: range) -> Seen:
+    """Read and decode these images."""
+    kinds: Counter[str] = Counter()
+    formats: Counter[tuple[int, str]] = Counter()
+    sizes: list[tuple[int, int]] = []
+    digests = bytearray()
+    bad: list[BadRecord] = []
+    for image in images:
+        digest = bytes(DIGEST_BYTES)
+        try:
+            data = source.read(image)
+            digest = hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
+            opened = open_image(data)
+            opened.decode(opened.stored)
+        except (BadImage, OSError) as error:
+            bad.append(BadRecord(image, source.name(image), reason(error)))
+        else:
+            kinds[opened.description] += 1
+            formats[(colours(opened.stored, opened.description), opened.stored.kind)] += 1
+            sizes.append((opened.height, opened.width))
+        digests += digest
+    shaped = np.array(sizes, dtype=np.int32).reshape(-1, 2)
+    return Seen(kinds, formats, shaped, np.frombuffer(bytes(digests), f"V{DIGEST_BYTES}"), bad)
+
+
+def colours(stored: PixelFormat, description: str) -> int:
+    """How many channels there are to train on: alpha is none."""
+    alpha = stored.channels in (2, 4) and not BANDS.search(description)
+    return stored.channels - alpha
+
+
+def look_at_all(source: Source, *, workers: int) -> Iterator[Seen]:
+    """Every image once, in order, `workers` processes at work.
+
+    A DataLoader rather than a process pool: sources are made to travel into its workers, and it looks only a few chunks
+    ahead, so that memory stays bounded however slow the reader is.
+    """
+    loader: DataLoader[Seen] = DataLoader(Chunks(source), batch_size=None, num_workers=workers, collate_fn=_as_it_is)
+    yield from loader
+
+
+def _as_it_is(seen: Any) -> Any:
+    return seen
+
+
+@dataclass
+class Reason:
+    """Images that are bad for one reason: how many, and the first few of them."""
+
+    images: int = 0
+    examples: list[BadRecord] = field(default_factory=list)
+
+    def add(self, record: BadRecord) -> None:
+        self.images += 1
+        if len(self.examples) < EXAMPLES:
+            self.examples.append(record)
+
+
+@dataclass
+class Survey:
+    """The sum over one split. It takes 24 bytes an image."""
+
+    images: int = 0
+    bad: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+    formats: Counter[tuple[int, str]] = field(default_factory=Counter)
+    reasons: dict[str, Reason] = field(default_factory=dict)
+    _sizes: list[NDArray[np.int32]] = field(default_factory=list)
+    _digests: list[NDArray[np.void]] = field(default_factory=list)
+
+    def add(self, seen: Seen) -> None:
+        self.images += len(seen.digests)
+        self.bad += len(seen.bad)
+        self.kinds += seen.kinds
+        self.formats += seen.formats
+        self._sizes.append(seen.sizes)
+        self._digests.append(seen.digests)
+        for record in seen.bad:
+            kind = kind_of_reason(record.reason)
+            known = kind in self.reasons or len(self.reasons) < MAX_REASONS
+            self.reasons.setdefault(kind if known else OTHER_REASONS, Reason()).add(record)
+
+    @property
+    def digests(self) -> NDArray[np.void]:
+        return np.concatenate([np.empty(0, f"V{DIGEST_BYTES}"), *self._digests])
+
+    def sizes(self) -> dict[str, Any]:
+        """Minimum, median and maximum of height and width, and how many images are small; empty without images."""
+        sizes = np.concatenate([np.empty((0, 2), np.int32), *self._sizes])
+        if not len(sizes):
+            return {}
+        short = sizes.min(axis=1)
+        return {
+            **{name: _spread(sizes[:, axis]) for axis, name in enumerate(("height", "width"))},
+            "short_side": _spread(short),
+            **{f"short_side_below_{side}": int((short < side).sum()) for side in SMALL_SIDES},
+        }
+
+
+def kind_of_reason(text: str) -> str:
+    """A reason without what differs from file to file: the decoder's own words and the numbers.
+
+    >>> kind_of_reason("damaged or cut short (image file is truncated (3 bytes not processed))")
+    'damaged or cut short'
+    >>> kind_of_reason("50000x50000 pixels of 3 channels, which could be a decompression bomb")
+    '…x… pixels of … channels, which could be a decompression bomb'
+    """
+    return re.sub(r"\d+", "…", text.partition(" (")[0])
+
+
+def _spread(values: NDArray[np.int32]) -> list[int]:
+    return [int(values.min()), int(np.median(values)), int(values.max())]
+
+
+def class_balance(source: Source) -> dict[str, Any]:
+    """Images of each class, of the most frequent and the rarest; empty where there are no classes."""
+    if not source.classes:
+        return {}
+    counts = np.bincount(source.labels[source.labels != UNLABELLED], minlength=len(source.classes))
+    order = np.argsort(-counts, kind="stable")
+    named = [[source.classes[place], int(counts[place])] for place in order]
+    return {
+        "classes": len(source.classes),
+        "unlabelled": int((source.labels == UNLABELLED).sum()),
+        "largest": named[:5],
+        "smallest": named[5:][-5:],
+    }
+
+
+def duplicates(digests: NDArray[np.void]) -> tuple[int, list[list[int]]]:
+    """How many images have the same bytes as an earlier one, and the first few groups of such places."""
+    words = digests.view(np.uint64).reshape(-1, 2)
+    order = np.lexsort((words[:, 1], words[:, 0]))
+    ordered = words[order]
+    unread = (ordered == 0).all(axis=1)
+    same: NDArray[np.bool_] = np.zeros(len(order), dtype=np.bool_)
+    same[1:] = (ordered[1:] == ordered[:-1]).all(axis=1) & ~unread[1:]
+    groups = []
+    for start in np.flatnonzero(same & ~np.roll(same, 1))[:EXAMPLES]:
+        end = start
+        while end < len(same) and same[end] and end - start < EXAMPLES:
+            end += 1
+        groups.append(sorted(int(place) for place in order[start - 1 : end]))
+    return int(same.sum()), groups
+
+
+def common_format(formats: Counter[tuple[int, str]]) -> PixelFormat | None:
+    """What a run would best read the images as; None when there are none. Where grey and colour are mixed: colour."""
+    if not formats:
+        return None
+    channels: Counter[int] = Counter()
+    for (count, _), images in formats.items():
+        channels[count] += images
+    commonest = channels.most_common(1)[0][0]
+    if commonest == 1 and 3 in channels:
+        commonest = 3
+    kinds = Counter({PixelFormat(count, kind): n for (count, kind), n in formats.items()})  # type: ignore[arg-type]
+    return PixelFormat(commonest, widest_type(kinds))

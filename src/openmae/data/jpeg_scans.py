@@ -1,0 +1,70 @@
+"""What the markers of a JPEG say about whether all of its pixels are there; the decoders themselves do not look."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+# Start-of-frame markers: 0xC0 … 0xCF without those of tables (Huffman, extension, arithmetic conditioning).
+FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+PROGRESSIVE, ARITHMETIC = 0xC2, range(0xC9, 0xD0)
+SCAN, END = b"\xff\xda", b"\xff\xd9"
+COEFFICIENTS = 64
+
+
+class Frame(NamedTuple):
+    """How an image is coded: its marker, the number of its components, and where its first scan begins."""
+
+    marker: int
+    components: int
+    scans: int
+
+
+def is_arithmetic(data: bytes) -> bool:
+    """Whether the coding is arithmetic, in which the end of the data and a gap read alike: as zeros (T.81, D.2.6)."""
+    return _frame(data).marker in ARITHMETIC
+
+
+def lacks_scans(data: bytes) -> bool:
+    """Whether scans of a progressive file are missing.
+
+    One that was cut between two scans and given an end marker decodes without complaint, into a blurred image.
+    """
+    frame = _frame(data)
+    if frame.marker != PROGRESSIVE:
+        return False
+    # Inside coded data these two bytes occur only as markers.
+    end = data.find(END, frame.scans)
+    complete: dict[int, set[int]] = {}
+    place = data.find(SCAN, frame.scans, end)
+    while place >= 0:
+        count = int.from_bytes(data[place + 4 : place + 5])
+        components = data[place + 5 : place + 5 + 2 * count : 2]
+        spectrum = data[place + 5 + 2 * count : place + 8 + 2 * count]
+        if len(spectrum) == 3 and spectrum[2] & 15 == 0:  # the last bits of these coefficients
+            for component in components:
+                complete.setdefault(component, set()).update(range(spectrum[0], spectrum[1] + 1))
+        place = data.find(SCAN, place + 2, end)
+    return len(complete) < frame.components or any(len(found) < COEFFICIENTS for found in complete.values())
+
+
+def _frame(data: bytes) -> Frame:
+    marker, components, start = 0, 0, len(data)
+    for kind, payload, place in _segments(data):
+        if kind in FRAMES:
+            marker, components = kind, len(payload[6:]) // 3
+        start = place
+    return Frame(marker, components, start)
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
+    """(marker, payload, place) of the segments down to the header of the first scan."""
+    place = 2
+    while place + 4 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker == 0xFF:  # padding
+            place += 1
+            continue
+        length = int.from_bytes(data[place + 2 : place + 4])
+        yield marker, data[place + 4 : place + 2 + length], place
+        if marker == SCAN[1]:
+            return
+        place += 2 + length

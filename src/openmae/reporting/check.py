@@ -1,0 +1,208 @@
+"""`openmae check`: look at every image of a data set, say what is there, and write it down."""
+
+import contextlib
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from openmae.data.checking import (
+    MAX_REASONS,
+    Reason,
+    Survey,
+    class_balance,
+    common_format,
+    duplicates,
+    look_at_all,
+)
+from openmae.data.loading import automatic_workers
+from openmae.data.sources import Source, open_data
+from openmae.data.statistics import STATISTICS_SAMPLE, measure
+from openmae.recipes import PretrainRecipe, find_recipe
+from openmae.reporting.contact_sheet import write_contact_sheet
+from openmae.reporting.plain_text import plain
+from openmae.training.checkpoints import write_text
+from openmae.training.progress import ProgressView
+from openmae.training.runs import BAD_IMAGES
+
+RESULT, SHEET = "check.json", "contact_sheet.png"
+RECIPE = "vit-b16-800e"
+MAX_KINDS_SHOWN = 12
+
+
+def run_check(
+    data: str, console: Console, *, labels: str | None = None, out: Path | None = None, workers: int | None = None
+) -> dict[str, Any]:
+    """Survey all splits; writes check.json, bad_images.jsonl and contact_sheet.png into `out`, runs/check-NAME if None.
+
+    Raises:
+        ValueError: when no image can be read, or `out` cannot be written.
+    """
+
+    def say(message: str) -> None:
+        console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+    train, test = open_data(data, labels=labels, say=say)
+    splits: dict[str, Source] = {"train": train} if test is None else {"train": train, "test": test}
+    out = out or Path("runs") / f"check-{Path(data.rstrip('/')).name or 'data'}"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        surveys = _survey(splits, out / BAD_IMAGES, console, automatic_workers() if workers is None else workers)
+    except OSError as error:
+        raise ValueError(f"cannot write to {out} ({error.strerror}); give --out a folder that you may write") from error
+    result = _result(data, splits, surveys)
+    result["out"] = str(out)
+    write_text(out / RESULT, json.dumps(result, indent=1))
+    if not any(survey.images - survey.bad for survey in surveys.values()):
+        why = next(iter(result["bad_reasons"]), "there are none")
+        raise ValueError(
+            f"none of the {result['images']:,} images can be read ({why}); look at what {out / BAD_IMAGES} lists"
+        )
+    write_contact_sheet(train, out / SHEET)
+    return result
+
+
+def _survey(splits: dict[str, Source], bad_images: Path, console: Console, workers: int) -> dict[str, Survey]:
+    surveys = {name: Survey() for name in splits}
+    done = 0
+    total = sum(map(len, splits.values()))
+    with bad_images.open("w", encoding="utf-8") as file, ProgressView("check", total, console) as view:
+        for name, source in splits.items():
+            for seen in look_at_all(source, workers=workers):
+                surveys[name].add(seen)
+                file.writelines(json.dumps(record._asdict()) + "\n" for record in seen.bad)
+                done += len(seen.digests)
+                view.update(done, f"check {name}", f"{sum(survey.bad for survey in surveys.values()):,} bad")
+    return surveys
+
+
+def _result(data: str, splits: dict[str, Source], surveys: dict[str, Survey]) -> dict[str, Any]:
+    sources = list(splits.values())
+    starts = np.cumsum([0, *map(len, sources)])
+
+    def name(place: int) -> str:
+        split = int(np.searchsorted(starts, place, side="right")) - 1
+        return sources[split].name(place - int(starts[split]))
+
+    repeated, groups = duplicates(np.concatenate([survey.digests for survey in surveys.values()]))
+    train = surveys["train"]
+    wanted = common_format(train.formats)
+    statistics = None
+    if wanted is not None:
+        with contextlib.suppress(ValueError):  # in a mixture the sample may hold none of the commonest kind
+            mean, std = measure(splits["train"], wanted)
+            statistics = {"sample": min(STATISTICS_SAMPLE, len(sources[0])), "mean": list(mean), "std": list(std)}
+    recipe = find_recipe(RECIPE, "pretrain")
+    assert isinstance(recipe, PretrainRecipe)
+    channels = f" --channels {wanted.channels}" if wanted is not None and wanted.channels != recipe.channels else ""
+    return {
+        "data": data,
+        "images": sum(survey.images for survey in surveys.values()),
+        "bad": sum(survey.bad for survey in surveys.values()),
+        "stops_training": train.bad > recipe.max_bad * train.images,
+        "max_bad": recipe.max_bad,
+        "bad_reasons": _reasons(list(surveys.values())),
+        "splits": {
+            split: {
+                "images": survey.images,
+                "bad": survey.bad,
+                "kinds": dict(survey.kinds.most_common()),
+                "pixels": {f"{channels} x {kind}": n for (channels, kind), n in survey.formats.most_common()},
+                "sizes": survey.sizes(),
+                "classes": class_balance(splits[split]),
+            }
+            for split, survey in surveys.items()
+        },
+        "duplicates": {"images": repeated, "examples": [[name(place) for place in group] for group in groups]},
+        "pixels": None if wanted is None else wanted._asdict(),
+        "statistics": statistics,
+        "command": f"openmae pretrain {RECIPE} --data {shlex.quote(data)}{channels}",
+    }
+
+
+def _reasons(surveys: list[Survey]) -> dict[str, Any]:
+    merged: dict[str, Reason] = {}
+    for survey in surveys:
+        for kind, found in survey.reasons.items():
+            into = merged.setdefault(kind, Reason())
+            into.images += found.images
+            into.examples += found.examples
+    ordered = sorted(merged.items(), key=lambda item: -item[1].images)[:MAX_REASONS]
+    return {
+        kind: {"images": found.images, "examples": [[one.name, one.reason] for one in found.examples[:3]]}
+        for kind, found in ordered
+    }
+
+
+def check_report(result: dict[str, Any]) -> Group:
+    """What people see of a result."""
+    parts: list[Table | Text] = []
+    for split, found in result["splits"].items():
+        table = Table(title=Text(f"{split}: {found['images']:,} images"), title_justify="left", show_header=False)
+        table.add_column(no_wrap=True)
+        table.add_column()
+        for label, value in _rows(found):
+            table.add_row(Text(label), Text(plain(value)))
+        parts.append(table)
+    if result["bad_reasons"]:
+        table = Table(
+            title=Text(f"{result['bad']:,} of {result['images']:,} images cannot be read"), title_justify="left"
+        )
+        for heading in ("images", "reason", "for example"):
+            table.add_column(heading, justify="right" if heading == "images" else "left")
+        for reason, group in result["bad_reasons"].items():
+            table.add_row(f"{group['images']:,}", Text(plain(reason)), Text(plain(group["examples"][0][0])))
+        parts.append(table)
+    parts += [Text(line) for line in _lines(result)]
+    return Group(*parts)
+
+
+def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
+    kinds = list(found["kinds"].items())
+    shown = ", ".join(f"{kind} {count:,}" for kind, count in kinds[:MAX_KINDS_SHOWN])
+    more = f" and {len(kinds) - MAX_KINDS_SHOWN} more kinds" if len(kinds) > MAX_KINDS_SHOWN else ""
+    rows = [
+        ("kinds", (shown or "none") + more),
+        ("channels and type", ", ".join(f"{pixels}: {count:,}" for pixels, count in found["pixels"].items()) or "none"),
+    ]
+    sizes = found["sizes"]
+    if sizes:
+        rows += [
+            (side, "{} to {} pixels, median {}".format(*(sizes[side][n] for n in (0, 2, 1))))
+            for side in ("height", "width")
+        ]
+        small = ", ".join(f"{sizes[f'short_side_below_{side}']:,} below {side}" for side in (224, 256))
+        rows.append(("short side", small))
+    classes = found["classes"]
+    if classes:
+        named = [f"{name} {count:,}" for name, count in classes["largest"]]
+        named += ["…", *(f"{name} {count:,}" for name, count in classes["smallest"])] if classes["smallest"] else []
+        rows.append((f"{classes['classes']:,} classes", ", ".join(named)))
+        if classes["unlabelled"]:
+            rows.append(("without label", f"{classes['unlabelled']:,}"))
+    return rows
+
+
+def _lines(result: dict[str, Any]) -> list[str]:
+    repeated = result["duplicates"]
+    lines = [f"exact duplicates: {repeated['images']:,}"]
+    lines += ["  " + " = ".join(map(plain, group)) for group in repeated["examples"]]
+    if result["statistics"] is not None:
+        statistics, pixels = result["statistics"], result["pixels"]
+        lines += [
+            f"as {pixels['channels']} channels of {pixels['kind']}, on a sample of {statistics['sample']:,}:",
+            "  mean " + " ".join(f"{value:g}" for value in statistics["mean"]),
+            "  std  " + " ".join(f"{value:g}" for value in statistics["std"]),
+        ]
+    share = f"the {100 * result['max_bad']:g} % that training permits (--max-bad)"
+    if result["stops_training"]:
+        lines.append(f"the unreadable images are more than {share}: a run would stop")
+    elif result["bad"]:
+        lines.append(f"the unreadable images are within {share}: a run would replace them")
+    lines += [f"written to {result['out']}: {RESULT}, {BAD_IMAGES}, {SHEET}", f"next: {plain(result['command'])}"]
+    return lines
