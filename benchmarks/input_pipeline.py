@@ -32,7 +32,7 @@ from openmae.data import loading
 from openmae.data.decoding import PixelFormat
 from openmae.data.loading import SeededImages, StepSampler, collate, training_loader
 from openmae.data.packing import pack
-from openmae.data.reencoding import PackSettings
+from openmae.data.packing.reencoding import PackSettings
 from openmae.data.sources import Data, Source, open_data
 from openmae.data.transforms import TrainTransform
 

@@ -11,7 +11,7 @@ from openmae.recipes import FinetuneRecipe, LinearRecipe, PretrainRecipe, Recipe
 from openmae.recipes.recipe import Pooling
 
 if TYPE_CHECKING:
-    from openmae.data.reencoding import PackFormat
+    from openmae.data.packing.reencoding import PackFormat
 
 __all__ = ["check", "demo", "embed", "finetune", "knn", "linear", "pack", "pretrain", "reconstruct"]
 
@@ -137,7 +137,7 @@ def pack(
     """Prepare a data set for speed: tar shards of images no larger than training needs, in the folder `destination`."""
     from openmae.data.loading import automatic_workers
     from openmae.data.packing import pack as write_shards
-    from openmae.data.reencoding import PackSettings
+    from openmae.data.packing.reencoding import PackSettings
     from openmae.data.sources import open_data
     from openmae.training.progress import ProgressView
 

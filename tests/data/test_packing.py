@@ -19,8 +19,8 @@ from rich.console import Console
 from openmae.data import packing, statistics
 from openmae.data.decoding import PixelFormat, decode, open_image
 from openmae.data.packing import pack
-from openmae.data.reencoding import PackFormat, PackSettings
-from openmae.data.shard_writing import member_name
+from openmae.data.packing.reencoding import PackFormat, PackSettings
+from openmae.data.packing.shard_writing import member_name
 from openmae.data.sources import ShardSource, Source, open_data
 from openmae.recipes import PretrainRecipe
 from openmae.training.pixels import settle_pixels
@@ -393,7 +393,7 @@ def test_the_speeds_before_and_after_are_measured(classes: Path, tmp_path: Path)
 
 
 def test_an_array_is_stored_without_pickle() -> None:
-    from openmae.data.reencoding import reencode
+    from openmae.data.packing.reencoding import reencode
 
     buffer = io.BytesIO()
     np.save(buffer, np.ones((5, 4, 2), np.float32))

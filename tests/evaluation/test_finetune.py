@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from openmae.evaluation.finetune import build_classifier, classification_loss, clip_to_pixels, run_finetune
-from openmae.evaluation.supervised import open_task
+from openmae.evaluation.supervised import open_task, train_transform
 from openmae.recipes import FinetuneRecipe, find_recipe
 from openmae.recipes.recipe import ImageSize
 
@@ -50,6 +50,14 @@ def test_positions_are_resized_for_larger_images(tiny_run: Path, small_fashion: 
     vit = build_classifier(*open_task(this, Console(quiet=True)))
     assert vit.pos_embed.shape == (1, 1 + 14 * 7, 32)
     assert vit(torch.zeros(2, 1, 56, 28)).shape == (2, 10)
+
+
+def test_randaugment_on_pixels_that_it_cannot_change_says_to_leave_it_out(tiny_run: Path, small_fashion: Path) -> None:
+    for change in ({"pixel_type": "uint16"}, {"channels": 2, "normalize": "from-data"}):
+        this = recipe(tiny_run, small_fashion, rand_augment="rand-m9-mstd0.5-inc1", **change)
+        with pytest.raises(ValueError, match=r"RandAugment changes 8-bit grey and colour.*add --rand-augment None"):
+            train_transform(this)
+        assert train_transform(replace(this, rand_augment=None)).rand_augment is None
 
 
 def test_class_token_pooling_keeps_the_encoders_norm(tiny_run: Path, small_fashion: Path) -> None:

@@ -12,7 +12,14 @@ from openmae.core.masking import Mask, random_mask
 from openmae.data.sources import open_data
 from openmae.recipes import PretrainRecipe
 from openmae.reporting import pictures
-from openmae.reporting.pictures import draw_rows, predict_pixels, reconstruct, reconstruction_panels, visible_bands
+from openmae.reporting.pictures import (
+    draw_rows,
+    predict_pixels,
+    reconstruct,
+    reconstruct_sample,
+    reconstruction_panels,
+    visible_bands,
+)
 from openmae.training.weights import build_autoencoder
 
 
@@ -34,14 +41,16 @@ class Oracle(torch.nn.Module):
 
 
 @pytest.mark.parametrize("normalised", [True, False])
+@pytest.mark.parametrize(("dtype", "largest"), [(torch.uint8, 255), (torch.uint16, 65535), (torch.float32, 1)])
 def test_a_perfect_prediction_reconstructs_the_original(
-    normalised: bool, tiny_recipe: PretrainRecipe, monkeypatch: pytest.MonkeyPatch
+    normalised: bool, dtype: torch.dtype, largest: int, tiny_recipe: PretrainRecipe
 ) -> None:
     recipe = replace(tiny_recipe, normalise_target=normalised)
-    pixels = torch.randint(0, 256, (3, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    levels = torch.rand((3, 1, 28, 28), generator=torch.Generator().manual_seed(0))
+    pixels = (levels * largest).to(dtype)
     mask = random_mask(batch=3, patches=(7, 7), kept=12)
     predicted = predict_pixels(Oracle(recipe), recipe, pixels, mask)  # type: ignore[arg-type]
-    assert (predicted - pixels.float()).abs().max() < 0.5
+    assert (predicted - pixels.float()).abs().max() < 0.002 * largest
 
 
 @pytest.mark.parametrize(("bands", "shown"), [(1, 1), (2, 1), (3, 3), (13, 3)])
@@ -91,6 +100,20 @@ def test_picture_is_a_png_with_a_row_per_image(tiny_run: Path, small_fashion: Pa
     with Image.open(reconstruct(tiny_run, files[:1], tmp_path / "one.png")) as picture:
         assert picture.width == three_rows[0]
         assert picture.height < three_rows[1] / 2
+
+
+def test_rows_of_a_data_set_pass_over_images_that_cannot_be_read(tiny_run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for index in range(6):
+        (folder / f"{index}.png").write_bytes(b"<html>")
+    with pytest.raises(ValueError, match=r"none of the images can be reconstructed \(\d\.png: not an image\)"):
+        reconstruct_sample(tiny_run, open_data(str(folder)).train, tmp_path / "p.png", rows=2)
+    Image.fromarray(np.arange(784, dtype=np.uint8).reshape(28, 28)).save(folder / "3.png")
+    with Image.open(reconstruct_sample(tiny_run, open_data(str(folder)).train, tmp_path / "p.png", rows=2)) as picture:
+        one_row = picture.size
+    with Image.open(reconstruct(tiny_run, [folder / "3.png"], tmp_path / "q.png")) as picture:
+        assert picture.size == one_row
 
 
 def test_same_seed_same_picture(tiny_run: Path, small_fashion: Path, tmp_path: Path) -> None:

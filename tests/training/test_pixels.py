@@ -31,6 +31,7 @@ def folder_of(tmp_path: Path, channels: int, kind: str) -> str:
 
 
 def test_8_bit_colour_keeps_the_recipes_statistics(tmp_path: Path, vit_b: PretrainRecipe) -> None:
+    (tmp_path / "broken.png").write_bytes(b"<html>")
     source = open_data(folder_of(tmp_path, 3, "uint8")).train
     settled = settle_pixels(vit_b, source, silent)
     assert settled == replace(vit_b, pixel_type="uint8")

@@ -103,6 +103,16 @@ def test_a_finished_run_has_its_files_and_says_what_came_out(recipe: PretrainRec
     assert said.splitlines()[0] in (tmp_path / LOG).read_text()
 
 
+def test_repeats_are_counted_as_samples_and_steps_and_said(recipe: PretrainRecipe, tmp_path: Path) -> None:
+    console = Console(record=True, width=400, file=io.StringIO())
+    run_pretraining(replace(recipe, repeats=2), tmp_path, console)
+    assert "120 images for 2 epochs, 2 crops and masks of each: 240 samples an epoch" in console.export_text()
+    records = [json.loads(line) for line in (tmp_path / METRICS).read_text().splitlines()]
+    assert [record["step"] for record in records] == list(range(1, 13))  # 240 samples in batches of 40, twice
+    assert [record["samples"] for record in records] == list(range(40, 481, 40))
+    assert records[-1]["epoch"] == 2.0
+
+
 def test_a_second_call_on_a_finished_run_does_no_work(
     recipe: PretrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

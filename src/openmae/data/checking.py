@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from openmae.data.decoding import BadImage, PixelFormat, open_image, reason
-from openmae.data.labels import UNLABELLED
 from openmae.data.loading import BadRecord
 from openmae.data.sources import Source
+from openmae.data.sources.labels import UNLABELLED
 from openmae.data.statistics import widest_type
 
 IMAGES_PER_CHUNK = 64
@@ -24,7 +24,6 @@ EXAMPLES = 3
 MAX_REASONS = 200
 OTHER_REASONS = "other reasons"
 SMALL_SIDES = (224, 256)
-BANDS = re.compile(r"\dx")  # as in "TIFF 13xuint16": several channels, none of which is alpha
 
 
 class Seen(NamedTuple):
@@ -70,17 +69,11 @@ def look_at(source: Source, images: range) -> Seen:
             bad.append(BadRecord(image, source.name(image), reason(error)))
         else:
             kinds[opened.description] += 1
-            formats[(colours(opened.stored, opened.description), opened.stored.kind)] += 1
+            formats[(opened.colours, opened.stored.kind)] += 1
             sizes.append((opened.height, opened.width))
         digests += digest
     shaped = np.array(sizes, dtype=np.int32).reshape(-1, 2)
     return Seen(kinds, formats, shaped, np.frombuffer(bytes(digests), f"V{DIGEST_BYTES}"), bad)
-
-
-def colours(stored: PixelFormat, description: str) -> int:
-    """How many channels there are to train on: alpha is none."""
-    alpha = stored.channels in (2, 4) and not BANDS.search(description)
-    return stored.channels - alpha
 
 
 def look_at_all(source: Source, *, workers: int) -> Iterator[Seen]:

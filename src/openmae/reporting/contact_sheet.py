@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from openmae.data.checking import colours
 from openmae.data.decoding import SHRINKS, BadImage, PixelFormat, Pixels, open_image
 from openmae.data.sources import Source
 from openmae.data.statistics import sample
@@ -48,7 +47,7 @@ def write_contact_sheet(source: Source, out: Path) -> Path:
 def _tile(data: bytes) -> Image.Image:
     opened = open_image(data)
     shrink = next(factor for factor in SHRINKS if factor == 1 or max(opened.height, opened.width) >= factor * TILE)
-    channels = colours(opened.stored, opened.description)
+    channels = opened.colours
     pixels = opened.decode(PixelFormat(channels, opened.stored.kind), shrink=shrink)
     factor = TILE / max(pixels.shape[:2])
     height, width = (max(1, round(side * factor)) for side in pixels.shape[:2])

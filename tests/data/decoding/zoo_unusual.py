@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image
 
 from openmae.data.decoding import PixelFormat, Pixels
-from tests.data.crafting import YCCK_JPEG, chunk, encoded, exif, npy, tiff, tiff_header, tiff_tags
-from tests.data.zoo_kinds import (
+from tests.data.decoding.crafting import YCCK_JPEG, chunk, encoded, exif, npy, tiff, tiff_header, tiff_tags
+from tests.data.decoding.zoo_kinds import (
     BANDS,
     DEEP,
     DEEP_PNG,

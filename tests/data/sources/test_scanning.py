@@ -7,8 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from openmae.data import index_cache, scanning
-from openmae.data.sources import open_data
+from openmae.data.sources import index_cache, open_data, scanning
 
 
 @pytest.fixture

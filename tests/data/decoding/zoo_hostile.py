@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.data.crafting import (
+from tests.data.decoding.crafting import (
     ARITHMETIC_JPEG,
     chunk,
     deflated_zeros,
@@ -18,7 +18,7 @@ from tests.data.crafting import (
     tiff_tags,
     webp_claiming,
 )
-from tests.data.zoo_kinds import DAMAGED, HEIGHT, PIXELS, PNG, WIDTH, Kind, Read, Refused, Unlisted
+from tests.data.decoding.zoo_kinds import DAMAGED, HEIGHT, PIXELS, PNG, WIDTH, Kind, Read, Refused, Unlisted
 
 BOMB = "could be a decompression bomb"
 NO_IMAGE = Refused("not an image")

@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
-from openmae.data.labels import UNLABELLED, Labels, number_labels, numbers_if_all_are
-from openmae.data.storage import is_remote, resolve
+from openmae.data.sources.labels import UNLABELLED, Labels, number_labels, numbers_if_all_are
+from openmae.data.sources.storage import is_remote, resolve
 
 PATH_HEADERS = ("path", "file", "file_name", "filename", "image")
 LABEL_HEADERS = ("label", "class", "target")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from openmae.data.storage import reason
+from openmae.data.sources.storage import reason
 
 # Below this many images looking again is as quick as asking whether anything changed.
 MIN_IMAGES = 10_000

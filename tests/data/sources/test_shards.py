@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openmae.data import index_cache, shards, storage
-from openmae.data.shards import ShardSource
-from openmae.data.sources import Source, open_data
+from openmae.data.sources import Source, index_cache, open_data, shards, storage
+from openmae.data.sources.shards import ShardSource
 
 ReadEverywhere = Callable[[Source], list[tuple[str, bytes, int]]]
 

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from openmae.data import index_cache
-from openmae.data.index_cache import read_index, write_index
-from openmae.data.naming import image_extensions
-from openmae.data.storage import RACY_NANOSECONDS, is_remote, list_remote, reason
+from openmae.data.sources import index_cache
+from openmae.data.sources.index_cache import read_index, write_index
+from openmae.data.sources.naming import image_extensions
+from openmae.data.sources.storage import RACY_NANOSECONDS, is_remote, list_remote, reason
 
 # Files that hold many images each.
 PARQUET, SHARD = b".parquet", b".tar"

@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from openmae.data.labels import number_labels
 from openmae.data.memory import available_memory
-from openmae.data.naming import IMAGE_COLUMNS, LABEL_COLUMNS, by_split
-from openmae.data.storage import is_remote, open_file, read_file, reason
+from openmae.data.sources.labels import number_labels
+from openmae.data.sources.naming import IMAGE_COLUMNS, LABEL_COLUMNS, by_split
+from openmae.data.sources.storage import is_remote, open_file, read_file, reason
 
 # Images that take less than this share of the free memory are read once and kept.
 MEMORY_SHARE = 0.25

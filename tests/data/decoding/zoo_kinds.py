@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from openmae.data.decoding import PixelFormat, Pixels
-from tests.data.crafting import encoded, png
+from tests.data.decoding.crafting import encoded, png
 
 COLOUR = PixelFormat()
 DAMAGED = "damaged or cut short"

@@ -11,11 +11,11 @@ import pytest
 
 from openmae.data.decoding import BadImage, open_image, reason
 from openmae.data.sources import Source, open_data
-from tests.data.crafting import encoded
-from tests.data.zoo import ZOO, build, table
-from tests.data.zoo_kinds import COLOUR, DAMAGED, PICTURE, PNG, Kind, Read, Refused, Unlisted
+from tests.data.decoding.crafting import encoded
+from tests.data.decoding.zoo import ZOO, build, table
+from tests.data.decoding.zoo_kinds import COLOUR, DAMAGED, PICTURE, PNG, Kind, Read, Refused, Unlisted
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "data.md"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "data.md"
 BEGIN = "| kind of file | what happens |\n|---|---|\n"
 BOMB_MEGABYTES, BOMB_SECONDS = 50, 10
 GOOD_IMAGES = 20
@@ -77,7 +77,7 @@ def test_a_file_is_read_or_refused_as_its_row_says(kind: Kind, tmp_path: Path, m
 MEASURE_BOMBS = """
 import json, resource, sys, time
 from openmae.data.decoding import BadImage, PixelFormat, decode
-from openmae.data.storage import read_file
+from openmae.data.sources.storage import read_file
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

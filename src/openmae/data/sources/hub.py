@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from openmae.data.labels import number_labels
-from openmae.data.naming import IMAGE_COLUMNS, LABEL_COLUMNS, TEST_NAMES, TRAIN_NAMES
-from openmae.data.storage import read_file, reason
+from openmae.data.sources.labels import number_labels
+from openmae.data.sources.naming import IMAGE_COLUMNS, LABEL_COLUMNS, TEST_NAMES, TRAIN_NAMES
+from openmae.data.sources.storage import read_file, reason
 
 SCHEME = "hf://"
 # What `save_to_disk` leaves in a folder: of several splits, and of one.

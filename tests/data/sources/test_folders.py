@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from openmae.data import scanning, storage
-from openmae.data.sources import Source, open_data
+from openmae.data.sources import Source, open_data, scanning, storage
 
 ReadEverywhere = Callable[[Source], list[tuple[str, bytes, int]]]
 

@@ -8,9 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from openmae.data import parquet
 from openmae.data.memory import available_memory
-from openmae.data.sources import ParquetSource, Source, open_data
+from openmae.data.sources import ParquetSource, Source, open_data, parquet
 
 ReadEverywhere = Callable[[Source], list[tuple[str, bytes, int]]]
 

@@ -18,13 +18,13 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from openmae.data.decoding import BadImage, PixelFormat
-from openmae.data.pack_speed import decoding_speeds
-from openmae.data.packed_notes import PACKED_FILE, UNFINISHED_FILE
-from openmae.data.reencoding import PackSettings, Reencoded, reencode
-from openmae.data.shard_writing import ShardWriter, member_name, size_in_tar
+from openmae.data.packing.reencoding import PackSettings, Reencoded, reencode
+from openmae.data.packing.shard_writing import ShardWriter, member_name, size_in_tar
+from openmae.data.packing.speed import decoding_speeds
 from openmae.data.sources import UNLABELLED, Data, Source, open_data
+from openmae.data.sources.packed_notes import PACKED_FILE, UNFINISHED_FILE
+from openmae.data.sources.storage import is_remote
 from openmae.data.statistics import measure, sample, widest_type
-from openmae.data.storage import is_remote
 
 MEGABYTE = 1_000_000
 BAD_FILE = "bad_images.jsonl"

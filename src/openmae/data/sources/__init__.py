@@ -10,14 +10,14 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from openmae.data.folders import FolderSource, open_folder
-from openmae.data.hub import SCHEME, HubSource, open_hub
-from openmae.data.label_files import label_from_file
-from openmae.data.labels import UNLABELLED
-from openmae.data.parquet import ParquetSource, open_parquet
-from openmae.data.scanning import COMPRESSED_SHARDS, list_folder
-from openmae.data.shards import ShardSource, compressed_error, open_shards
-from openmae.data.storage import expand, is_pattern, is_remote, reason, resolve
+from openmae.data.sources.folders import FolderSource, open_folder
+from openmae.data.sources.hub import SCHEME, HubSource, open_hub
+from openmae.data.sources.label_files import label_from_file
+from openmae.data.sources.labels import UNLABELLED
+from openmae.data.sources.parquet import ParquetSource, open_parquet
+from openmae.data.sources.scanning import COMPRESSED_SHARDS, list_folder
+from openmae.data.sources.shards import ShardSource, compressed_error, open_shards
+from openmae.data.sources.storage import expand, is_pattern, is_remote, reason, resolve
 
 __all__ = [
     "UNLABELLED",
@@ -113,7 +113,9 @@ def open_data(spec: str, *, labels: str | None = None, say: Say | None = None) -
 
 def _open(spec: str, say: Say) -> Data:
     if spec == BUNDLED:
-        return Data(*open_parquet(sorted(map(str, (Path(__file__).parent / "fashion_mnist").glob("*.parquet"))), say))
+        return Data(
+            *open_parquet(sorted(map(str, (Path(__file__).parents[1] / "fashion_mnist").glob("*.parquet"))), say)
+        )
     if spec.startswith(SCHEME):
         return Data(*open_hub(spec))
     place = resolve(spec)

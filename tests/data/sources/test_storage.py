@@ -16,8 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from openmae.data import parquet, shards, storage
-from openmae.data.sources import Source, open_data
+from openmae.data.sources import Source, open_data, parquet, shards, storage
 
 ReadEverywhere = Callable[[Source], list[tuple[str, bytes, int]]]
 Put = Callable[[str, bytes], None]

@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from openmae.data.labels import UNLABELLED, Labels
-from openmae.data.naming import TEST_NAMES, TRAIN_NAMES
-from openmae.data.scanning import Listing
-from openmae.data.storage import is_remote, read_file
+from openmae.data.sources.labels import UNLABELLED, Labels
+from openmae.data.sources.naming import TEST_NAMES, TRAIN_NAMES
+from openmae.data.sources.scanning import Listing
+from openmae.data.sources.storage import is_remote, read_file
 
 
 class FolderSource:

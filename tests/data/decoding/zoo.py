@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.data import zoo_damaged, zoo_hostile, zoo_unusual
-from tests.data.zoo_kinds import Kind
+from tests.data.decoding import zoo_damaged, zoo_hostile, zoo_unusual
+from tests.data.decoding.zoo_kinds import Kind
 
 ZOO: Sequence[Kind] = (*zoo_unusual.KINDS, *zoo_damaged.KINDS, *zoo_hostile.KINDS)
 

@@ -6,8 +6,8 @@ from functools import partial
 import numpy as np
 from PIL import Image
 
-from tests.data.crafting import PNG_END, encoded, npy, png, tiff, tiff_header, tiff_tags
-from tests.data.zoo_kinds import (
+from tests.data.decoding.crafting import PNG_END, encoded, npy, png, tiff, tiff_header, tiff_tags
+from tests.data.decoding.zoo_kinds import (
     BANDS,
     DAMAGED,
     DEEP_PNG,

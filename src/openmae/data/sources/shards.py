@@ -13,13 +13,13 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from openmae.data import index_cache
-from openmae.data.index_cache import read_index, write_index
-from openmae.data.labels import number_labels, numbers_if_all_are
-from openmae.data.naming import by_split, image_extensions, is_image
-from openmae.data.packed_notes import PACKED_FILE, PackedNotes, read_notes, require_whole
-from openmae.data.scanning import COMPRESSED_SHARDS, Progress
-from openmae.data.storage import is_remote, open_file, read_file, reason, stamp
+from openmae.data.sources import index_cache
+from openmae.data.sources.index_cache import read_index, write_index
+from openmae.data.sources.labels import number_labels, numbers_if_all_are
+from openmae.data.sources.naming import by_split, image_extensions, is_image
+from openmae.data.sources.packed_notes import PACKED_FILE, PackedNotes, read_notes, require_whole
+from openmae.data.sources.scanning import COMPRESSED_SHARDS, Progress
+from openmae.data.sources.storage import is_remote, open_file, read_file, reason, stamp
 
 SCHEMA = pa.schema(
     [

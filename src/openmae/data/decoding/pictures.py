@@ -1,0 +1,170 @@
+"""Pictures, as people have them: JPEG through libjpeg-turbo, everything else through Pillow."""
+
+import io
+from collections.abc import Callable
+from functools import cache, partial
+
+import numpy as np
+import simplejpeg
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+
+from openmae.data.decoding.conversion import as_channels, as_type, other_channels, require_convertible, turn
+from openmae.data.decoding.jpeg_scans import is_arithmetic, lacks_scans
+from openmae.data.decoding.opened import DAMAGED, BadImage, OpenedImage, PixelFormat, Pixels, Scratch, require_sane
+
+# The formats that Pillow may try. Left out are those that start another program (EPS) or only name other files.
+FORMATS = (
+    *("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "HEIF"),
+    *("JPEG2000", "PPM", "TGA", "PCX", "SGI", "QOI", "DDS", "ICO"),
+)
+# Pillow's modes by the number of channels, and the modes that can become 2 or 4 channels without inventing any.
+MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+WITH_ALPHA = {2: ("LA", "La"), 4: ("RGBA", "RGBa", "PA")}
+DEEP_MODES = {"I;16": "uint16", "I;16B": "uint16", "I;16L": "uint16", "I;16N": "uint16", "I": "float32", "F": "float32"}
+# What compressed texts and profiles of a PNG may inflate to, all together.
+MAX_TEXT_BYTES = 2**23
+# A JPEG with padding before its end marker is whole, though the decoder remarks on it.
+HARMLESS = "before marker 0xd9"
+ORIENTATION = 0x0112
+# How files of the commonest formats begin: one of these that cannot be opened is damaged, rather than something else.
+SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"\0\0\0\x0cjP  ")
+AVIF = (b"ftypavif", b"ftypavis")
+
+
+def open_with_pillow(data: bytes) -> OpenedImage:
+    image = pillow_image(data)
+    stored = stored_format(image)
+    require_sane(image.height, image.width, stored)
+    orientation = orientation_of(image)
+    # Of a TIFF Pillow gives the upright size, and turns the pixels by itself.
+    turned = orientation >= 5 and image.format != "TIFF"
+    height, width = (image.width, image.height) if turned else (image.height, image.width)
+    load: Callable[[PixelFormat, int, Scratch | None], Pixels]
+    shrinks = False
+    if image.format in ("JPEG", "MPO"):
+        if is_arithmetic(data):
+            raise BadImage("a JPEG with arithmetic coding, in which missing data cannot be noticed")
+        if lacks_scans(data):
+            raise BadImage(f"{DAMAGED} (scans are missing)")
+        shrinks = image.mode in ("L", "RGB")
+        load = partial(_load_jpeg, data, image.size, image.mode, orientation, stored)
+    else:
+        load = partial(_load_with_pillow, image, orientation, stored)
+    description = f"{image.format} {image.mode}"
+    return OpenedImage(
+        height=height,
+        width=width,
+        stored=stored,
+        description=description,
+        load=load,
+        shrinks=shrinks,
+        orientation=orientation,
+        alpha=stored.channels in (2, 4),
+    )
+
+
+def pillow_image(data: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data), formats=_formats())
+    except UnidentifiedImageError as error:
+        known = data.startswith(SIGNATURES) or data[4:12] in AVIF
+        raise BadImage(f"{DAMAGED} (nothing can be read of it)" if known else "not an image") from error
+
+
+@cache
+def _formats() -> list[str]:
+    """The permitted formats that this Pillow has, HEIF among them when its plug-in is installed."""
+    try:
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
+    except ImportError:
+        pass
+    Image.init()
+    PngImagePlugin.MAX_TEXT_MEMORY = MAX_TEXT_BYTES
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
+def orientation_of(image: Image.Image) -> int:
+    """1 … 8 as EXIF numbers them; 1 where the block is damaged, for the pixels are not."""
+    try:
+        # That of PNG files would decode all pixels to look for a block behind them.
+        value = Image.Image.getexif(image).get(ORIENTATION, 1)
+    except Exception:
+        return 1
+    return value if value in range(1, 9) else 1
+
+
+def stored_format(image: Image.Image) -> PixelFormat:
+    if image.mode in DEEP_MODES:
+        # Pillow opens a PGM of 16 bits in a mode of 32.
+        return PixelFormat(1, "uint16" if image.format == "PPM" or DEEP_MODES[image.mode] == "uint16" else "float32")
+    if image.mode in ("1", "L"):
+        return PixelFormat(1)
+    if image.mode == "P":
+        return PixelFormat(4 if "transparency" in image.info else 3)
+    return PixelFormat(next((n for n, modes in WITH_ALPHA.items() if image.mode in modes), 3))
+
+
+def _load_jpeg(
+    data: bytes,
+    size: tuple[int, int],
+    mode: str,
+    orientation: int,
+    stored: PixelFormat,
+    wanted: PixelFormat,
+    shrink: int,
+    scratch: Scratch | None,
+) -> Pixels:
+    """A JPEG through libjpeg-turbo, which unlike Pillow tells when data in the middle are missing."""
+    require_convertible(stored, wanted, alpha=True)
+    if mode == "CMYK":
+        shrink, colours, channels = 1, "CMYK", 4
+    else:
+        colours, channels = ("GRAY", 1) if wanted.channels == 1 else ("RGB", 3)
+    width, height = size
+    decode_jpeg = partial(
+        simplejpeg.decode_jpeg,
+        data,
+        colours,
+        min_height=-(-height // shrink),
+        min_width=-(-width // shrink),
+        min_factor=shrink,
+        buffer=scratch.room(height * width * channels) if scratch is not None else None,
+    )
+    try:
+        pixels = decode_jpeg()
+    except ValueError as error:
+        if HARMLESS not in str(error):
+            raise
+        pixels = decode_jpeg(strict=False)
+    if mode == "CMYK":  # whose inks such files store inverted, as Photoshop does
+        image = Image.fromarray(255 - pixels, "CMYK").convert(MODES[wanted.channels])
+        pixels = np.asarray(image).reshape(height, width, wanted.channels)
+    return as_type(turn(pixels, orientation), wanted.kind)
+
+
+def _load_with_pillow(
+    image: Image.Image,
+    orientation: int,
+    stored: PixelFormat,
+    wanted: PixelFormat,
+    _shrink: int,
+    _scratch: Scratch | None,
+) -> Pixels:
+    require_convertible(stored, wanted, alpha=True)
+    image.load()
+    upright = ImageOps.exif_transpose(image) if orientation > 1 else image
+    if upright.mode in DEEP_MODES:
+        pixels = np.asarray(upright)[:, :, None]
+        pixels = pixels.astype(stored.kind)
+        return as_type(as_channels(pixels, wanted.channels), wanted.kind)
+    if wanted.channels not in MODES:
+        raise BadImage(other_channels(stored.channels, wanted.channels))
+    mode = MODES[wanted.channels]
+    try:
+        converted = upright if upright.mode == mode else upright.convert(mode)
+    except ValueError as error:
+        raise BadImage(f"no way to make {mode} of {upright.mode} pixels") from error
+    pixels = np.asarray(converted).reshape(upright.height, upright.width, wanted.channels)
+    return as_type(pixels, wanted.kind)
