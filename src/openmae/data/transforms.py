@@ -242,7 +242,8 @@ def _mirrored(pixels: Pixels) -> Pixels:
 
 def _to_tensor(pixels: Pixels) -> Tensor:
     """[H, W, C] to [1, C, H, W], channels last in memory; a copy only where the array may not be written to."""
-    return torch.from_numpy(np.require(pixels, requirements=["C", "W"])).permute(2, 0, 1).unsqueeze(0)
+    # Batched before it is permuted: from the strides of the other order torch concludes that channels come first.
+    return torch.from_numpy(np.require(pixels, requirements=["C", "W"])).unsqueeze(0).permute(0, 3, 1, 2)
 
 
 def _to_image(pixels: Pixels) -> Image.Image:
