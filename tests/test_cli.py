@@ -10,6 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from openmae import cli
 from openmae.cli import main
 from openmae.recipes import RECIPES, PretrainRecipe
 
@@ -243,3 +244,34 @@ def test_pack_says_what_it_did_and_what_it_brings(tmp_path: Path, capsys: pytest
     code, _, err = run(capsys, "pack", tmp_path / "in", tmp_path / "json", *flags)
     assert code == 1
     assert "holds a packed set already; give a new folder" in err
+
+
+def test_a_recipe_file_of_another_stage_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "recipe.yaml"
+    assert main(["recipes", "cifar10-linear"]) == 0
+    file.write_text(capsys.readouterr().out)
+    code, _, err = run(capsys, "pretrain", "--recipe-file", file, "--out", tmp_path / "run")
+    assert code == 2
+    assert "is a recipe for linear; use `openmae linear`" in err
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("odd")])
+def test_what_nobody_foresaw_ends_in_a_sentence_and_in_a_traceback_only_when_asked_for(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setitem(cli.VERBS, "knn", fail)
+    code, _, err = run(capsys, "knn")
+    assert code == 1
+    asks = (
+        "the same command continues"
+        if isinstance(error, KeyboardInterrupt)
+        else "odd (RuntimeError; set OPENMAE_DEBUG=1"
+    )
+    assert asks in err
+    if isinstance(error, RuntimeError):
+        monkeypatch.setenv("OPENMAE_DEBUG", "1")
+        with pytest.raises(RuntimeError, match="odd"):
+            main(["knn"])

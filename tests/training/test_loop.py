@@ -585,3 +585,20 @@ def test_too_few_images_for_a_batch_and_batches_that_cannot_be_cut_are_refused(
         train(replace(recipe, batch_size=13), tmp_path / "large")
     with pytest.raises(ValueError, match="a batch of 4 cannot be cut into 3 accumulation steps"):
         train(replace(recipe, accumulate=3), tmp_path / "uneven")
+
+
+def test_every_rank_draws_its_own_numbers_inside_the_model() -> None:
+    drawn = []
+    for step, rank in ((3, 0), (3, 1), (4, 0), (3, 0)):
+        loop._seed_step(7, step, rank)
+        drawn.append(float(torch.rand(())))
+    assert drawn[0] == drawn[3]
+    assert len(set(drawn)) == 3
+
+
+@pytest.mark.parametrize(("every", "due"), [(1, [3, 6, 9, 10]), (2, [6, 10]), (5, [10])])
+def test_evaluation_is_due_every_so_many_epochs_and_at_the_end(every: int, due: list[int]) -> None:
+    recipe = find_recipe("fashion-mnist", "finetune")
+    assert isinstance(recipe, FinetuneRecipe)
+    recipe = replace(recipe, eval_every=every)
+    assert [done for done in range(1, 11) if loop._evaluation_due(recipe, done, 3, last=done == 10)] == due

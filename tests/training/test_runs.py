@@ -191,3 +191,11 @@ def test_batch_shrinks_to_the_images_there_are(
     tiny_recipe: PretrainRecipe, images: int, even: bool, expected: int
 ) -> None:
     assert fit_batch(tiny_recipe, images, Console(quiet=True), even=even) == replace(tiny_recipe, batch_size=expected)
+
+
+def test_only_the_first_process_writes_to_the_log(tmp_path: Path, tiny_recipe: PretrainRecipe) -> None:
+    for writes in (False, True):
+        run = Run(tmp_path, tiny_recipe, writes=writes, console=Console(quiet=True))
+        run.note("told before")
+        run.say("told now")
+    assert (tmp_path / LOG).read_text().count("told") == 2
