@@ -29,10 +29,10 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from openmae.data import loading
-from openmae.data.decoding import PixelFormat
-from openmae.data.loading import SeededImages, StepSampler, collate, training_loader
+from openmae.data.decoding import PixelFormat, Scratch, open_image
+from openmae.data.loading import SeededImages, StepSampler, Stream, collate, random_stream, training_loader
 from openmae.data.packing import pack
-from openmae.data.packing.reencoding import PackSettings
+from openmae.data.packing.reencoding import PackFormat, PackSettings
 from openmae.data.sources import Data, Source, open_data
 from openmae.data.transforms import TrainTransform
 
@@ -68,6 +68,7 @@ def main() -> None:
             "batch": options.batch,
             "images_per_second": speeds,
             "not_measured": missing,
+            "stages": stages(source),
             "psnr_of_fast": psnr(source),
             "loaders": loaders(source, options.batch, images=options.loader_images),
         }
@@ -83,9 +84,10 @@ def main() -> None:
 def prepare(folder: Path, source: Source, scratch: Path, batch: int) -> tuple[dict[str, Pass], dict[str, str]]:
     """Every contender by its name, and why others are not measured."""
     packed = {}
-    for format_ in ("jpeg", "raw"):
+    formats: tuple[PackFormat, ...] = ("jpeg", "raw")
+    for format_ in formats:
         place = str(scratch / format_)
-        pack(Data(source, None), place, PackSettings(format=format_), source=str(folder))  # type: ignore[arg-type]
+        pack(Data(source, None), place, PackSettings(format=format_), source=str(folder))
         packed[format_] = open_data(place).train
     root = scratch / "root"
     root.mkdir()
@@ -120,6 +122,7 @@ def ours(source: Source, batch: int, *, exact: bool = False) -> Pass:
     def run(number: int) -> int:
         keys = [(number, index) for index in range(len(source))]
         batches = [keys[start : start + batch] for start in range(0, len(keys), batch)]
+        # As in data/loading.py: the loader is typed by samples, collate makes batches of them.
         loader = DataLoader(images, batch_sampler=batches, collate_fn=collate)  # type: ignore[arg-type, var-annotated]
         return sum(len(part.images) for part in loader)
 
@@ -210,6 +213,34 @@ def measure(contenders: dict[str, Pass], rounds: int, images: int) -> dict[str, 
         }
         for name, by_clock in rates.items()
     }
+
+
+def stages(source: Source) -> dict[str, float]:
+    """Milliseconds of each stage of one image, one after the other as in the loader; medians over all images.
+
+    JPEG decoding at an eighth of the size is next to nothing but entropy decoding, which is done for the whole image.
+    """
+    transform, scratch = TrainTransform(size=(SIDE, SIDE), crop_scale=SCALE), Scratch()
+    batch = np.empty((len(source), SIDE, SIDE, 3), np.uint8)
+    taken: dict[str, list[float]] = {}
+
+    def timed(stage: str, work: Callable[[], Any]) -> Any:
+        began = time.perf_counter()
+        result = work()
+        taken.setdefault(stage, []).append(1000 * (time.perf_counter() - began))
+        return result
+
+    for index in range(len(source)):
+        data = timed("read", lambda index=index: source.read(index))
+        image = timed("header", lambda data=data: open_image(data))
+        rng = timed("random numbers", lambda index=index: random_stream(0, Stream.AUGMENTATION, index=index))
+        crop = transform.plan(image.height, image.width, rng)
+        timed("decoding at 1/8", lambda image=image: image.decode(PixelFormat(), shrink=8, scratch=scratch))
+        timed("decoding into fresh memory", lambda image=image: image.decode(PixelFormat()))
+        pixels = timed("decoding", lambda image=image: image.decode(PixelFormat(), scratch=scratch))
+        view = timed("crop, resize, flip", lambda p=pixels, c=crop, i=image: transform.cut(p, c, i.height, i.width))
+        timed("stacking", lambda index=index, view=view: np.copyto(batch[index], view))
+    return {stage: round(statistics.median(times), 3) for stage, times in taken.items()}
 
 
 def psnr(source: Source) -> dict[str, float]:
@@ -309,6 +340,10 @@ def markdown(result: dict[str, Any]) -> str:
         "",
         f"`--decode fast` against exact, over the same crops: PSNR {fast['median']} dB (median), "
         f"{fast['5th percentile']} dB (5th percentile).",
+        "",
+        "| stage of one photograph | milliseconds, median |",
+        "|---|---|",
+        *(f"| {stage} | {time:.2f} |" for stage, time in result["stages"].items()),
         "",
         "| workers | prefetched batches each | images per second |",
         "|---|---|---|",

@@ -156,6 +156,17 @@ def test_every_kind_of_image_is_trained_on_embedded_and_drawn(
         assert len(np.unique(np.asarray(drawn).reshape(-1, 3), axis=0)) > 100
 
 
+def test_a_label_file_reaches_the_embeddings(tmp_path: Path) -> None:
+    data, run, out = str(grey(tmp_path)), tmp_path / "run", tmp_path / "features.parquet"
+    assert main([*TINY, "--data", data, "--channels", "1", "--out", str(run)]) == 0
+    (tmp_path / "labels.csv").write_text("path,label\n0.png,cat\n1.png,dog\n")
+    words = ["--weights", str(run), "--data", data, "--labels", str(tmp_path / "labels.csv"), "--out", str(out)]
+    assert main(["embed", *words]) == 0
+    table = pq.read_table(out)
+    classes = dict(zip(table["path"].to_pylist(), table["class"].to_pylist(), strict=True))
+    assert (classes["0.png"], classes["1.png"], classes["2.png"]) == ("cat", "dog", None)
+
+
 def test_the_lowest_bits_of_16_reach_the_features(tmp_path: Path) -> None:
     run, data = tmp_path / "run", bands(tmp_path)
     assert main([*TINY, "--data", str(data), "--channels", "13", "--out", str(run)]) == 0
@@ -219,4 +230,7 @@ def test_weights_for_colour_squares_start_a_pretraining_on_wide_bands(
     assert new["pos_embed"].shape == (1, 1 + 4 * 6, 32)
     same = [name for name in old if old[name].shape == new[name].shape]
     assert len(same) == len(old) - 2
+    code = main([*TINY, *data, "--out", str(tmp_path / "other"), "--weights", str(colour), "--depth", "3"])
+    assert code == 1
+    assert "is of another network than vit-b16-800e (depth 2 instead of 3)" in capsys.readouterr().err
     assert all(torch.equal(old[name], new[name]) for name in same)

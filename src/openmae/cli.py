@@ -257,17 +257,26 @@ def _knn(arguments: list[str], console: Console) -> None:
 
 
 def _embed(arguments: list[str], console: Console) -> None:
-    def command(*, weights: Path, data: str, out: Path, batch_size: int = 256, json: bool = False) -> None:
+    def command(
+        *,
+        weights: Path,
+        data: str,
+        out: Path,
+        labels: str | None = None,
+        batch_size: int = 256,
+        json: bool = False,
+    ) -> None:
         """Features of every image to a Parquet file: path, split, label, class, and the vectors `cls` and `mean`.
 
         Args:
             weights: A run folder, a checkpoint or an encoder.safetensors.
             data: A folder of images, Parquet, or fashion-mnist.
             out: The Parquet file to write.
+            labels: A CSV file with the columns path and label, for images that lie in no class folders.
             batch_size: Images encoded at once.
             json: Print the counts as JSON.
         """
-        counts = verbs.embed(weights=weights, data=data, out=out, batch_size=batch_size, console=console)
+        counts = verbs.embed(weights=weights, data=data, out=out, labels=labels, batch_size=batch_size, console=console)
         if json:
             return _print_json({**counts, "out": str(out)})
         print(f"{counts['images']:,} images written to {out}, {counts['bad']:,} could not be decoded")

@@ -88,12 +88,20 @@ def knn(
 
 
 def embed(
-    *, weights: str | Path, data: str, out: str | Path, batch_size: int = 256, console: Console | None = None
+    *,
+    weights: str | Path,
+    data: str,
+    out: str | Path,
+    labels: str | None = None,
+    batch_size: int = 256,
+    console: Console | None = None,
 ) -> dict[str, int]:
     """Write one row of features per image to a Parquet file."""
     from openmae.evaluation.embedding import embed as write_embeddings
 
-    return write_embeddings(weights, data, Path(out), console or default_console(), batch_size=batch_size)
+    return write_embeddings(
+        weights, data, Path(out), console or default_console(), labels=labels, batch_size=batch_size
+    )
 
 
 def reconstruct(

@@ -79,6 +79,6 @@ def test_classes_are_balanced_or_not(tmp_path: Path) -> None:
 
 def test_the_common_format_is_what_a_run_would_use() -> None:
     assert common_format(Counter()) is None
-    assert common_format(Counter({(3, "uint8"): 5, (1, "uint8"): 9})) == PixelFormat(3, "uint8")
-    assert common_format(Counter({(1, "uint8"): 5, (1, "uint16"): 2})) == PixelFormat(1, "uint16")
-    assert common_format(Counter({(13, "uint16"): 5})) == PixelFormat(13, "uint16")
+    assert common_format(Counter({PixelFormat(3, "uint8"): 5, PixelFormat(1, "uint8"): 9})) == PixelFormat(3, "uint8")
+    assert common_format(Counter({PixelFormat(1, "uint8"): 5, PixelFormat(1, "uint16"): 2})) == PixelFormat(1, "uint16")
+    assert common_format(Counter({PixelFormat(13, "uint16"): 5})) == PixelFormat(13, "uint16")

@@ -62,12 +62,15 @@ def test_images_with_other_channels_name_the_flag(tmp_path: Path, vit_b: Pretrai
 
 def test_a_measurement_takes_the_pixels_that_the_weights_were_trained_with(vit_b: PretrainRecipe) -> None:
     trained = replace(vit_b, pixel_type="uint16", mean=(0.1,) * 3, std=(0.2,) * 3)
-    taken = pixels_of(vit_b, trained)
+    said: list[str] = []
+    taken = pixels_of(vit_b, trained, said.append)
     assert (taken.pixel_type, taken.mean, taken.std) == ("uint16", (0.1,) * 3, (0.2,) * 3)
-    own = pixels_of(replace(vit_b, normalize="recipe", pixel_type="uint8"), trained)
+    own = pixels_of(replace(vit_b, normalize="recipe", pixel_type="uint8"), trained, said.append)
     assert (own.pixel_type, own.mean, own.std) == ("uint8", IMAGENET_MEAN, IMAGENET_STD)
     bands = replace(vit_b, channels=13)
-    assert pixels_of(bands, trained) == bands
+    assert pixels_of(bands, trained, said.append) == bands
+    assert pixels_of(taken, trained, said.append) == taken
+    assert said == ["normalising as the weights were trained; --normalize recipe takes --mean and --std instead"]
 
 
 def test_small_sets_are_held_and_the_log_says_so(

@@ -31,7 +31,7 @@ class Seen(NamedTuple):
     `digests` [N] of the bytes of all (zeros where there are none)."""
 
     kinds: Counter[str]
-    formats: Counter[tuple[int, str]]
+    formats: Counter[PixelFormat]
     sizes: NDArray[np.int32]
     digests: NDArray[np.void]
     bad: list[BadRecord]
@@ -54,7 +54,7 @@ class Chunks(Dataset[Seen]):
 def look_at(source: Source, images: range) -> Seen:
     """Read and decode these images."""
     kinds: Counter[str] = Counter()
-    formats: Counter[tuple[int, str]] = Counter()
+    formats: Counter[PixelFormat] = Counter()
     sizes: list[tuple[int, int]] = []
     digests = bytearray()
     bad: list[BadRecord] = []
@@ -69,7 +69,7 @@ def look_at(source: Source, images: range) -> Seen:
             bad.append(BadRecord(image, source.name(image), reason(error)))
         else:
             kinds[opened.description] += 1
-            formats[(opened.colours, opened.stored.kind)] += 1
+            formats[PixelFormat(opened.colours, opened.stored.kind)] += 1
             sizes.append((opened.height, opened.width))
         digests += digest
     shaped = np.array(sizes, dtype=np.int32).reshape(-1, 2)
@@ -110,7 +110,7 @@ class Survey:
     images: int = 0
     bad: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
-    formats: Counter[tuple[int, str]] = field(default_factory=Counter)
+    formats: Counter[PixelFormat] = field(default_factory=Counter)
     reasons: dict[str, Reason] = field(default_factory=dict)
     _sizes: list[NDArray[np.int32]] = field(default_factory=list)
     _digests: list[NDArray[np.void]] = field(default_factory=list)
@@ -191,7 +191,7 @@ def duplicates(digests: NDArray[np.void]) -> tuple[int, list[list[int]]]:
     return int(same.sum()), groups
 
 
-def common_format(formats: Counter[tuple[int, str]]) -> PixelFormat | None:
+def common_format(formats: Counter[PixelFormat]) -> PixelFormat | None:
     """What a run would best read the images as; None when there are none. Where grey and colour are mixed: colour."""
     if not formats:
         return None
@@ -201,5 +201,4 @@ def common_format(formats: Counter[tuple[int, str]]) -> PixelFormat | None:
     commonest = channels.most_common(1)[0][0]
     if commonest == 1 and 3 in channels:
         commonest = 3
-    kinds = Counter({PixelFormat(count, kind): n for (count, kind), n in formats.items()})  # type: ignore[arg-type]
-    return PixelFormat(commonest, widest_type(kinds))
+    return PixelFormat(commonest, widest_type(formats))

@@ -21,11 +21,11 @@ class HeldPixels:
     Args:
         images: how many there are.
         capacity: bytes for all of them; what does not fit is decoded anew each time.
-        format: of every image.
+        pixel_format: of every image.
     """
 
-    def __init__(self, images: int, capacity: int, format: PixelFormat) -> None:  # noqa: A002
-        self.format = format
+    def __init__(self, images: int, capacity: int, pixel_format: PixelFormat) -> None:
+        self.format = pixel_format
         # torch's shared memory has no name once it is mapped: nothing is left behind when processes are killed.
         self._arena = _shared(capacity, dtype=torch.uint8)
         self._places = _shared(images, 3, dtype=torch.int64)  # offset + 1, height, width

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from openmae.data.decoding import LARGEST, BadImage, PixelFormat, Pixels, PixelType, open_image
+from openmae.data.decoding import LARGEST, BadImage, PixelFormat, Pixels, PixelType, open_image, reason
 from openmae.data.sources import ShardSource, Source
 from openmae.data.transforms import Box, Crop, Transform
 
@@ -84,14 +84,14 @@ def measure(source: Source, wanted: PixelFormat) -> Statistics:
         ValueError: when none of the sample can be decoded in that format.
     """
     running = RunningStatistics(wanted.channels)
-    reason = "there are none"
+    why = "there are none"
     for index in sample(len(source), STATISTICS_SAMPLE):
         try:
             running.add(open_image(source.read(index)).decode(wanted))
         except (BadImage, OSError) as error:
-            reason = f"{source.name(index)}: {error}"
+            why = f"{source.name(index)}: {reason(error)}"
     if not running.images:
-        raise ValueError(f"none of the images can be read as {wanted.channels} channels of {wanted.kind} ({reason})")
+        raise ValueError(f"none of the images can be read as {wanted.channels} channels of {wanted.kind} ({why})")
     return running.result()
 
 
@@ -125,4 +125,4 @@ def readable(source: Source, wanted: PixelFormat) -> Iterator[str]:
             open_image(source.read(index)).decode(wanted)
             yield ""
         except (BadImage, OSError) as error:
-            yield f"{source.name(index)}: {error}"
+            yield f"{source.name(index)}: {reason(error)}"

@@ -1,5 +1,6 @@
 """Features of every image of a data set, written to Parquet."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,13 @@ from openmae.training.weights import encoder_from, read_weights
 
 
 def embed(
-    weights: str | Path, data: str, out: Path, console: Console, *, batch_size: int = BATCH_SIZE
+    weights: str | Path,
+    data: str,
+    out: Path,
+    console: Console,
+    *,
+    labels: str | None = None,
+    batch_size: int = BATCH_SIZE,
 ) -> dict[str, int]:
     """Write one row per readable image: path, split, label, class, and features `cls` and `mean`.
 
@@ -24,7 +31,7 @@ def embed(
     """
     loaded = read_weights(weights)
     vit = encoder_from(loaded)
-    opened = open_data(data)
+    opened = open_data(data, labels=labels, say=partial(console.print, markup=False))
     splits = {"train": opened.train} | ({"test": opened.test} if opened.test is not None else {})
     tables, bad = [], 0
     for split, source in splits.items():

@@ -58,7 +58,7 @@ def open_task(recipe: R, console: Console) -> tuple[R, Task]:
     data = with_held_out(open_data(recipe.data, labels=recipe.labels, say=say), seed=recipe.seed)
     train, test = labelled_splits(data, fraction=recipe.label_fraction, seed=recipe.seed)
     assert test is not None, "with_held_out makes one"
-    recipe = settle_pixels(pixels_of(recipe, weights.recipe), train, say)
+    recipe = settle_pixels(pixels_of(recipe, weights.recipe, say), train, say)
     return recipe, Task(train=train, test=test, weights=weights)
 
 

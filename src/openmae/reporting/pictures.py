@@ -11,7 +11,7 @@ from torch import Tensor
 from openmae.core.masking import Mask, kept_count, mask_from_noise
 from openmae.core.model import MaskedAutoencoder
 from openmae.core.patches import patch_statistics, patchify, unpatchify
-from openmae.data.decoding import LARGEST, BadImage, Pixels, decode
+from openmae.data.decoding import LARGEST, BadImage, Pixels, decode, reason
 from openmae.data.loading import Stream, random_stream
 from openmae.data.sources import Source
 from openmae.data.transforms import apply, normalise_pixels
@@ -49,8 +49,7 @@ def reconstruct(
         try:
             arrays.append(decode(path.read_bytes(), pixel_format(recipe)))
         except (BadImage, OSError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            raise ValueError(f"{path} cannot be read ({reason}); leave it out or repair it") from error
+            raise ValueError(f"{path} cannot be read ({reason(error)}); leave it out or repair it") from error
     return write_picture(model, recipe, arrays, out, mask_ratio=mask_ratio, seed=seed)
 
 
@@ -64,16 +63,16 @@ def reconstruct_sample(
     """
     model, recipe = load_autoencoder(weights)
     arrays: list[Pixels] = []
-    reason = "it is empty"
+    why = "it is empty"
     for index in random_stream(seed, Stream.SUBSET).permutation(len(source)):
         if len(arrays) == rows:
             break
         try:
             arrays.append(decode(source.read(int(index)), pixel_format(recipe)))
         except (BadImage, OSError) as error:
-            reason = f"{source.name(int(index))}: {error}"
+            why = f"{source.name(int(index))}: {reason(error)}"
     if not arrays:
-        raise ValueError(f"none of the images can be reconstructed ({reason}); give images like those of the training")
+        raise ValueError(f"none of the images can be reconstructed ({why}); give images like those of the training")
     return write_picture(model, recipe, arrays, out, mask_ratio=mask_ratio, seed=seed)
 
 

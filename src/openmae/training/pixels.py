@@ -48,13 +48,14 @@ def settle_pixels(recipe: R, source: Source, say: Callable[[str], None]) -> R:
     return recipe
 
 
-def pixels_of(recipe: R, trained: Recipe) -> R:
-    """`recipe` with the pixel type and statistics that weights were trained with, where it leaves them open."""
+def pixels_of(recipe: R, trained: Recipe, say: Callable[[str], None]) -> R:
+    """`recipe` with the pixel type and statistics that weights were trained with, unless it says otherwise."""
     if recipe.channels != trained.channels:
         return recipe
     if recipe.pixel_type == "auto":
         recipe = replace(recipe, pixel_type=pixel_format(trained).kind)
-    if recipe.normalize == "auto":
+    if recipe.normalize == "auto" and (recipe.mean, recipe.std) != (trained.mean, trained.std):
+        say("normalising as the weights were trained; --normalize recipe takes --mean and --std instead")
         recipe = replace(recipe, mean=trained.mean, std=trained.std)
     return recipe
 

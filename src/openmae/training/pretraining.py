@@ -16,10 +16,10 @@ from openmae.data.transforms import TrainTransform, normalise_pixels
 from openmae.recipes import PretrainRecipe
 from openmae.training.loop import Job, fit
 from openmae.training.optimizers import build_optimizer
-from openmae.training.pixels import hold_pixels, pixel_format, settle_pixels
+from openmae.training.pixels import hold_pixels, pixel_format, pixels_of, settle_pixels
 from openmae.training.runs import ENCODER, Run, fit_batch
 from openmae.training.runtime import start_fabric
-from openmae.training.weights import build_autoencoder, read_weights, recipe_metadata, start_from
+from openmae.training.weights import build_autoencoder, read_weights, recipe_metadata, require_architecture, start_from
 
 
 def run_pretraining(recipe: PretrainRecipe, out: Path, console: Console) -> dict[str, Any]:
@@ -33,6 +33,10 @@ def run_pretraining(recipe: PretrainRecipe, out: Path, console: Console) -> dict
         told.append(message)
 
     source = open_data(recipe.data, labels=recipe.labels, say=say).train
+    weights = None if recipe.weights is None else read_weights(recipe.weights)
+    if weights is not None:
+        require_architecture(weights, recipe)
+        recipe = pixels_of(recipe, weights.recipe, say)
     recipe = settle_pixels(fit_batch(recipe, len(source) * recipe.repeats, console), source, say)
     fabric = start_fabric(recipe)
     run = Run(out, recipe, writes=fabric.is_global_zero, console=console)
@@ -42,8 +46,8 @@ def run_pretraining(recipe: PretrainRecipe, out: Path, console: Console) -> dict
         run.note(message)
     torch.manual_seed(recipe.seed)
     model = build_autoencoder(recipe)
-    if recipe.weights is not None:
-        start_from(model.encoder, read_weights(recipe.weights))
+    if weights is not None:
+        start_from(model.encoder, weights)
     run.say(describe(recipe, model, len(source)))
     transform = TrainTransform(
         size=recipe.image_size,

@@ -55,7 +55,9 @@ def turn(pixels: Pixels, orientation: int) -> Pixels:
 
 def type_of(dtype: np.dtype[Any]) -> PixelType:
     """The type in which numbers of `dtype` are kept: all but bytes and 16-bit words become single precision."""
-    return {"uint8": "uint8", "bool": "uint8", "uint16": "uint16"}.get(dtype.name, "float32")  # type: ignore[return-value]
+    if dtype.name in ("uint8", "bool"):
+        return "uint8"
+    return "uint16" if dtype.name == "uint16" else "float32"
 
 
 def plain_numbers(pixels: Pixels) -> Pixels:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from openmae.data.decoding.opened import DAMAGED, BadImage
+
 # Start-of-frame markers: 0xC0 … 0xCF without those of tables (Huffman, extension, arithmetic conditioning).
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 PROGRESSIVE, ARITHMETIC = 0xC2, range(0xC9, 0xD0)
@@ -18,19 +20,17 @@ class Frame(NamedTuple):
     scans: int
 
 
-def is_arithmetic(data: bytes) -> bool:
-    """Whether the coding is arithmetic, in which the end of the data and a gap read alike: as zeros (T.81, D.2.6)."""
-    return _frame(data).marker in ARITHMETIC
-
-
-def lacks_scans(data: bytes) -> bool:
-    """Whether scans of a progressive file are missing.
-
-    One that was cut between two scans and given an end marker decodes without complaint, into a blurred image.
-    """
+def require_all_scans(data: bytes) -> None:
+    """Raise BadImage where pixels are missing, or could be, without the decoder noticing."""
     frame = _frame(data)
-    if frame.marker != PROGRESSIVE:
-        return False
+    if frame.marker in ARITHMETIC:  # the end of the data and a gap read alike: as zeros (T.81, D.2.6)
+        raise BadImage("a JPEG with arithmetic coding, in which missing data cannot be noticed")
+    if frame.marker == PROGRESSIVE and _lacks_scans(data, frame):
+        raise BadImage(f"{DAMAGED} (scans are missing)")
+
+
+def _lacks_scans(data: bytes, frame: Frame) -> bool:
+    """Whether a progressive file was cut between two scans and given an end marker: it would decode, but blurred."""
     # Inside coded data these two bytes occur only as markers.
     end = data.find(END, frame.scans)
     complete: dict[int, set[int]] = {}

@@ -9,7 +9,7 @@ import simplejpeg
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from openmae.data.decoding.conversion import as_channels, as_type, other_channels, require_convertible, turn
-from openmae.data.decoding.jpeg_scans import is_arithmetic, lacks_scans
+from openmae.data.decoding.jpeg_scans import require_all_scans
 from openmae.data.decoding.opened import DAMAGED, BadImage, OpenedImage, PixelFormat, Pixels, Scratch, require_sane
 
 # The formats that Pillow may try. Left out are those that start another program (EPS) or only name other files.
@@ -42,10 +42,7 @@ def open_with_pillow(data: bytes) -> OpenedImage:
     load: Callable[[PixelFormat, int, Scratch | None], Pixels]
     shrinks = False
     if image.format in ("JPEG", "MPO"):
-        if is_arithmetic(data):
-            raise BadImage("a JPEG with arithmetic coding, in which missing data cannot be noticed")
-        if lacks_scans(data):
-            raise BadImage(f"{DAMAGED} (scans are missing)")
+        require_all_scans(data)
         shrinks = image.mode in ("L", "RGB")
         load = partial(_load_jpeg, data, image.size, image.mode, orientation, stored)
     else:
@@ -90,7 +87,7 @@ def orientation_of(image: Image.Image) -> int:
     try:
         # That of PNG files would decode all pixels to look for a block behind them.
         value = Image.Image.getexif(image).get(ORIENTATION, 1)
-    except Exception:
+    except Exception:  # the reader of EXIF raises nearly anything on a damaged block
         return 1
     return value if value in range(1, 9) else 1
 

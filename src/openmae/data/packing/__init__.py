@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from openmae.data.decoding import BadImage, PixelFormat
+from openmae.data.decoding import BadImage, PixelFormat, reason
 from openmae.data.packing.reencoding import PackSettings, Reencoded, reencode
 from openmae.data.packing.shard_writing import ShardWriter, member_name, size_in_tar
 from openmae.data.packing.speed import decoding_speeds
@@ -93,8 +93,8 @@ def pack(
                 show(tally.images + len(tally.bad))
         tally.bytes_after += writer.bytes
         if tally.images == before:
-            reason = tally.bad[-1]["reason"]
-            raise ValueError(f"no image of the {split} split can be decoded ({reason}); `openmae check` shows them all")
+            why = tally.bad[-1]["reason"]
+            raise ValueError(f"no image of the {split} split can be decoded ({why}); `openmae check` shows them all")
     if tally.bad:
         lines = "".join(json.dumps(record) + "\n" for record in tally.bad)
         (folder / BAD_FILE).write_text(lines, encoding="utf-8")
@@ -178,7 +178,7 @@ def _reencode(source: Source, index: int, settings: PackSettings) -> Outcome:
         data = source.read(index)
         return Outcome(index, len(data), reencode(data, settings))
     except (BadImage, OSError) as error:
-        return Outcome(index, 0, None, str(error))
+        return Outcome(index, 0, None, reason(error))
 
 
 def _as_they_are(outcomes: list[Outcome]) -> list[Outcome]:

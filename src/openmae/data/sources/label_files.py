@@ -92,7 +92,7 @@ def _prefixes(root: str | None, folder: str, beside: Path) -> list[str]:
         return []
     if is_remote(root):
         return [root[len(folder) :].strip("/"), root]
-    return [os.path.relpath(root, resolve(folder)), os.path.relpath(root, beside), os.path.abspath(root)]  # noqa: PTH100
+    return [os.path.relpath(root, resolve(folder)), os.path.relpath(root, beside), os.path.abspath(root)]  # noqa: PTH100  # which also resolves ".."
 
 
 def _names(path: str, prefixes: list[str]) -> list[str]:

@@ -205,9 +205,7 @@ def _members(file: BinaryIO, shard: str) -> Iterator[tarfile.TarInfo]:
                 raise tarfile.ReadError(f"no header at byte {archive.offset:,}")
     except (tarfile.TarError, OSError):
         raise
-    except (
-        Exception
-    ) as error:  # damaged numbers in headers, sizes that no memory holds, headers that refer to themselves
+    except Exception as error:  # tarfile raises nearly anything on damaged numbers, and on headers that name themselves
         raise tarfile.ReadError(f"{type(error).__name__}: {error}") from error
 
 

@@ -172,7 +172,7 @@ def _expand_braces(pattern: str) -> list[str]:
         if int(last) < int(first) or int(last) - int(first) >= MAX_BRACE_NAMES:
             raise ValueError(f"{{{first}..{last}}} in {pattern} is no usable range; write {{000..012}}, say")
         choices.append([f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1)])
-    return ["".join(itertools.chain(*zip(texts, (*chosen, "")))) for chosen in itertools.product(*choices)]  # noqa: B905
+    return ["".join(itertools.chain(*zip(texts, (*chosen, ""), strict=True))) for chosen in itertools.product(*choices)]
 
 
 def _expand_glob(place: str) -> list[str]:
