@@ -3,6 +3,7 @@
 import difflib
 import json as json_module
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,9 +15,12 @@ from rich.table import Table
 
 from openmae import verbs
 from openmae.recipes import RECIPES, Recipe, Stage, find_recipe
-from openmae.recipes.recipe import ImageSize, Pooling, from_yaml, to_dict, to_yaml
+from openmae.recipes.recipe import Every, ImageSize, Pooling, from_yaml, to_dict, to_yaml
+from openmae.training.launching import GRACE, process_rank, processes_exist, run_processes
+from openmae.training.stopping import Interrupted
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
+STOPPED = 75  # the system's EX_TEMPFAIL: try again, and it goes on
 DEBUG = "OPENMAE_DEBUG"
 
 HELP = """\
@@ -39,8 +43,17 @@ Verbs (each has --help):
   reconstruct  what the model sees and what it makes of it, as a picture
   pack         a copy of a data set that decodes faster: smaller images in tar shards
 
---json prints results for machines. Exit codes: 0 done, 1 failed, 2 wrong usage.
+--json prints results for machines. Exit codes: 0 done, 1 failed, 2 wrong usage, 75 stopped by a signal (everything is
+saved, the same command continues).
 """
+
+
+class Processes(Exception):
+    """Other processes have done the work."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
 
 
 class Usage(Exception):
@@ -50,11 +63,17 @@ class Usage(Exception):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    console = Console(stderr=True)
+    rank = process_rank()
+    console = Console(stderr=True, quiet=rank > 0)  # one of several processes speaks for all
     try:
         return _dispatch(arguments, console)
     except Usage as error:
         return _fail(console, str(error), WRONG_USAGE)
+    except Interrupted as error:
+        command = shlex.join(["openmae", *arguments])
+        return _fail(console, f"{error}, everything is saved; to continue: {command}", STOPPED)
+    except Processes as outcome:
+        return outcome.code
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has gone, and Python would complain about it at exit
         return FAILED
@@ -93,7 +112,7 @@ def _fail(console: Console, message: str, code: int) -> int:
 
 def _parse(command: Callable[..., None], verb: str, arguments: Sequence[str]) -> None:
     registry = tyro.constructors.ConstructorRegistry()
-    registry.primitive_rule(_image_size)
+    registry.primitive_rule(_written_in_one_word)
     tyro.cli(
         command,
         prog=f"openmae {verb}",
@@ -103,14 +122,18 @@ def _parse(command: Callable[..., None], verb: str, arguments: Sequence[str]) ->
     )
 
 
-def _image_size(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec[Any] | None:
-    if info.type is not ImageSize:
+def _written_in_one_word(
+    info: tyro.constructors.PrimitiveTypeInfo,
+) -> tyro.constructors.PrimitiveConstructorSpec[Any] | None:
+    """How tyro reads and shows the values of a recipe that have a notation of their own."""
+    kind = info.type
+    if kind not in (ImageSize, Every):
         return None
     return tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
-        metavar="SIZE",
-        instance_from_str=lambda words: ImageSize.parse(words[0]),
-        is_instance=lambda value: isinstance(value, ImageSize),
+        metavar="SIZE" if kind is ImageSize else "EVERY",
+        instance_from_str=lambda words: kind.parse(words[0]),
+        is_instance=lambda value: isinstance(value, kind),
         str_from_instance=lambda value: [str(value)],
     )
 
@@ -163,8 +186,18 @@ def _trainer(stage: Stage, run: Callable[..., dict[str, Any]]) -> Callable[[list
         recipe, rest = _take_recipe(stage, arguments)
 
         def command(*, recipe: Any, out: Path | None = None, json: bool = False) -> None:
+            if recipe.devices * recipe.nodes > 1 and not processes_exist():
+                raise Processes(
+                    run_processes(
+                        [stage, *arguments],
+                        devices=recipe.devices,
+                        nodes=recipe.nodes,
+                        patience=recipe.peer_timeout + GRACE,
+                        stopped=STOPPED,
+                    )
+                )
             result = run(recipe, out=out, console=console)
-            if (os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or "0") != "0":
+            if process_rank() > 0:
                 return None  # one of several processes; the first one speaks for all
             if json:
                 return _print_json(result)

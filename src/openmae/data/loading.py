@@ -3,10 +3,13 @@
 Workers, ranks, prefetching and restarts change who computes a sample, never what it is.
 """
 
+import bisect
 import enum
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from types import FrameType
 from typing import NamedTuple
 
 import numpy as np
@@ -48,9 +51,19 @@ def random_stream(seed: int, stream: Stream, *, epoch: int = 0, index: int = 0, 
     return np.random.Generator(np.random.Philox(key=[seed, int(stream)], counter=[0, index, epoch, repeat]))
 
 
-def epoch_order(images: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
-    """The order of the images in one epoch: a permutation of 0 … images-1."""
-    return random_stream(seed, Stream.ORDER, epoch=epoch).permutation(images)
+def epoch_order(images: int, *, seed: int, epoch: int, reshuffled: Sequence[int] = ()) -> NDArray[np.int64]:
+    """The order of the images in one epoch: a permutation of 0 … images-1.
+
+    With `reshuffled` the order is another from each of these places of the whole run on (epoch * images + place in it),
+    and still every image comes once in an epoch.
+    """
+    start = epoch * images
+    before = bisect.bisect_right(reshuffled, start)
+    order = random_stream(seed, Stream.ORDER, epoch=epoch, repeat=before).permutation(images)
+    for number, place in enumerate(reshuffled[before:], start=before + 1):
+        rest = order[place - start :]  # empty where the place lies in a later epoch
+        rest[:] = random_stream(seed, Stream.ORDER, epoch=epoch, repeat=number).permutation(rest)
+    return order
 
 
 class BadRecord(NamedTuple):
@@ -95,7 +108,8 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
 
     Step s of an epoch takes the s-th slice of `batch_size` images of that epoch's order; what does not fill a batch
     waits for another epoch. Ranks and accumulation cut that slice, so the global batch is the same for any world size.
-    With `repeats` each image fills that many places of its batch, and an epoch has that many times the steps.
+    With `repeats` each image fills that many places of its batch, and an epoch has that many times the steps. From each
+    of the steps `reshuffled` on the images come in another order.
     """
 
     images: int
@@ -107,6 +121,7 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
     accumulate: int = 1
     rank: int = 0
     world_size: int = 1
+    reshuffled: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.images * self.repeats < self.batch_size:
@@ -136,10 +151,16 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
         for step in range(self.first_step, self.last_step):
             epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
             if epoch != order_epoch:
-                order, order_epoch = epoch_order(self.images, seed=self.seed, epoch=epoch), epoch
+                order = epoch_order(self.images, seed=self.seed, epoch=epoch, reshuffled=self._places())
+                order_epoch = epoch
             for turn in range(self.accumulate):
                 start = step_in_epoch * whole + (turn * self.world_size + self.rank) * micro
                 yield [(epoch, int(index)) for index in order[start : start + micro]]
+
+    def _places(self) -> list[int]:
+        """Where in the sequence of all images of all epochs the steps `reshuffled` begin."""
+        steps = [divmod(step, self.steps_per_epoch) for step in sorted(self.reshuffled)]
+        return [epoch * self.images + step * (self.batch_size // self.repeats) for epoch, step in steps]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,5 +295,20 @@ def _loader(
         collate_fn=collate,
         pin_memory=pin_memory,
         prefetch_factor=PREFETCHED_BATCHES if workers else None,
+        worker_init_fn=_serve_the_last_step,
     )
     return loader
+
+
+def _serve_the_last_step(_worker: int) -> None:
+    """Let a loader process outlive the signal that asks its whole process group to stop: the last step needs it.
+
+    The process that owns it ends it, with a second SIGTERM if need be.
+    """
+
+    def once(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    signal.signal(signal.SIGTERM, once)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)

@@ -104,7 +104,7 @@ def run_supervised(
     job = Job(
         recipe=recipe,
         model=model,
-        optimizer=build_optimizer(recipe, model),
+        optimizer=partial(build_optimizer, recipe),
         dataset=SeededImages(
             source=task.train,
             transform=transform,
@@ -113,7 +113,7 @@ def run_supervised(
             held=hold_pixels(recipe, task.train, transform, run.say),
         ),
         loss=batch_loss,
-        evaluate=lambda trained: _figures(evaluate_classifier(fabric, trained, recipe, task.test)),
+        evaluate=lambda trained, give_up: _figures(evaluate_classifier(fabric, trained, recipe, task.test, give_up)),
         exports=exports,
         metadata=recipe_metadata(recipe),
     )
@@ -148,8 +148,14 @@ def train_transform(recipe: SupervisedRecipe) -> TrainTransform:
 
 
 @torch.inference_mode()
-def evaluate_classifier(fabric: Fabric, model: nn.Module, recipe: SupervisedRecipe, test: Source) -> Scores:
-    """Top-1 and top-5 on every readable test image, counted once over all processes."""
+def evaluate_classifier(
+    fabric: Fabric,
+    model: nn.Module,
+    recipe: SupervisedRecipe,
+    test: Source,
+    give_up: Callable[[], bool] = lambda: False,
+) -> Scores | None:
+    """Top-1 and top-5 on every readable test image, counted once over all processes; None if any has given up."""
     model.eval()
     dataset = evaluation_images(recipe, test)
     loader = evaluation_loader(
@@ -160,18 +166,23 @@ def evaluate_classifier(fabric: Fabric, model: nn.Module, recipe: SupervisedReci
         rank=fabric.global_rank,
         world_size=fabric.world_size,
     )
-    counts = torch.zeros(3, dtype=torch.float64, device=fabric.device)
+    counts = torch.zeros(4, dtype=torch.float64, device=fabric.device)
     for batch in loader:
+        if give_up():
+            counts[3] = 1
+            break
         if not len(batch.labels):
             continue
         images = normalise_pixels(batch.images.to(fabric.device, non_blocking=True), recipe.mean, recipe.std)
         with fabric.autocast():
             outputs = model(images)
         scores = score(outputs.float().cpu().numpy(), batch.labels.numpy())
-        counts += torch.tensor([scores.top1 * scores.images, scores.top5 * scores.images, scores.images]).to(counts)
+        counts[:3] += torch.tensor([scores.top1 * scores.images, scores.top5 * scores.images, scores.images]).to(counts)
     total = fabric.all_reduce(counts, reduce_op="sum")
     assert isinstance(total, Tensor)
-    top1, top5, images = total.tolist()
+    top1, top5, images, gave_up = total.tolist()
+    if gave_up:
+        return None
     if not images:
         raise ValueError("none of the test images can be decoded; check --data")
     return Scores(top1=round(top1 / images, 4), top5=round(top5 / images, 4), images=int(images))
@@ -198,5 +209,5 @@ def untrained_twin(recipe: SupervisedRecipe, weights: Weights) -> Weights:
     return weights._replace(recipe=replace(weights.recipe, seed=recipe.seed))
 
 
-def _figures(scores: Scores) -> dict[str, float]:
-    return {"top1": scores.top1, "top5": scores.top5}
+def _figures(scores: Scores | None) -> dict[str, float] | None:
+    return {"top1": scores.top1, "top5": scores.top5} if scores is not None else None

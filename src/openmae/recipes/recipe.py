@@ -27,11 +27,11 @@ RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
         "epochs batch_size accumulate channels devices nodes log_every eval_every keep_last crop_attempts repeats "
         "patch_size width depth heads decoder_width decoder_depth decoder_heads",
     ),
-    ("be greater than 0", lambda value: 0 < value < math.inf, "clip_norm head_std"),
+    ("be greater than 0", lambda value: 0 < value < math.inf, "clip_norm head_std peer_timeout"),
     (
         "be 0 or greater",
         lambda value: 0 <= value < math.inf,
-        "base_lr weight_decay warmup_epochs warmup_start min_lr workers save_every_minutes mixup cutmix mlp_bias_std",
+        "base_lr weight_decay warmup_epochs warmup_start min_lr workers mixup cutmix mlp_bias_std",
     ),
     (
         "lie in 0 … 1",
@@ -65,6 +65,29 @@ class ImageSize(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.height}x{self.width}"
+
+
+class Every(NamedTuple):
+    """How often something is done.
+
+    >>> Every.parse("5min"), str(Every.parse("200 steps"))
+    (Every(number=5.0, unit='min'), '200steps')
+    """
+
+    number: float
+    unit: Literal["min", "steps", "epochs"]
+
+    @classmethod
+    def parse(cls, text: str) -> "Every":
+        """Read "5min", "200steps" or "1epoch"."""
+        found = re.fullmatch(r"(\d+(?:\.\d+)?) *(min|step|epoch)(?:ute)?s?", text.strip().lower())
+        units: dict[str, Literal["min", "steps", "epochs"]] = {"min": "min", "step": "steps", "epoch": "epochs"}
+        if found is None or (float(found[1]) == 0 and found[2] != "min"):
+            raise ValueError(f"{text!r} does not say how often; write 5min, 200steps or 1epoch")
+        return cls(float(found[1]), units[found[2]])
+
+    def __str__(self) -> str:
+        return f"{self.number:g}{self.unit}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +184,8 @@ class Recipe:
     """auto: bf16-mixed on a GPU that has it, else 32-true."""
     compile: bool = False
     """Compile the model with torch.compile."""
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
+    """How several devices share the work: ddp keeps the whole model on each, fsdp shards it (ViT-H on small GPUs)."""
     devices: int = 1
     """Devices per machine; torchrun's own count wins."""
     nodes: int = 1
@@ -171,14 +196,20 @@ class Recipe:
     """Steps between two lines in metrics.jsonl."""
     track: Literal["wandb", "mlflow"] | None = None
     """Also send the curves there; TensorBoard files are written in any case."""
-    save_every_minutes: float = 5.0
-    """Minutes between two checkpoints, 0 for one after every step; there is one at the end in any case."""
+    save_every: Every = Every(5, "min")
+    """How often a checkpoint is written: 5min, 200steps, 1epoch; there is one at the end in any case."""
     keep_last: int = 2
     """How many checkpoints to keep."""
+    peer_timeout: float = 20.0
+    """Seconds without a sign of life from one of several processes, or from a stopped data worker, until all end."""
     max_bad: float = 0.01
     """Stop when more than this share of the images read cannot be decoded."""
 
     def __post_init__(self) -> None:
+        if self.strategy == "fsdp" and (self.ema_decay is not None or self.precision == "16-mixed"):
+            raise ValueError(
+                "--strategy fsdp knows neither --ema-decay nor fp16; leave them out, or use --strategy ddp"
+            )
         for words, test, names in RANGES:
             for name in names.split():
                 value = getattr(self, name, None)
@@ -323,7 +354,7 @@ def to_dict(recipe: Recipe) -> dict[str, Any]:
     """Plain values only, in the order of the fields, `stage` first."""
 
     def plain(value: Any) -> Any:
-        if isinstance(value, ImageSize):
+        if isinstance(value, ImageSize | Every):
             return str(value)
         return list(value) if isinstance(value, tuple) else value
 
@@ -365,8 +396,8 @@ def from_yaml(text: str) -> Recipe:
 
 def _typed(name: str, value: Any, kind: Any) -> Any:
     """`value` as the field's type demands it, or a ValueError that says what was expected."""
-    if kind is ImageSize:
-        return ImageSize.parse(str(value))
+    if kind in (ImageSize, Every):
+        return kind.parse(str(value))
     if typing.get_origin(kind) is tuple:
         if not isinstance(value, list) or not all(type(part) in (int, float) for part in value):
             raise ValueError(f"{name} must be a list of numbers, not {value!r}")

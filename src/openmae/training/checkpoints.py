@@ -1,5 +1,6 @@
 """Checkpoints: a directory of safetensors and JSON with a manifest of hashes; written atomically, read verified."""
 
+import errno
 import hashlib
 import json
 import os
@@ -10,9 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.optim import Optimizer
 
 MODEL, EMA, OPTIMIZER, STATE, MANIFEST = (
     "model.safetensors",
@@ -21,7 +22,9 @@ MODEL, EMA, OPTIMIZER, STATE, MANIFEST = (
     "state.json",
     "manifest.json",
 )
-TEMPORARY_PREFIX = ".writing-"
+TEMPORARY_PREFIX, DOOMED_PREFIX = ".writing-", ".deleting-"
+SPACE_TO_SPARE = 16 * 2**20  # bytes left for logs and curves
+OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how safetensors says what the system said
 DIRECTORY_NAME = re.compile(r"step-\d{8,}")
 
 
@@ -30,11 +33,11 @@ class Damaged(Exception):
 
 
 class Checkpoint(NamedTuple):
-    """What a checkpoint holds. `optimizer` is empty for weights alone."""
+    """What a checkpoint holds, the same whatever strategy trained it. `optimizer` is by parameter name."""
 
     model: dict[str, Tensor]
     ema: dict[str, Tensor] | None
-    optimizer: dict[int, dict[str, Any]]
+    optimizer: dict[str, dict[str, Any]]
     state: dict[str, Any]
 
 
@@ -49,35 +52,94 @@ def write_checkpoint(
 
     What is left of a later step goes too: it was damaged, or the run would have continued from it.
 
-    Everything is written and synced under a temporary name on the same file system before one rename makes it visible,
-    so a crash leaves the old checkpoints or the new one, never a half.
+    Everything is written and synced under a temporary name on the same file system, read back and compared with what is
+    in memory, before one rename makes it visible. A crash leaves the old checkpoints or the new one, never a half, and
+    an old one is deleted only once the new one is known to be good.
+
+    Raises:
+        OSError: when the disk refuses; what was there before is untouched.
+        Damaged: when what comes back from the disk is not what was written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
-        shutil.rmtree(leftover)
-    temporary = folder / f"{TEMPORARY_PREFIX}{directory_name(step)}"
-    temporary.mkdir()
-    write_tensors(temporary / MODEL, checkpoint.model, metadata)
-    if checkpoint.ema is not None:
-        write_tensors(temporary / EMA, checkpoint.ema, metadata)
+    _make_directory(folder)
+    for prefix in (TEMPORARY_PREFIX, DOOMED_PREFIX):
+        for leftover in folder.glob(f"{prefix}*"):
+            shutil.rmtree(leftover)
     tensors, scalars = _split_optimizer(checkpoint.optimizer)
-    write_tensors(temporary / OPTIMIZER, tensors, {})
-    write_text(temporary / STATE, json.dumps({**checkpoint.state, "step": step, "optimizer": scalars}, indent=1))
-    hashes = {file.name: _sha256(file) for file in sorted(temporary.iterdir())}
-    write_text(temporary / MANIFEST, json.dumps({"sha256": hashes}, indent=1))
-    _sync_directory(temporary)
+    files = {MODEL: checkpoint.model, OPTIMIZER: tensors} | (
+        {EMA: checkpoint.ema} if checkpoint.ema is not None else {}
+    )
+    _require_space(folder, sum(tensor.nbytes for contents in files.values() for tensor in contents.values()))
+
+    temporary = folder / f"{TEMPORARY_PREFIX}{directory_name(step)}"
+    state = json.dumps({**checkpoint.state, "step": step, "optimizer": scalars}, indent=1, allow_nan=False)
+    try:
+        _fill(temporary, files, state, metadata)
+        for name, contents in files.items():
+            _require_written(temporary / name, contents)
+        verify(temporary)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)  # a full disk needs the space
+        raise
 
     final = folder / directory_name(step)
     if final.exists():
-        shutil.rmtree(final)
+        _delete(final)
     temporary.rename(final)
-    _sync_directory(folder)
+    sync_directory(folder)
     existing = list_checkpoints(folder)
     kept = existing[existing.index(final) :][:keep]
     for path in existing:
         if path not in kept:
-            shutil.rmtree(path)
+            _delete(path)
     return final
+
+
+def _fill(temporary: Path, files: Mapping[str, Mapping[str, Tensor]], state: str, metadata: Mapping[str, str]) -> None:
+    temporary.mkdir()
+    for name, contents in files.items():
+        write_tensors(temporary / name, contents, {} if name == OPTIMIZER else metadata)
+    write_text(temporary / STATE, state)
+    hashes = {file.name: _sha256(file) for file in sorted(temporary.iterdir())}
+    write_text(temporary / MANIFEST, json.dumps({"sha256": hashes}, indent=1))
+
+
+def _make_directory(folder: Path) -> None:
+    """Make it and those above it, such that a power cut does not take it away again with all that is inside."""
+    if not folder.is_dir():
+        _make_directory(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_directory(folder.parent)
+
+
+def _require_space(folder: Path, size: int) -> None:
+    """Raise OSError(ENOSPC) where `size` bytes of tensors would not fit, rather than find out after writing most."""
+    free = shutil.disk_usage(folder).free
+    if free < size + SPACE_TO_SPARE:
+        problem = f"{os.strerror(errno.ENOSPC)}: {size / 1e6:,.0f} MB to write, {free / 1e6:,.0f} MB free"
+        raise OSError(errno.ENOSPC, problem, str(folder))
+
+
+def _require_written(file: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Raise Damaged unless the file holds these tensors; it is read from the disk again, not from the page cache."""
+    if hasattr(os, "posix_fadvise"):
+        with file.open("rb") as opened:
+            os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    with safe_open(file, framework="pt") as written:
+        for name, tensor in tensors.items():
+            # As bytes: NaN is not equal to itself, and these are compared, not judged.
+            if not torch.equal(_bytes(written.get_tensor(name)), _bytes(tensor)):
+                raise Damaged(f"{file.name} did not come back from the disk as it was written")
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+
+
+def _delete(path: Path) -> None:
+    """Delete a checkpoint such that a crash on the way leaves no half of it under its name."""
+    doomed = path.with_name(f"{DOOMED_PREFIX}{path.name}")
+    path.rename(doomed)
+    shutil.rmtree(doomed)
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -125,9 +187,17 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     """One safetensors file, synced to disk; visible under its name only when it is complete."""
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}")
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(contiguous, temporary, metadata=dict(metadata) or None)  # safetensors cannot read {} with {} back
+    try:
+        save_file(contiguous, temporary, metadata=dict(metadata) or None)  # safetensors cannot read {} with {} back
+    except SafetensorError as error:
+        number = OS_ERROR.search(str(error))
+        if number is None:
+            raise
+        code = int(number[1])
+        raise OSError(code, os.strerror(code), str(path)) from error
     _sync_file(temporary)
     temporary.rename(path)
+    sync_directory(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -136,39 +206,29 @@ def write_text(path: Path, text: str) -> None:
     temporary.write_text(text, encoding="utf-8")
     _sync_file(temporary)
     temporary.rename(path)
+    sync_directory(path.parent)
 
 
-def optimizer_state(optimizer: Optimizer) -> dict[int, dict[str, Any]]:
-    """The per-parameter state; rates and decay are not part of it, they follow from recipe and step."""
-    state: dict[int, dict[str, Any]] = optimizer.state_dict()["state"]
-    return state
-
-
-def restore_optimizer(optimizer: Optimizer, state: dict[int, dict[str, Any]]) -> None:
-    """Put back what `optimizer_state` gave, onto the devices of the parameters."""
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def _split_optimizer(state: Mapping[Any, Mapping[str, Any]]) -> tuple[dict[str, Tensor], dict[str, dict[str, Any]]]:
-    """Tensors by "parameter.key", and what is no tensor, for JSON."""
+def _split_optimizer(state: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Tensor], dict[str, dict[str, Any]]]:
+    """Tensors by "parameter:key", and what is no tensor, for JSON."""
     tensors: dict[str, Tensor] = {}
     scalars: dict[str, dict[str, Any]] = {}
     for parameter, values in state.items():
         for key, value in values.items():
             if isinstance(value, Tensor):
-                tensors[f"{parameter}.{key}"] = value
+                tensors[f"{parameter}:{key}"] = value
             else:
-                scalars.setdefault(str(parameter), {})[key] = value
+                scalars.setdefault(parameter, {})[key] = value
     return tensors, scalars
 
 
 def _join_optimizer(
     tensors: Mapping[str, Tensor], scalars: Mapping[str, Mapping[str, Any]]
-) -> dict[int, dict[str, Any]]:
-    state: dict[int, dict[str, Any]] = {int(parameter): dict(values) for parameter, values in scalars.items()}
+) -> dict[str, dict[str, Any]]:
+    state: dict[str, dict[str, Any]] = {parameter: dict(values) for parameter, values in scalars.items()}
     for name, tensor in tensors.items():
-        parameter, key = name.split(".", 1)
-        state.setdefault(int(parameter), {})[key] = tensor
+        parameter, key = name.split(":", 1)
+        state.setdefault(parameter, {})[key] = tensor
     return state
 
 
@@ -182,14 +242,9 @@ def _sync_file(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def all_finite(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether no tensor holds a NaN or an infinity."""
-    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values() if tensor.is_floating_point())

@@ -1,6 +1,7 @@
 """Masked pre-training: what it passes to the loop."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def run_pretraining(recipe: PretrainRecipe, out: Path, console: Console) -> dict
     job = Job(
         recipe=recipe,
         model=model,
-        optimizer=build_optimizer(recipe, model),
+        optimizer=partial(build_optimizer, recipe),
         dataset=SeededImages(
             source=source,
             transform=transform,

@@ -1,8 +1,10 @@
 """The run folder: recipe, environment, metrics and log of one run, and whether it may be continued."""
 
+import contextlib
 import json
 import os
 import platform
+import shutil
 import sys
 import time
 from dataclasses import replace
@@ -16,14 +18,16 @@ from torch.utils.tensorboard import SummaryWriter
 
 from openmae.recipes import Recipe
 from openmae.recipes.recipe import from_yaml, to_dict, to_yaml
-from openmae.training.checkpoints import write_text
+from openmae.training.checkpoints import directory_name, list_checkpoints, write_text
+from openmae.training.locking import FolderLock
 from openmae.training.trackers import Tracker, open_tracker
 
-RECIPE, ENVIRONMENT, METRICS, BAD_IMAGES, LOG, RESULTS, ENCODER = (
+RECIPE, ENVIRONMENT, METRICS, BAD_IMAGES, REWINDS, LOG, RESULTS, ENCODER = (
     "recipe.yaml",
     "environment.json",
     "metrics.jsonl",
     "bad_images.jsonl",
+    "rewinds.jsonl",
     "log.txt",
     "results.json",
     "encoder.safetensors",
@@ -33,10 +37,12 @@ CHECKPOINTS = "checkpoints"
 MAY_CHANGE = {
     "devices",
     "nodes",
+    "strategy",
     "workers",
     "log_every",
-    "save_every_minutes",
+    "save_every",
     "keep_last",
+    "peer_timeout",
     "max_bad",
     "eval_every",
     "track",
@@ -54,11 +60,16 @@ class Run:
         self.console = console
         self._tensorboard: SummaryWriter | None = None
         self._tracker: Tracker | None = None
+        self._lock: FolderLock | None = None
+        self._unwritten: dict[str, str] = {}
         check_continuable(path, recipe)
         if not writes or (path / RESULTS).is_file():
             return
         try:
             path.mkdir(parents=True, exist_ok=True)
+            self._lock = FolderLock(path)
+            if not _has_begun(path):
+                shutil.rmtree(path / CHECKPOINTS, ignore_errors=True)  # first weights, maybe of another recipe
             write_text(path / RECIPE, to_yaml(recipe))
             write_text(path / ENVIRONMENT, json.dumps(describe_environment(recipe.seed), indent=1))
         except OSError as error:
@@ -79,7 +90,8 @@ class Run:
     def note(self, message: str) -> None:
         """Write to log.txt what the user has been told already."""
         if self.writes:
-            with (self.path / LOG).open("a", encoding="utf-8") as file:
+            # What the terminal has shown is not worth a run that a full disk has not stopped.
+            with contextlib.suppress(OSError), (self.path / LOG).open("a", encoding="utf-8") as file:
                 file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
 
     def rewind(self, step: int) -> dict[str, Any]:
@@ -88,12 +100,15 @@ class Run:
         Lines that a crash cut short go too.
         """
         kept = [record for record in self.records(METRICS) if record.get("step", sys.maxsize) <= step]
+        self._unwritten.pop(METRICS, None)
         if self.writes:
             for name, records in ((METRICS, kept), (BAD_IMAGES, self.records(BAD_IMAGES))):
                 if (self.path / name).exists():
                     write_text(self.path / name, "".join(json.dumps(record) + "\n" for record in records))
+            if self._tensorboard is not None:
+                self._tensorboard.close()
             self._tensorboard = SummaryWriter(str(self.path / "tensorboard"), purge_step=step + 1)
-            if self.recipe.track is not None:
+            if self.recipe.track is not None and self._tracker is None:
                 self._tracker = open_tracker(self.recipe.track, self.path, self.recipe)
         return {name: value for record in kept for name, value in record.items() if name != "step"}
 
@@ -102,17 +117,26 @@ class Run:
         if not self.writes:
             return
         self.append(METRICS, {"step": step, **values})
-        assert self._tensorboard is not None, "rewind comes before log"
-        for name, value in values.items():
-            self._tensorboard.add_scalar(name, value, step)
+        if self._tensorboard is not None:
+            try:
+                for name, value in values.items():
+                    self._tensorboard.add_scalar(name, value, step)
+            except OSError as error:
+                self._tensorboard = None
+                self.say(f"TensorBoard's curves end at step {step} ({error.strerror}); {METRICS} has every figure")
         if self._tracker is not None:
             self._tracker.log(step, values)
 
     def append(self, name: str, record: dict[str, Any]) -> None:
-        """Add one JSON line to a file of the folder."""
-        if self.writes:
+        """Add one JSON line to a file of the folder; what a full disk refuses is written with a later line."""
+        if not self.writes:
+            return
+        lines = self._unwritten.pop(name, "") + json.dumps(record) + "\n"
+        try:
             with (self.path / name).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+                file.write(lines)
+        except OSError:
+            self._unwritten[name] = f"\n{lines}" if not lines.startswith("\n") else lines  # a half may be there
 
     def records(self, name: str) -> list[dict[str, Any]]:
         """The complete JSON lines of a file of the folder; none when there is no such file."""
@@ -121,6 +145,10 @@ class Run:
         except FileNotFoundError:
             return []
         return [record for line in lines if (record := _parse(line)) is not None]
+
+    def was_evaluated(self, step: int) -> bool:
+        """Whether an evaluation after this step has been logged."""
+        return any(record.get("step") == step and "epoch" not in record for record in self.records(METRICS))
 
     def finished(self) -> dict[str, Any] | None:
         """The results of this run if it has been completed, else None."""
@@ -142,6 +170,8 @@ class Run:
             self._tensorboard.close()
         if self._tracker is not None:
             self._tracker.close()
+        if self._lock is not None:
+            self._lock.release()
 
 
 R = TypeVar("R", bound=Recipe)
@@ -158,7 +188,7 @@ def fit_batch(recipe: R, images: int, console: Console, *, even: bool = False) -
 def check_continuable(path: Path, recipe: Recipe) -> None:
     """Raise ValueError when `path` holds a run of another recipe; one that never logged a step is no run."""
     file = path / RECIPE
-    if not file.is_file() or not any((path / name).exists() for name in (METRICS, CHECKPOINTS, RESULTS)):
+    if not file.is_file() or not _has_begun(path):
         return
     old, new = to_dict(from_yaml(file.read_text(encoding="utf-8"))), to_dict(recipe)
     changed = [name for name in new if name not in MAY_CHANGE and old.get(name) != new[name]]
@@ -167,6 +197,13 @@ def check_continuable(path: Path, recipe: Recipe) -> None:
         raise ValueError(
             f"{path} holds another run ({differences}); use another --out, or the same command as before to continue it"
         )
+
+
+def _has_begun(path: Path) -> bool:
+    """Whether anything of a run would be lost: a figure, or a checkpoint of more than the first weights."""
+    if any((path / name).exists() for name in (METRICS, RESULTS)):
+        return True
+    return any(checkpoint.name != directory_name(0) for checkpoint in list_checkpoints(path / CHECKPOINTS))
 
 
 def describe_environment(seed: int) -> dict[str, Any]:

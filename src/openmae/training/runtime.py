@@ -1,29 +1,83 @@
 """Devices, precision and process groups, through lightning-fabric."""
 
+import logging
 import os
-from typing import Literal
+import platform
+import warnings
+from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
+from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import fully_shard
 
 from openmae.data.loading import automatic_workers
 from openmae.recipes import Recipe
+from openmae.training.launching import processes_exist
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
 
 
 def start_fabric(recipe: Recipe) -> Fabric:
-    """Choose devices and precision, and join the other processes if there are any."""
-    # Under torchrun the number of processes is already decided.
-    launched = "LOCAL_WORLD_SIZE" in os.environ
+    """Choose devices and precision, and join the other processes if there are any.
+
+    Raises:
+        ValueError: for several devices when nobody has started a process for each.
+    """
+    devices, nodes = recipe.devices, recipe.nodes
+    if "LOCAL_WORLD_SIZE" in os.environ:  # torchrun, or our own supervisor, has already decided
+        devices = int(os.environ["LOCAL_WORLD_SIZE"])
+        nodes = int(os.environ["WORLD_SIZE"]) // devices
+    if devices * nodes > 1 and not processes_exist():
+        raise ValueError(
+            f"{devices * nodes} devices need a process each; use the command line, which starts them, or torchrun"
+        )
     fabric = Fabric(
         accelerator="auto",
-        devices=int(os.environ["LOCAL_WORLD_SIZE"]) if launched else recipe.devices,
-        num_nodes=recipe.nodes,
+        devices=devices,
+        num_nodes=nodes,
         precision=choose_precision(recipe),
+        strategy=_strategy(recipe, devices * nodes),
     )
+    if devices * nodes > 1:
+        # What lightning-fabric says about itself, and a warning about the layout of a gradient that costs nothing.
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+        logging.getLogger("lightning_utilities").setLevel(logging.WARNING)
+        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     fabric.launch()
     return fabric
+
+
+def _strategy(recipe: Recipe, processes: int) -> DDPStrategy | ModelParallelStrategy | str:
+    if recipe.strategy == "fsdp":
+        return ModelParallelStrategy(_shard, data_parallel_size=processes, tensor_parallel_size=1)
+    return DDPStrategy() if processes > 1 else "auto"
+
+
+def _shard(model: nn.Module, mesh: DeviceMesh) -> nn.Module:
+    """Fully sharded data parallelism (FSDP2), a transformer block at a time."""
+    processes = mesh["data_parallel"]
+    for name, module in model.named_modules():
+        if name.rsplit(".", 1)[-1] == "blocks":
+            for block in module.children():
+                fully_shard(block, mesh=processes)
+    fully_shard(model, mesh=processes)
+    return model
+
+
+def numerics(fabric: Fabric) -> dict[str, Any]:
+    """What decides the last bits of a run beside its recipe and its images."""
+    cuda = fabric.device.type == "cuda"
+    return {
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name(fabric.device) if cuda else f"{platform.machine()} CPU",
+        "vector instructions": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "processes": fabric.world_size,
+    }
 
 
 def choose_precision(recipe: Recipe) -> Precision:

@@ -1,0 +1,94 @@
+"""Losses and gradients that are not finite: skip the step, then go back, then end with a diagnosis."""
+
+from collections.abc import Sequence
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from openmae.data.loading import Batch
+from openmae.recipes import Recipe
+from openmae.training.runs import REWINDS, Run
+from openmae.training.runtime import choose_precision
+from openmae.training.state import all_finite
+
+MOST_SKIPPED_IN_A_ROW = 3
+MOST_REWINDS = 3
+
+
+class Diverged(Exception):
+    """The run must go back to its last checkpoint; the message says why."""
+
+
+class Divergence:
+    """How often this run has gone back, which its folder remembers."""
+
+    def __init__(self, run: Run, recipe: Recipe) -> None:
+        self._run, self._recipe = run, recipe
+        self._rewinds = [int(record["to"]) for record in run.records(REWINDS)]
+
+    @property
+    def reshuffled(self) -> tuple[int, ...]:
+        """The steps that the run has gone back to: from each of them on the images come in another order."""
+        return tuple(sorted(self._rewinds))
+
+    def skip(self, step: int, what: str, in_a_row: int) -> None:
+        """Tell that `step` has changed nothing, because of `what`.
+
+        Raises:
+            Diverged: when it was the third in a row.
+        """
+        self._run.say(f"step {step} was skipped: {what}")
+        if in_a_row >= MOST_SKIPPED_IN_A_ROW:
+            raise Diverged(f"{in_a_row} steps in a row up to step {step} were not finite ({what})")
+
+    def go_back(self, reason: Diverged, *, to: int | None) -> None:
+        """Remember that the run goes back to step `to`, and tell.
+
+        Raises:
+            ValueError: when there is no checkpoint to go back to, or it has gone back three times before.
+        """
+        if to is None or len(self._rewinds) >= MOST_REWINDS:
+            why = f"after going back {len(self._rewinds)} times" if to is not None else "and there is no checkpoint"
+            raise ValueError(f"{reason}, {why}; {self._advice()}")
+        self._run.append(REWINDS, {"to": to, "reason": str(reason)})
+        self._rewinds.append(to)
+        self._run.say(f"{reason}: going back to step {to} and on from there with the images in another order")
+
+    def _advice(self) -> str:
+        steps = []
+        if choose_precision(self._recipe) == "16-mixed":
+            steps.append("use --precision bf16-mixed rather than fp16")
+        if self._recipe.clip_norm is None:
+            steps.append("set --clip-norm 1")
+        steps.append(f"lower --base-lr (now {self._recipe.base_lr:g})")
+        return ", or ".join(steps)
+
+
+def what_is_not_finite(fabric: Fabric, model: nn.Module, batch: Batch, losses: Sequence[Tensor]) -> str:
+    """The first thing on the way from pixels to gradients that is not finite, on the first process where something is.
+
+    Every process must call it together.
+    """
+    found = _first(model, batch, losses)
+    if fabric.world_size > 1:
+        everywhere = [""] * fabric.world_size
+        torch.distributed.all_gather_object(everywhere, found)
+        found = next((f"{what} on rank {rank}" for rank, what in enumerate(everywhere) if what), "")
+    return found or "the norm of the gradient is not finite, though each of its parts is"
+
+
+def _first(model: nn.Module, batch: Batch, losses: Sequence[Tensor]) -> str:
+    for name, tensor in model.state_dict().items():
+        if not all_finite([tensor]):
+            return f"weights {name} are not finite"
+    if batch.images.is_floating_point():
+        for image, index in zip(batch.images, batch.indices.tolist(), strict=True):
+            if not all_finite([image]):
+                return f"pixels of image {index} are not finite"
+    bad_losses = [float(loss) for loss in losses if not all_finite([loss])]
+    gradients = (name for name, p in model.named_parameters() if p.grad is not None and not all_finite([p.grad]))
+    first = next(gradients, None)
+    parts = [f"the loss is {bad_losses[0]}"] if bad_losses else []
+    parts += [f"the gradient of {first} is not finite"] if first is not None else []
+    return " and ".join(parts)

@@ -1,0 +1,135 @@
+"""A process for each device of this machine, and somebody who looks after them.
+
+torchrun does this too, and restarts them if asked to. This is for `openmae … --devices 8` without it:
+lightning-fabric's own launcher kills every process with SIGKILL as soon as one ends, also those about to save.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from types import FrameType
+
+from openmae.training.stopping import REQUESTS
+
+SUPERVISOR = "OPENMAE_SUPERVISOR"  # in the environment: the process that has started this one
+LOST = 71  # the system's EX_OSERR: a process ended because it lost another one
+POLL = 0.1
+GRACE = 15.0  # seconds beyond `peer_timeout` in which the others must have noticed that one of them has ended
+GRACE_OF_THE_LOST = 3.0  # the one that was lost is not going to end by itself
+
+
+def processes_exist() -> bool:
+    """Whether somebody (`run_processes`, torchrun, Slurm) starts a process for each device; this is one of them."""
+    return "LOCAL_RANK" in os.environ or _under_srun()
+
+
+def process_rank() -> int:
+    """The number of this process among those that were started together, before any of them has joined the others."""
+    if _under_srun():
+        return int(os.environ["SLURM_PROCID"])
+    if "RANK" in os.environ:
+        return int(os.environ["RANK"])
+    per_node = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return int(os.environ.get("NODE_RANK", "0")) * per_node + int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def _under_srun() -> bool:
+    """As lightning-fabric sees it: an interactive shell of Slurm's is no job step."""
+    return "SLURM_NTASKS" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive")
+
+
+def run_processes(arguments: Sequence[str], *, devices: int, nodes: int, patience: float, stopped: int) -> int:
+    """Run `openmae ARGUMENTS` in as many processes as this machine has devices to use, until all have ended.
+
+    Requests to stop are passed on. When one of them fails the others are given `patience` seconds to notice.
+
+    Args:
+        arguments: of the command line.
+        devices: how many processes.
+        nodes: how many machines; each runs this, and MASTER_ADDR, MASTER_PORT and NODE_RANK say how they find another.
+        patience: seconds, after which a process that is still there is killed.
+        stopped: the exit code of a process that was asked to stop and has saved its state.
+
+    Returns:
+        0 when all succeeded, `stopped` when all have stopped as they were asked to, else that of the first that failed.
+    """
+    environment = _environment(devices, nodes)
+    processes = [
+        subprocess.Popen(  # noqa: S603  # this very program, with the arguments that it was given
+            [sys.executable, "-m", "openmae.cli", *arguments],
+            env={**environment, "LOCAL_RANK": str(rank)},
+            # A session of its own: Ctrl-C reaches this process only, which passes it on, once.
+            start_new_session=True,
+        )
+        for rank in range(devices)
+    ]
+
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        for process in processes:
+            if process.poll() is None:
+                process.send_signal(number)
+
+    previous = {which: signal.signal(which, pass_on) for which in REQUESTS}
+    try:
+        return _wait(processes, patience, stopped)
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.kill()
+        for which, handler in previous.items():
+            signal.signal(which, handler)
+
+
+def _wait(processes: Sequence[subprocess.Popen[bytes]], patience: float, stopped: int) -> int:
+    failed_at: float | None = None
+    code = 0
+    while None in [process.poll() for process in processes]:  # a list: each must be asked
+        time.sleep(POLL)
+        failures = [(rank, process.returncode) for rank, process in enumerate(processes) if process.returncode]
+        failures = [(rank, returned) for rank, returned in failures if returned != stopped]
+        if failures and failed_at is None:
+            failed_at = time.monotonic()
+            rank, code = failures[0]
+            if code < 0:
+                name = signal.Signals(-code).name
+                print(
+                    f"openmae: process {processes[rank].pid} (local rank {rank}) was ended by {name}", file=sys.stderr
+                )
+        if failures and all(returned == LOST for _, returned in failures):
+            patience = min(patience, GRACE_OF_THE_LOST)
+        if failed_at is not None and time.monotonic() - failed_at > patience:
+            break
+    if failed_at is not None:
+        return 1 if code < 0 else code
+    return stopped if any(process.returncode == stopped for process in processes) else 0
+
+
+def _environment(devices: int, nodes: int) -> dict[str, str]:
+    """What lightning-fabric and torch want to know of the other processes."""
+    if nodes > 1 and not {"MASTER_ADDR", "MASTER_PORT", "NODE_RANK"} <= set(os.environ):
+        raise ValueError(
+            f"{nodes} machines must find each other; set MASTER_ADDR, MASTER_PORT and NODE_RANK on each, or start with "
+            "torchrun or `openmae slurm`"
+        )
+    threads = max(1, (os.cpu_count() or 1) // devices)
+    return {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(_free_port()),
+        "NODE_RANK": "0",
+        "OMP_NUM_THREADS": str(threads),  # else each process takes every core
+        **os.environ,
+        "WORLD_SIZE": str(devices * nodes),
+        "LOCAL_WORLD_SIZE": str(devices),
+        SUPERVISOR: str(os.getpid()),
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port

@@ -1,0 +1,47 @@
+"""One process at a time on a run folder."""
+
+import errno
+import fcntl
+import os
+import socket
+import time
+from pathlib import Path
+from typing import IO
+
+LOCK = ".lock"
+
+
+class FolderLock:
+    """A lock that the system takes back when the process ends, however it ends: it cannot be left behind.
+
+    POSIX locks belong to the process: loader processes that outlive it for a moment do not hold them, and they work on
+    network file systems that know locks at all.
+
+    Raises:
+        ValueError: when another process holds it; says which.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file: IO[str] | None = (folder / LOCK).open("a+", encoding="utf-8")
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            held = error.errno in (errno.EACCES, errno.EAGAIN)
+            self._file.seek(0)
+            holder = self._file.read(200).strip()
+            self.release()
+            if held:
+                user = holder or "another process"
+                raise ValueError(
+                    f"{folder} is in use by {user}; wait for it or stop it, or give another --out"
+                ) from error
+            return  # a file system without locks, of which there are some: nobody can be refused there
+        self._file.truncate(0)
+        self._file.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
+        self._file.flush()
+
+    def release(self) -> None:
+        """Let others in."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None

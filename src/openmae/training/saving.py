@@ -1,0 +1,113 @@
+"""When checkpoints are written, and writing them beside the training."""
+
+import errno
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Literal
+
+from openmae.recipes.recipe import Every
+from openmae.training.checkpoints import Checkpoint, Damaged, write_checkpoint
+from openmae.training.runs import Run
+
+SECONDS_TO_RETRY = 60.0
+REMEDIES = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space, or ask for a larger quota",
+    errno.EROFS: "the file system has become read-only: look at the system's log",
+    errno.EIO: "the disk is failing: look at the system's log",
+}
+
+
+class Saver:
+    """Writes the checkpoints of one run, in a thread of its own, one at a time.
+
+    A disk that refuses does not end a run: the user is told, and another save is tried a minute later.
+    """
+
+    def __init__(self, run: Run, every: Every, *, keep: int, metadata: Mapping[str, str]) -> None:
+        self._run, self._every, self._keep, self._metadata = run, every, keep, metadata
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._pending: Future[None] | None = None
+        self._next = self._from_now()
+        self._failed = False
+
+    def due(self, done: int, steps_per_epoch: int) -> bool:
+        """Whether a checkpoint should be written after step `done`."""
+        if self._failed or self._every.unit == "min":
+            # While one is being written time does not ask for the next, or a slow disk would stop the training.
+            return time.monotonic() >= self._next and not self._busy()
+        steps = self._every.number * (steps_per_epoch if self._every.unit == "epochs" else 1)
+        return done % max(1, round(steps)) == 0
+
+    def save(self, step: int, checkpoint: Checkpoint, *, then: Literal["go on", "wait", "must work"]) -> None:
+        """Write the checkpoint, whose tensors nobody else may change.
+
+        Args:
+            step: how many steps it has seen.
+            checkpoint: a copy of everything.
+            then: "go on" writes beside the training; "wait" until it is written or has failed, which the user is told;
+                "must work" raises if it failed.
+
+        Raises:
+            ValueError: with "must work", when it could not be written; says why and what to do.
+        """
+        self.wait()
+        self._pending = self._thread.submit(self._write, step, checkpoint)
+        self._next = self._from_now()
+        if then == "must work":
+            pending, self._pending = self._pending, None
+            try:
+                pending.result()
+            except (OSError, Damaged) as error:
+                raise ValueError(f"cannot save step {step}: {_reason(error)}; {_remedy(error)}") from error
+        elif then == "wait":
+            self.wait()
+
+    def wait(self) -> None:
+        """Until nothing is being written."""
+        if self._pending is not None:
+            self._pending.exception()
+        self._busy()
+
+    def __enter__(self) -> "Saver":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let what is being written be finished."""
+        self.wait()
+        self._thread.shutdown()
+
+    def _busy(self) -> bool:
+        """Whether a checkpoint is being written; tells the user when one has failed."""
+        if self._pending is None or not self._pending.done():
+            return self._pending is not None
+        pending, self._pending = self._pending, None
+        error = pending.exception()
+        self._failed = error is not None
+        if isinstance(error, OSError | Damaged):
+            self._next = time.monotonic() + SECONDS_TO_RETRY
+            self._run.say(
+                f"a checkpoint could not be saved ({_reason(error)}); the run goes on and will try again in a minute: "
+                f"{_remedy(error)}"
+            )
+        elif error is not None:
+            raise error
+        return False
+
+    def _write(self, step: int, checkpoint: Checkpoint) -> None:
+        write_checkpoint(self._run.checkpoints, step, checkpoint, metadata=self._metadata, keep=self._keep)
+
+    def _from_now(self) -> float:
+        return time.monotonic() + 60 * (self._every.number if self._every.unit == "min" else 0)
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+
+
+def _remedy(error: Exception) -> str:
+    return REMEDIES.get(getattr(error, "errno", None) or 0, "look at the disk that holds the run folder")

@@ -1,0 +1,105 @@
+"""Tensors of a model and its optimizer in and out of the processes that train it, whole or in shards."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.optim import Optimizer
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The tensor itself, or all shards of it put together, which every process must ask for together."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def local(tensor: Tensor) -> Tensor:
+    """What of the tensor this process holds."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def model_state(module: nn.Module, *, keep: bool) -> dict[str, Tensor]:
+    """A copy in memory of every parameter and buffer, by name; empty unless `keep`.
+
+    Every process must call it together, one of them to keep the result.
+    """
+    return _copies(module.state_dict(), keep=keep)
+
+
+def load_model(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Put what `model_state` gave into the model, in place, each process its shards.
+
+    Raises:
+        ValueError: when the tensors are of another model.
+    """
+    own = module.state_dict()
+    if own.keys() != tensors.keys() or any(own[name].shape != tensors[name].shape for name in own):
+        raise ValueError("the checkpoint is of another network; use another --out, or the code that wrote it")
+    with torch.no_grad():
+        for name, target in own.items():
+            target.copy_(_placed(tensors[name], target))
+
+
+def optimizer_state(module: nn.Module, optimizer: Optimizer, *, keep: bool) -> dict[str, dict[str, Any]]:
+    """A copy in memory of the optimizer's state, by parameter name; empty unless `keep`.
+
+    Rates and decay are not part of it, they follow from recipe and step. Every process must call it together.
+    """
+    names = {parameter: name for name, parameter in module.named_parameters()}
+    state: dict[str, dict[str, Any]] = {}
+    for parameter in _parameters(optimizer):
+        values = optimizer.state.get(parameter, {})
+        tensors = _copies({key: value for key, value in values.items() if isinstance(value, Tensor)}, keep=keep)
+        if keep and values:
+            rest = {key: value for key, value in values.items() if not isinstance(value, Tensor)}
+            state[names[parameter]] = {**rest, **tensors}
+    return state
+
+
+def load_optimizer(module: nn.Module, optimizer: Optimizer, state: Mapping[str, Mapping[str, Any]]) -> None:
+    """Put what `optimizer_state` gave into the optimizer, onto the devices of the parameters, in their shards."""
+    names = {parameter: name for name, parameter in module.named_parameters()}
+    by_number = {
+        number: {key: _like_parameter(value, parameter) for key, value in state[names[parameter]].items()}
+        for number, parameter in enumerate(_parameters(optimizer))
+        if names[parameter] in state
+    }
+    optimizer.load_state_dict({"state": by_number, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether what this process holds of the tensors has no NaN and no infinity."""
+    return all(bool(torch.isfinite(local(tensor)).all()) for tensor in tensors if tensor.is_floating_point())
+
+
+def optimizer_tensors(optimizer: Optimizer) -> list[Tensor]:
+    """Every tensor of the optimizer's state."""
+    return [value for values in optimizer.state.values() for value in values.values() if isinstance(value, Tensor)]
+
+
+def _parameters(optimizer: Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _copies(tensors: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
+    copies: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        full = whole(tensor.detach())  # one at a time: not all of a sharded model fits into one device
+        if keep:
+            copies[name] = full.to("cpu", copy=True)
+    return copies
+
+
+def _like_parameter(value: Any, parameter: nn.Parameter) -> Any:
+    """State of the parameter's shape is sharded as it is; counters are not."""
+    same = isinstance(value, Tensor) and value.shape == parameter.shape
+    return _placed(value, parameter) if same else value
+
+
+def _placed(tensor: Tensor, target: Tensor) -> Tensor:
+    """The tensor, which every process has whole, sharded like the target."""
+    if not isinstance(target, DTensor):
+        return tensor
+    on_device = tensor.to(target.device)
+    return distribute_tensor(on_device, target.device_mesh, target.placements, src_data_rank=None)
