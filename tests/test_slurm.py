@@ -233,7 +233,7 @@ def test_what_went_wrong_with_sbatch_is_said(
         (("pretrain", "fashion-mnits", "--out", "a run"), 2, "did you mean fashion-mnist"),
         (("pretrain", "cifar10", "--out", "a run"), 1, "give --data"),
         (("linear", "fashion-mnist", "--data", "photos", "--out", "a run"), 1, "give --weights"),
-        ((*TRAINING, "--nodes", "3", "--devices", "3", "--batch-size", "128"), 1, "use --batch-size 126"),
+        ((*TRAINING, "--nodes", "4", "--devices", "3", "--batch-size", "128"), 1, "use --batch-size 120"),
         (("--partition", "a\nb", *TRAINING), 1, "has a line break"),
         ((*TRAINING[:-1], "a\\run"), 1, "has a backslash; give --out another"),
         ((*TRAINING[:-1], "commands/srun/run"), 1, "give --out a folder that you may write"),
