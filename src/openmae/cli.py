@@ -162,9 +162,8 @@ def _trainer(stage: Stage, run: Callable[..., dict[str, Any]]) -> Callable[[list
 
     def train(recipe: Any, out: Path | None, json: bool, console: Console) -> None:
         result = run(recipe, out=out, console=console)
-        ranks = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
-        if (next(filter(None, ranks), "0")) != "0":
-            return None  # one of several processes; the first one speaks for all
+        if not _speaks():
+            return None
         if json:
             return _print_json(result)
         _print_result(result)
@@ -459,6 +458,12 @@ def _check(arguments: list[str], console: Console) -> None:
         Console().print(check_report(result))
 
     _parse(command, "check", arguments)
+
+
+def _speaks() -> bool:
+    """Whether this process speaks for all of a distributed run, or is alone."""
+    ranks = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+    return next(filter(None, ranks), "0") == "0"
 
 
 def _print_json(value: Any) -> None:
