@@ -31,11 +31,11 @@ TINY_FLAGS = ("--width", 32, "--depth", 2, "--heads", 2, "--batch-size", 40, "--
 def test_help_teaches_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "--help")
     assert code == 0
-    for verb in ("demo", "recipes", "check", "pretrain", "linear", "finetune", "knn", "embed", "reconstruct", "pack"):
+    for verb in cli.VERBS:
         assert f"\n  {verb} " in out
         verb_code, verb_out, _ = run(capsys, verb, "--help")
         assert verb_code == 0
-        assert "--json" in verb_out or verb in ("reconstruct", "pretrain", "linear", "finetune")
+        assert "--json" in verb_out or verb in ("reconstruct", "pretrain", "linear", "finetune", "slurm")
 
 
 def test_recipe_help_explains_every_field_with_its_value(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,12 +15,12 @@ from rich.table import Table
 
 from openmae import verbs
 from openmae.recipes import RECIPES, Recipe, Stage, find_recipe
-from openmae.recipes.recipe import Every, ImageSize, Pooling, from_yaml, to_dict, to_yaml
+from openmae.recipes.recipe import RECIPE_TYPES, Every, ImageSize, Pooling, from_yaml, to_dict, to_yaml
+from openmae.slurm import Allocation, require_startable, submit, write_script
 from openmae.training.launching import GRACE, process_rank, processes_exist, run_processes
-from openmae.training.stopping import Interrupted
+from openmae.training.stopping import STOPPED, Interrupted
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
-STOPPED = 75  # the system's EX_TEMPFAIL: try again, and it goes on
 DEBUG = "OPENMAE_DEBUG"
 
 HELP = """\
@@ -38,22 +38,23 @@ Verbs (each has --help):
   pretrain     pre-train by a recipe; run the same command again to continue where it stopped
   linear       linear evaluation of frozen features (--cached: in seconds, for small data)
   finetune     fine-tune end to end
+  slurm        one of these three as a job of a Slurm cluster: openmae slurm --partition gpu pretrain …
   knn          nearest neighbours on frozen features
   embed        features of every image to a Parquet file
   reconstruct  what the model sees and what it makes of it, as a picture
   pack         a copy of a data set that decodes faster: smaller images in tar shards
 
---json prints results for machines. Exit codes: 0 done, 1 failed, 2 wrong usage, 75 stopped by a signal (everything is
-saved, the same command continues).
+--json prints results for machines. Exit codes: 0 done, 1 failed, 2 wrong usage, 71 another process of the run
+was lost, 75 stopped by a signal (everything is saved, the same command continues).
 """
 
 
-class Processes(Exception):
-    """Other processes have done the work."""
+class SeveralProcesses(Exception):
+    """The command needs a process for each of several devices, and nobody has started them yet."""
 
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
-        self.code = code
+    def __init__(self, devices: int, nodes: int, peer_timeout: float) -> None:
+        super().__init__(f"{devices} devices on {nodes} machines")
+        self.devices, self.nodes, self.peer_timeout = devices, nodes, peer_timeout
 
 
 class Usage(Exception):
@@ -66,14 +67,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rank = process_rank()
     console = Console(stderr=True, quiet=rank > 0)  # one of several processes speaks for all
     try:
-        return _dispatch(arguments, console)
+        try:
+            return _dispatch(arguments, console)
+        except SeveralProcesses as needed:
+            patience = needed.peer_timeout + GRACE
+            return run_processes(arguments, devices=needed.devices, nodes=needed.nodes, patience=patience)
     except Usage as error:
         return _fail(console, str(error), WRONG_USAGE)
     except Interrupted as error:
         command = shlex.join(["openmae", *arguments])
         return _fail(console, f"{error}, everything is saved; to continue: {command}", STOPPED)
-    except Processes as outcome:
-        return outcome.code
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has gone, and Python would complain about it at exit
         return FAILED
@@ -178,7 +181,25 @@ def _recipes(arguments: list[str], console: Console) -> None:
 
 
 def _trainer(stage: Stage, run: Callable[..., dict[str, Any]]) -> Callable[[list[str], Console], None]:
-    """The verb of one stage: a recipe by name or file, its fields as flags."""
+    """The verb of one stage."""
+
+    def train(recipe: Any, out: Path | None, json: bool, console: Console) -> None:
+        if recipe.devices * recipe.nodes > 1 and not processes_exist():
+            raise SeveralProcesses(recipe.devices, recipe.nodes, recipe.peer_timeout)
+        result = run(recipe, out=out, console=console)
+        if process_rank() > 0:
+            return None  # one of several processes; the first one speaks for all
+        if json:
+            return _print_json(result)
+        _print_result(result)
+
+    return _stage(stage, train)
+
+
+def _stage(
+    stage: Stage, act: Callable[[Any, Path | None, bool, Console], None]
+) -> Callable[[list[str], Console], None]:
+    """Parse the arguments of a stage, a recipe by name or file and its fields as flags, and `act` on them."""
 
     def verb(arguments: list[str], console: Console) -> None:
         if arguments[:1] in (["-h"], ["--help"]):
@@ -186,22 +207,7 @@ def _trainer(stage: Stage, run: Callable[..., dict[str, Any]]) -> Callable[[list
         recipe, rest = _take_recipe(stage, arguments)
 
         def command(*, recipe: Any, out: Path | None = None, json: bool = False) -> None:
-            if recipe.devices * recipe.nodes > 1 and not processes_exist():
-                raise Processes(
-                    run_processes(
-                        [stage, *arguments],
-                        devices=recipe.devices,
-                        nodes=recipe.nodes,
-                        patience=recipe.peer_timeout + GRACE,
-                        stopped=STOPPED,
-                    )
-                )
-            result = run(recipe, out=out, console=console)
-            if process_rank() > 0:
-                return None  # one of several processes; the first one speaks for all
-            if json:
-                return _print_json(result)
-            _print_result(result)
+            act(recipe, out, json, console)
 
         kind = type(recipe)
         command.__annotations__["recipe"] = kind
@@ -243,6 +249,53 @@ def _find(name: str, stage: Stage | None) -> Recipe:
         return find_recipe(name, stage)
     except ValueError as error:
         raise Usage(str(error)) from error
+
+
+def _slurm(arguments: list[str], console: Console) -> None:
+    own, rest = _split_at_stage(arguments)
+
+    def command(*, allocation: Allocation, dry_run: bool = False) -> None:
+        """Submit a training to Slurm: openmae slurm --partition gpu --time 72:00:00 pretrain vit-b16-800e --data photos
+        --out runs/photos --nodes 4 --devices 8
+
+        From "pretrain" on (or linear, finetune) it is that verb's own command, checked here and now. Its --nodes, and
+        its --devices of each machine, are what the job asks for.
+
+        The script is written to RUN/slurm.sh, and its log to RUN/slurm-JOB.log. Two minutes before the time limit the
+        training saves and the job is requeued, to continue where it stopped. RUN, the data and this Python environment
+        must be at the same paths on every machine.
+
+        Args:
+            dry_run: Write the script and print it, but do not submit it.
+        """
+        if not rest or rest[0] not in RECIPE_TYPES:
+            raise Usage(f"what shall the job do? `openmae slurm [flags] {'|'.join(RECIPE_TYPES)} RECIPE …`")
+
+        def act(recipe: Recipe, out: Path | None, json: bool, console: Console) -> None:
+            require_startable(recipe)
+            file = write_script(verbs.default_out(recipe, out), recipe, rest[1:], allocation)
+            if dry_run:
+                print(file.read_text(encoding="utf-8", errors="replace"), end="")
+                console.print(f"written to {file}", markup=False, highlight=False, soft_wrap=True)
+                return
+            job = submit(file)
+            log = shlex.quote(str(file.with_name(f"slurm-{job.number}.log")))
+            print(f"job {job.number} submitted: {file}")
+            print(f"watch:  squeue {job.cluster}--jobs={job.number}\n        tail -F {log}")
+            print(f"cancel: scancel {job.cluster}{job.number}")
+
+        _stage(rest[0], act)(rest[1:], console)
+
+    _parse(command, "slurm", own)
+
+
+def _split_at_stage(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The flags of `openmae slurm` itself, and the command behind them."""
+    place = 0
+    while place < len(arguments) and arguments[place].startswith("-"):
+        alone = arguments[place].replace("_", "-") in ("--dry-run", "--no-dry-run", "--help", "-h")
+        place += 1 if alone or "=" in arguments[place] else 2
+    return arguments[:place], arguments[place:]
 
 
 def _knn(arguments: list[str], console: Console) -> None:
@@ -503,6 +556,7 @@ VERBS: dict[str, Callable[[list[str], Console], None]] = {
     "pretrain": _trainer("pretrain", verbs.pretrain),
     "linear": _trainer("linear", verbs.linear),
     "finetune": _trainer("finetune", verbs.finetune),
+    "slurm": _slurm,
     "knn": _knn,
     "embed": _embed,
     "reconstruct": _reconstruct,

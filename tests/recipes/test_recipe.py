@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openmae.recipes import RECIPES, FinetuneRecipe, LinearRecipe, PretrainRecipe, Recipe
-from openmae.recipes.recipe import ImageSize, from_yaml, to_dict, to_yaml
+from openmae.recipes.recipe import Every, ImageSize, from_yaml, to_dict, to_yaml
 
 PRETRAIN = PretrainRecipe(name="mine", follows="openmae", backbone="vit", epochs=3, batch_size=128, base_lr=1e-3)
 LINEAR = LinearRecipe(name="mine", follows="openmae", backbone="vit", epochs=3, batch_size=128, base_lr=1e-3)
@@ -251,8 +251,9 @@ def test_numbers_must_be_finite(field: str, text: str) -> None:
             for name in ("base_lr", "weight_decay", "warmup_epochs", "warmup_start", "min_lr", "mixup", "cutmix")
         ),
         (PRETRAIN, {"workers": -1}, "--workers must be 0 or greater", "not -1"),
-        (PRETRAIN, {"save_every_minutes": -1.0}, "--save-every-minutes must be 0 or greater", "not -1.0"),
-        (PRETRAIN, {"save_every_minutes": math.nan}, "--save-every-minutes must be 0 or greater", "not nan"),
+        (PRETRAIN, {"peer_timeout": 0.0}, "--peer-timeout must be greater than 0", "not 0.0"),
+        (PRETRAIN, {"strategy": "fsdp", "ema_decay": 0.9}, "--strategy fsdp knows neither --ema-decay", "ddp"),
+        (PRETRAIN, {"strategy": "fsdp", "precision": "16-mixed"}, "nor fp16", "ddp"),
         (PRETRAIN, {"mlp_bias_std": -1.0}, "--mlp-bias-std must be 0 or greater", "not -1.0"),
         *(
             (FINETUNE, {name: value}, f"--{name.replace('_', '-')} must lie in 0 … 1", f"not {value}")
@@ -312,7 +313,7 @@ def test_a_value_out_of_bounds_is_refused_by_the_name_of_its_flag(
         (FINETUNE, {"image_size": ImageSize(224, 448), "eval_resize": 224}),
         (FINETUNE, {"flip": 0.0, "erasing": 1.0, "max_bad": 1.0, "mixup": 0.0, "layer_decay": 1.0, "workers": 0}),
         (PRETRAIN, {"weight_decay": 0.0, "warmup_epochs": 0, "clip_norm": None, "ema_decay": None}),
-        (PRETRAIN, {"save_every_minutes": 0.0, "base_lr": 0.0}),
+        (PRETRAIN, {"save_every": Every(0, "min"), "base_lr": 0.0}),
     ],
 )
 def test_values_at_the_bounds_are_accepted(recipe: Recipe, changes: dict[str, Any]) -> None:

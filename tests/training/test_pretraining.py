@@ -21,7 +21,7 @@ from openmae.core.masking import Mask, kept_count
 from openmae.core.model import MAEOutput
 from openmae.data.loading import Batch
 from openmae.recipes import PretrainRecipe, find_recipe
-from openmae.recipes.recipe import ImageSize, to_yaml
+from openmae.recipes.recipe import Every, ImageSize, to_yaml
 from openmae.training import pretraining
 from openmae.training.checkpoints import list_checkpoints, read_checkpoint, write_tensors
 from openmae.training.pretraining import describe, reconstruction_loss, run_pretraining
@@ -142,7 +142,7 @@ def test_a_run_that_died_within_an_epoch_continues_bit_for_bit_with_other_worker
     with monkeypatch.context() as patch:
         crash_after(patch, after)
         with pytest.raises(RuntimeError, match="power cut"):
-            run_pretraining(replace(recipe, save_every_minutes=0.0), tmp_path / "died", quiet())
+            run_pretraining(replace(recipe, save_every=Every(1, "steps")), tmp_path / "died", quiet())
     assert losses(tmp_path / "died") == losses(tmp_path / "straight")[:after]
     assert read_checkpoint(list_checkpoints(tmp_path / "died" / "checkpoints")[0]).state["step"] == after
     assert not (tmp_path / "died" / ENCODER).exists()

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from openmae.recipes import PretrainRecipe
-from openmae.recipes.recipe import from_yaml
+from openmae.recipes.recipe import Every, from_yaml
 from openmae.training.runs import BAD_IMAGES, ENVIRONMENT, LOG, METRICS, RECIPE, RESULTS, Run, fit_batch
 
 
@@ -118,7 +118,7 @@ def test_a_folder_where_no_step_was_made_takes_another_recipe(
 def test_what_changes_no_result_may_differ(tmp_path: Path, tiny_recipe: PretrainRecipe, console: Console) -> None:
     logged(tmp_path, tiny_recipe, console, 1)
     other = replace(
-        tiny_recipe, devices=2, nodes=2, workers=7, log_every=3, save_every_minutes=1.0, keep_last=5, max_bad=0.5
+        tiny_recipe, devices=2, nodes=2, workers=7, log_every=3, save_every=Every(1, "min"), keep_last=5, max_bad=0.5
     )
     open_run(tmp_path, other, console)
     assert from_yaml((tmp_path / RECIPE).read_text()) == other

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
-from openmae.training.stopping import REQUESTS
+from openmae.training.stopping import REQUESTS, STOPPED
 
 SUPERVISOR = "OPENMAE_SUPERVISOR"  # in the environment: the process that has started this one
 LOST = 71  # the system's EX_OSERR: a process ended because it lost another one
@@ -42,7 +42,7 @@ def _under_srun() -> bool:
     return "SLURM_NTASKS" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive")
 
 
-def run_processes(arguments: Sequence[str], *, devices: int, nodes: int, patience: float, stopped: int) -> int:
+def run_processes(arguments: Sequence[str], *, devices: int, nodes: int, patience: float) -> int:
     """Run `openmae ARGUMENTS` in as many processes as this machine has devices to use, until all have ended.
 
     Requests to stop are passed on. When one of them fails the others are given `patience` seconds to notice.
@@ -52,10 +52,9 @@ def run_processes(arguments: Sequence[str], *, devices: int, nodes: int, patienc
         devices: how many processes.
         nodes: how many machines; each runs this, and MASTER_ADDR, MASTER_PORT and NODE_RANK say how they find another.
         patience: seconds, after which a process that is still there is killed.
-        stopped: the exit code of a process that was asked to stop and has saved its state.
 
     Returns:
-        0 when all succeeded, `stopped` when all have stopped as they were asked to, else that of the first that failed.
+        0 when all succeeded, STOPPED when all have stopped as they were asked to, else that of the first that failed.
     """
     environment = _environment(devices, nodes)
     processes = [
@@ -75,7 +74,7 @@ def run_processes(arguments: Sequence[str], *, devices: int, nodes: int, patienc
 
     previous = {which: signal.signal(which, pass_on) for which in REQUESTS}
     try:
-        return _wait(processes, patience, stopped)
+        return _wait(processes, patience)
     finally:
         for process in processes:
             if process.poll() is None:
@@ -84,13 +83,13 @@ def run_processes(arguments: Sequence[str], *, devices: int, nodes: int, patienc
             signal.signal(which, handler)
 
 
-def _wait(processes: Sequence[subprocess.Popen[bytes]], patience: float, stopped: int) -> int:
+def _wait(processes: Sequence[subprocess.Popen[bytes]], patience: float) -> int:
     failed_at: float | None = None
     code = 0
     while None in [process.poll() for process in processes]:  # a list: each must be asked
         time.sleep(POLL)
         failures = [(rank, process.returncode) for rank, process in enumerate(processes) if process.returncode]
-        failures = [(rank, returned) for rank, returned in failures if returned != stopped]
+        failures = [(rank, returned) for rank, returned in failures if returned != STOPPED]
         if failures and failed_at is None:
             failed_at = time.monotonic()
             rank, code = failures[0]
@@ -105,7 +104,7 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]], patience: float, stopped
             break
     if failed_at is not None:
         return 1 if code < 0 else code
-    return stopped if any(process.returncode == stopped for process in processes) else 0
+    return STOPPED if any(process.returncode == STOPPED for process in processes) else 0
 
 
 def _environment(devices: int, nodes: int) -> dict[str, str]:

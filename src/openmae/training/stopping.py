@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+STOPPED = 75  # exit code: the system's EX_TEMPFAIL, try again and it goes on
 REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 

@@ -1,0 +1,182 @@
+"""`openmae slurm`: a training command as an sbatch script in its run folder, and its submission.
+
+The script is plain text, to be read, changed and submitted by hand as well. It needs nothing on the cluster but Slurm
+and this Python environment at the same path on every machine.
+"""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from openmae.recipes import Recipe
+from openmae.recipes.recipe import SupervisedRecipe
+from openmae.training.stopping import STOPPED
+
+SCRIPT = "slurm.sh"
+# How long before the time limit Slurm says so: enough for one step and one checkpoint.
+NOTICE_SECONDS = 120
+# How long the other processes may live after the first one has ended.
+WAIT_SECONDS = 60
+JOB = re.compile(r"(\d+)(?:;(\S+))?")
+# Slurm takes a job with one of these names for a terminal session, and Lightning then starts processes of its own.
+SESSION_NAMES = ("bash", "interactive")
+
+TEMPLATE = """\
+#!/bin/bash
+# `openmae slurm` wrote this file, and writes it anew each time. To submit it as it is:
+#   sbatch {file}
+{directives}
+set -e
+# What torchrun or another job has left in the shell that submitted would mislead every process.
+unset MASTER_ADDR MASTER_PORT WORLD_SIZE RANK LOCAL_RANK LOCAL_WORLD_SIZE TORCHELASTIC_RUN_ID
+{setup}
+code=0
+# When one process ends, the others have {wait} seconds: none waits forever for one that crashed, and none is killed for
+# having stopped in good order a moment later. srun does not take --cpus-per-task from the job by itself (Slurm 22.05).
+srun --kill-on-bad-exit=0 --wait={wait} --cpus-per-task={cpus} \\
+  {command} || code=$?
+if [ "$code" -eq {stopped} ]; then  # stopped and saved: the same job continues from its last checkpoint
+  scontrol requeue "$SLURM_JOB_ID" || echo "Slurm does not requeue this job; to continue, submit it again" >&2
+fi
+exit "$code"
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allocation:
+    """What to ask Slurm for, beside the recipe's --nodes and --devices."""
+
+    partition: str | None = None
+    """Partition to queue in; the cluster's default when not given."""
+    account: str | None = None
+    """Account that pays."""
+    qos: str | None = None
+    """Quality of service."""
+    time: str | None = None
+    """Time limit as 72:00:00 or 3-00:00:00; the partition's when not given. A run that needs longer is requeued."""
+    cpus_per_device: int = 8
+    """Processor cores for each device; all but one of them, and 8 at most, decode images."""
+    memory: str | None = None
+    """Memory of each machine, such as 400G; the partition's default when not given."""
+    setup: str | None = None
+    """Lines of shell to run first, such as "module load cuda; export NCCL_SOCKET_IFNAME=ib0"."""
+
+    def __post_init__(self) -> None:
+        if self.cpus_per_device < 1:
+            raise ValueError(f"--cpus-per-device must be at least 1, not {self.cpus_per_device}")
+
+
+class Job(NamedTuple):
+    """A submitted job."""
+
+    number: str
+    cluster: str
+    """The flag that Slurm's commands need where it manages several clusters, with a blank behind it; else empty."""
+
+
+def require_startable(recipe: Recipe) -> None:
+    """Raise ValueError for what would make the job fail after its time in the queue.
+
+    Data and weights are not opened: they may be reachable from the compute nodes only, or be made by an earlier job.
+    """
+    from openmae.data.loading import StepSampler
+
+    if recipe.data is None:
+        raise ValueError("no images to train on; give --data behind the recipe")
+    if isinstance(recipe, SupervisedRecipe) and recipe.weights is None:
+        raise ValueError("no weights to start from; give --weights behind the recipe")
+    StepSampler(  # refuses a batch that cannot be cut into equal parts
+        images=recipe.batch_size,
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
+        first_step=0,
+        last_step=0,
+        repeats=getattr(recipe, "repeats", 1),
+        accumulate=recipe.accumulate,
+        world_size=recipe.nodes * recipe.devices,
+    )
+
+
+def write_script(run: Path, recipe: Recipe, arguments: Sequence[str], allocation: Allocation) -> Path:
+    """Write the script for `openmae STAGE *arguments`, whose run folder is `run`; returns where.
+
+    Raises:
+        ValueError: when the folder cannot be written, or something cannot be said to Slurm.
+    """
+    file = run.absolute() / SCRIPT
+    text = render(file, recipe, arguments, allocation)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8", errors="surrogateescape")  # arguments may be any bytes
+    except OSError as error:
+        raise ValueError(f"cannot write {file} ({error.strerror}); give --out a folder that you may write") from error
+    return file
+
+
+def render(file: Path, recipe: Recipe, arguments: Sequence[str], allocation: Allocation) -> str:
+    """The script that is to lie at `file`, in the run folder."""
+    run = file.parent
+    if "\\" in str(run):
+        raise ValueError(f"Slurm writes no log into {run}, for its name has a backslash; give --out another folder")
+    directives = {
+        "job-name": f"openmae-{run.name}" if run.name in SESSION_NAMES else run.name,
+        "nodes": recipe.nodes,
+        "ntasks-per-node": recipe.devices,
+        "gpus-per-node": recipe.devices,
+        "cpus-per-task": allocation.cpus_per_device,
+        "mem": allocation.memory,
+        "time": allocation.time,
+        "partition": allocation.partition,
+        "account": allocation.account,
+        "qos": allocation.qos,
+        "chdir": Path.cwd(),  # arguments may hold relative paths
+        "output": f"{str(run).replace('%', '%%')}/slurm-%j.log",
+        "open-mode": "append",
+        "signal": f"USR1@{NOTICE_SECONDS}",
+    }
+    lines = [f"#SBATCH --{name}={_directive(str(value))}" for name, value in directives.items() if value is not None]
+    return TEMPLATE.format(
+        file=shlex.quote(str(file)),
+        directives="\n".join([*lines, "#SBATCH --requeue"]),
+        setup=allocation.setup or "",
+        wait=WAIT_SECONDS,
+        cpus=allocation.cpus_per_device,
+        command=shlex.join([sys.executable, "-m", "openmae.cli", recipe.stage, *arguments]),
+        stopped=STOPPED,
+    )
+
+
+def submit(file: Path) -> Job:
+    """Hand the script to sbatch.
+
+    Raises:
+        ValueError: when there is no sbatch, or it refuses; the message has its reason.
+    """
+    sbatch = shutil.which("sbatch")
+    if sbatch is None:
+        raise ValueError(f"this machine has no sbatch; on a machine that has, run: sbatch {shlex.quote(str(file))}")
+    answer = subprocess.run(  # noqa: S603  # the user's own sbatch
+        [sbatch, "--parsable", str(file)], capture_output=True, text=True, errors="replace", check=False
+    )
+    said = " ".join(answer.stderr.split())
+    if answer.returncode != 0:
+        reason = said or f"exit code {answer.returncode}"
+        raise ValueError(f"sbatch refused {file} ({reason}); change the flags before `pretrain`, or that file")
+    print(answer.stderr, end="", file=sys.stderr)  # what the cluster wants its users to know
+    job = JOB.fullmatch((answer.stdout.split() or [""])[-1])
+    if job is None:
+        raise ValueError(f"sbatch took {file} but named no job ({answer.stdout!r}); `squeue --me` shows whether it did")
+    return Job(job[1], f"--clusters={shlex.quote(job[2])} " if job[2] else "")
+
+
+def _directive(value: str) -> str:
+    """`value` for a #SBATCH line, in double quotes where it needs them: sbatch has its own rules, not a shell's."""
+    if not value.isprintable():
+        raise ValueError(f"{value!r} cannot be said to Slurm, for it has a line break or the like; use another name")
+    return value if re.fullmatch(r"[\w@%+=:,./-]+", value) else '"' + re.sub(r'(["\\])', r"\\\1", value) + '"'
