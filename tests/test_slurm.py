@@ -267,6 +267,7 @@ def test_one_process_of_a_job_prints_the_result(
     def train(*_: Any, **__: Any) -> dict[str, Any]:
         return {"loss": 1.0, "images_per_second": 2.0}
 
+    monkeypatch.setenv("SLURM_NTASKS", "4")
     monkeypatch.setenv("SLURM_PROCID", process)
     cli._trainer("pretrain", train)(["fashion-mnist"], Console())
     assert ("final loss" in capsys.readouterr().out) == speaks

@@ -253,7 +253,12 @@ def test_numbers_must_be_finite(field: str, text: str) -> None:
         (PRETRAIN, {"workers": -1}, "--workers must be 0 or greater", "not -1"),
         (PRETRAIN, {"peer_timeout": 0.0}, "--peer-timeout must be greater than 0", "not 0.0"),
         (PRETRAIN, {"strategy": "fsdp", "ema_decay": 0.9}, "--strategy fsdp knows neither --ema-decay", "ddp"),
-        (PRETRAIN, {"strategy": "fsdp", "precision": "16-mixed"}, "nor fp16", "ddp"),
+        (
+            PRETRAIN,
+            {"strategy": "fsdp", "precision": "16-mixed"},
+            "--strategy fsdp knows neither --ema-decay nor fp16",
+            "use --strategy ddp",
+        ),
         (PRETRAIN, {"mlp_bias_std": -1.0}, "--mlp-bias-std must be 0 or greater", "not -1.0"),
         *(
             (FINETUNE, {name: value}, f"--{name.replace('_', '-')} must lie in 0 … 1", f"not {value}")

@@ -1,7 +1,10 @@
+import errno
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +15,7 @@ from timm.optim import Lars, Muon
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
+from openmae.training import checkpoints
 from openmae.training.checkpoints import (
     EMA,
     MANIFEST,
@@ -20,17 +24,15 @@ from openmae.training.checkpoints import (
     STATE,
     Checkpoint,
     Damaged,
-    all_finite,
     list_checkpoints,
     newest_verified,
-    optimizer_state,
     read_checkpoint,
-    restore_optimizer,
     verify,
     write_checkpoint,
     write_tensors,
     write_text,
 )
+from openmae.training.state import load_model, load_optimizer, model_state, optimizer_state
 
 FILES = (MODEL, EMA, OPTIMIZER, STATE, MANIFEST)
 
@@ -50,9 +52,9 @@ def train(model: nn.Module, optimizer: Optimizer, steps: int) -> None:
 
 def snapshot(model: nn.Module, optimizer: Optimizer | None = None, ema: nn.Module | None = None) -> Checkpoint:
     return Checkpoint(
-        model={name: tensor.clone() for name, tensor in model.state_dict().items()},
-        ema=None if ema is None else ema.state_dict(),
-        optimizer={} if optimizer is None else optimizer_state(optimizer),
+        model=model_state(model, keep=True),
+        ema=None if ema is None else model_state(ema, keep=True),
+        optimizer={} if optimizer is None else optimizer_state(model, optimizer, keep=True),
         state={"pending_losses": [0.1, 0.2]},
     )
 
@@ -100,11 +102,11 @@ def test_model_average_and_optimizer_come_back_bit_for_bit_and_train_on_alike(tm
     assert_same(saved.model, model.state_dict())
     assert_same(saved.ema, average.state_dict())
     restored = small_model()
-    restored.load_state_dict(saved.model)
+    load_model(restored, saved.model)
     again = OPTIMIZERS[kind](restored)
-    restore_optimizer(again, saved.optimizer)
-    for number, values in optimizer_state(optimizer).items():
-        other = optimizer_state(again)[number]
+    load_optimizer(restored, again, saved.optimizer)
+    for name, values in optimizer_state(model, optimizer, keep=True).items():
+        other = optimizer_state(restored, again, keep=True)[name]
         assert values.keys() == other.keys()
         assert_same(
             {name: value for name, value in values.items() if isinstance(value, Tensor)},
@@ -120,8 +122,9 @@ def test_rates_of_a_restored_optimizer_are_those_it_was_built_with(tmp_path: Pat
     optimizer = AdamW(model.parameters(), lr=0.1)
     train(model, optimizer, 1)
     saved = read_checkpoint(write_checkpoint(tmp_path, 1, snapshot(model, optimizer), metadata={}, keep=1))
-    again = AdamW(small_model().parameters(), lr=0.7)
-    restore_optimizer(again, saved.optimizer)
+    fresh = small_model()
+    again = AdamW(fresh.parameters(), lr=0.7)
+    load_optimizer(fresh, again, saved.optimizer)
     assert again.param_groups[0]["lr"] == 0.7
 
 
@@ -279,22 +282,98 @@ def test_leftovers_of_a_crash_are_ignored_and_removed_by_the_next_write(tmp_path
     assert steps(tmp_path) == [3, 1]
 
 
-def test_a_crash_before_the_rename_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_refuses_the_rename_leaves_the_old_checkpoint_and_no_rubbish(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     old = write(tmp_path, 1, keep=1)
     rename = Path.rename
 
-    def crash(self: Path, target: Path) -> Path:
+    def refuse(self: Path, target: Path) -> Path:
         if self.is_dir():
-            raise OSError("power cut")
+            raise OSError(errno.EIO, "Input/output error")
         return rename(self, target)
 
-    monkeypatch.setattr(Path, "rename", crash)
-    with pytest.raises(OSError, match="power cut"):
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(OSError, match="Input/output error"):
         write(tmp_path, 2, keep=1)
     monkeypatch.undo()
     assert newest_verified(tmp_path, pytest.fail) == old
     write(tmp_path, 2, keep=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002"]
+
+
+def test_what_a_full_disk_cuts_short_is_removed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = write(tmp_path, 1)
+
+    def full(_path: Path, _text: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoints, "write_text", full)
+    with pytest.raises(OSError, match="No space left"):
+        write(tmp_path, 2)
+    assert list(tmp_path.iterdir()) == [old]
+
+
+def test_space_is_looked_for_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = write(tmp_path, 1)
+    needed = sum(tensor.nbytes for tensor in small_model().state_dict().values())
+    enough = needed + checkpoints.SPACE_TO_SPARE
+    monkeypatch.setattr(checkpoints, "write_tensors", pytest.fail)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=enough - 1))
+    with pytest.raises(OSError, match=r"No space left on device: 0 MB to write, 17 MB free") as refused:
+        write(tmp_path, 2)
+    assert refused.value.errno == errno.ENOSPC
+    assert list(tmp_path.iterdir()) == [old]
+    monkeypatch.undo()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=enough))
+    write(tmp_path, 2)
+
+
+def test_the_older_ones_stay_until_the_new_one_has_been_read_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that takes a file and gives back another one, of which the manifest knows nothing."""
+    old = write(tmp_path, 1)
+    from safetensors.torch import save_file
+
+    def lie(tensors: dict[str, Tensor], path: Path, **options: Any) -> None:
+        save_file({name: tensor + 1 for name, tensor in tensors.items()}, path, **options)
+
+    monkeypatch.setattr(checkpoints, "save_file", lie)
+    with pytest.raises(Damaged, match=f"{MODEL} did not come back from the disk as it was written"):
+        write(tmp_path, 2, keep=1)
+    assert list(tmp_path.iterdir()) == [old]
+    verify(old)
+
+
+def test_not_a_number_can_be_read_back_too(tmp_path: Path) -> None:
+    tensors = {"state": torch.tensor([1.0, math.nan, -0.0]), "count": torch.tensor(3), "none": torch.empty(0, 2)}
+    saved = Checkpoint(model=tensors, ema=None, optimizer={}, state={})
+    verify(write_checkpoint(tmp_path, 1, saved, metadata={}, keep=1))
+
+
+def test_a_crash_while_deleting_leaves_no_half_under_a_checkpoints_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, 1)
+
+    def crash(path: Path) -> None:
+        (path / MODEL).unlink()
+        raise OSError("power cut")
+
+    monkeypatch.setattr(shutil, "rmtree", crash)
+    with pytest.raises(OSError, match="power cut"):
+        write(tmp_path, 2, keep=1)
+    monkeypatch.undo()
+    assert steps(tmp_path) == [2]
+    verify(list_checkpoints(tmp_path)[0])
+    write(tmp_path, 3, keep=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000003"]
+
+
+def test_what_the_system_said_through_safetensors_is_an_oserror(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="No such file or directory"):
+        write_tensors(tmp_path / "no folder" / "file.safetensors", {"a": torch.zeros(1)}, {})
 
 
 @pytest.mark.parametrize("writer", [lambda file: write_text(file, "new"), lambda file: write_tensors(file, {}, {})])
@@ -325,8 +404,9 @@ def test_files_are_synced_before_they_get_their_names(tmp_path: Path, monkeypatc
     monkeypatch.setattr("openmae.training.checkpoints.os.fsync", lambda _: events.append("sync"))
     write(tmp_path, 1)
     for name in (MODEL, OPTIMIZER, STATE, MANIFEST, "step-00000001"):
-        assert events[events.index(f"rename {name}") - 1] == "sync", name
-    assert events[-1] == "sync"  # the folder, or the rename itself could be lost
+        place = events.index(f"rename {name}")
+        assert events[place - 1] == "sync", name
+        assert events[place + 1] == "sync", name  # the folder, or the rename itself could be lost
 
 
 def test_tensors_are_written_contiguous_and_without_gradient(tmp_path: Path) -> None:
@@ -335,9 +415,3 @@ def test_tensors_are_written_contiguous_and_without_gradient(tmp_path: Path) -> 
     tensor = nn.Parameter(torch.arange(6.0).reshape(2, 3))
     write_tensors(tmp_path / "file.safetensors", {"transposed": tensor.T}, {})
     assert torch.equal(load_file(tmp_path / "file.safetensors")["transposed"], tensor.detach().T)
-
-
-@pytest.mark.parametrize(("value", "finite"), [(1.0, True), (float("nan"), False), (float("inf"), False)])
-def test_finite_means_no_nan_and_no_infinity_anywhere(value: float, finite: bool) -> None:
-    tensors = {"weight": torch.tensor([0.0, value]), "count": torch.tensor(3), "rest": torch.zeros(2)}
-    assert all_finite(tensors) is finite

@@ -1,11 +1,9 @@
 import io
 import json
-import math
 import os
 import re
 import signal
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any, cast
@@ -13,200 +11,39 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from lightning_fabric import Fabric
-from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from openmae.data.decoding import PixelFormat
-from openmae.data.loading import Batch, SeededImages
-from openmae.data.sources import open_data
-from openmae.data.transforms import TrainTransform
-from openmae.recipes import FinetuneRecipe, LinearRecipe, PretrainRecipe, Recipe, find_recipe
+from openmae.data.loading import Batch
+from openmae.recipes import FinetuneRecipe, PretrainRecipe, Recipe, find_recipe
 from openmae.recipes.recipe import Every
 from openmae.training import loop
 from openmae.training.checkpoints import MODEL, list_checkpoints, read_checkpoint
-from openmae.training.loop import Job, Meter, fit
-from openmae.training.optimizers import build_optimizer
-from openmae.training.runs import BAD_IMAGES, ENCODER, METRICS, Run
+from openmae.training.loop import Meter
+from openmae.training.runs import BAD_IMAGES, ENCODER
 from openmae.training.schedules import learning_rate
 from openmae.training.stopping import Interrupted
+from tests.training.toy import (
+    BATCH,
+    IMAGES,
+    STEPS,
+    STEPS_PER_EPOCH,
+    Crash,
+    Toy,
+    Watch,
+    assert_same_run,
+    linear_recipe,
+    metrics,
+    saving_always,
+    steps_saved,
+    toy_loss,
+    train,
+    weights,
+)
 
-IMAGES, BATCH, STEPS_PER_EPOCH, STEPS = 12, 4, 3, 12
-
-
-class Toy(nn.Module):
-    """4x4 grey images to 3 numbers; what its dropout hides depends on torch's generator."""
-
-    def __init__(self, dropout: float) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(16, 3)
-
-    def forward(self, images: Tensor) -> Tensor:
-        scores: Tensor = self.linear(self.dropout(images.flatten(1).float() / 255))
-        return scores
-
-
-def toy_loss(model: nn.Module, batch: Batch) -> Tensor:
-    """Depends on the pixels (crop and flip), the noise (mask), the weights and the dropout."""
-    loss: Tensor = (model(batch.images) - batch.noise).square().mean()
-    return loss
-
-
-@dataclass
-class Crash:
-    """The toy's loss, until it is called for the `after`-th time too many."""
-
-    after: int
-    calls: int = 0
-    act: Callable[[], None] | None = None
-    """What happens then; the crash when not given."""
-
-    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
-        self.calls += 1
-        if self.calls == self.after + 1:
-            if self.act is None:
-                raise RuntimeError("power cut")
-            self.act()
-        return toy_loss(model, batch)
-
-
-@dataclass
-class Watch:
-    """What an optimiser sees at every step."""
-
-    rates: list[list[float]] = field(default_factory=list)
-    gradient_norms: list[float] = field(default_factory=list)
-    weights: list[Tensor] = field(default_factory=list)
-
-    def __call__(self, optimizer: Optimizer) -> None:
-        def before(optimizer: Optimizer, *_: Any) -> None:
-            parameters = [p for group in optimizer.param_groups for p in group["params"]]
-            self.rates.append([group["lr"] for group in optimizer.param_groups])
-            self.gradient_norms.append(math.hypot(*(float(p.grad.norm()) for p in parameters)))
-
-        def after(optimizer: Optimizer, *_: Any) -> None:
-            parameters = [p.detach().flatten() for group in optimizer.param_groups for p in group["params"]]
-            self.weights.append(torch.cat(parameters))
-
-        optimizer.register_step_pre_hook(before)
-        optimizer.register_step_post_hook(after)
-
-
-def train(
-    recipe: Recipe,
-    out: Path,
-    *,
-    loss: Callable[[nn.Module, Batch], Tensor] = toy_loss,
-    dropout: float = 0.5,
-    evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
-    watch: Watch | None = None,
-    console: Console | None = None,
-    build: Callable[[Recipe, nn.Module], Optimizer] = build_optimizer,
-) -> dict[str, float]:
-    """Train the toy on the CPU as `recipe` says."""
-    torch.manual_seed(recipe.seed)
-    model = Toy(dropout)
-
-    def optimizer(model: nn.Module) -> Optimizer:
-        built = build(recipe, model)
-        if watch is not None:
-            watch(built)
-        return built
-
-    assert recipe.data is not None
-    dataset = SeededImages(
-        source=open_data(recipe.data).train,
-        transform=TrainTransform(size=(4, 4), crop_scale=(0.3, 1.0)),
-        format=PixelFormat(1),
-        seed=recipe.seed,
-        noise=3,
-    )
-    job = Job(
-        recipe=recipe,
-        model=model,
-        optimizer=optimizer,
-        dataset=dataset,
-        loss=loss,
-        evaluate=None if evaluate is None else lambda trained, _: evaluate(trained),
-        exports=lambda trained: {ENCODER: trained.state_dict()},
-        metadata={},
-    )
-    run = Run(out, recipe, writes=True, console=console or Console(quiet=True))
-    try:
-        return fit(Fabric(accelerator="cpu", devices=1, precision="32-true"), job, run)
-    finally:
-        run.close()
-
-
-def metrics(run: Path, name: str = "loss") -> list[float]:
-    records = [json.loads(line) for line in (run / METRICS).read_text().splitlines()]
-    return [record[name] for record in records if name in record]
-
-
-def steps_saved(run: Path) -> list[int]:
-    return [int(path.name.removeprefix("step-")) for path in list_checkpoints(run / "checkpoints")]
-
-
-def weights(run: Path) -> Tensor:
-    return torch.cat([tensor.flatten() for tensor in load_file(run / ENCODER).values()])
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    """Every logged loss, bit for bit, and every exported weight."""
-    assert metrics(one) == metrics(other)
-    assert metrics(one, "step") == metrics(other, "step")
-    assert torch.equal(weights(one), weights(other))
-
-
-@pytest.fixture(scope="session")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A flat folder of small grey images."""
-    folder = tmp_path_factory.mktemp("toy-images")
-    rng = np.random.default_rng(0)
-    for number in range(IMAGES):
-        Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8)).save(folder / f"{number:02d}.png")
-    return folder
-
-
-@pytest.fixture
-def recipe(images: Path) -> PretrainRecipe:
-    """Four epochs of three steps, every one of them logged."""
-    found = find_recipe("fashion-mnist", "pretrain")
-    assert isinstance(found, PretrainRecipe)
-    return replace(
-        found,
-        data=str(images),
-        epochs=4,
-        batch_size=BATCH,
-        optimizer="adamw",
-        base_lr=1.0,
-        warmup_epochs=1,
-        workers=0,
-        log_every=1,
-    )
-
-
-@pytest.fixture(autouse=True)
-def no_syncing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody pulls the plug here, and waiting for the disk takes most of the time."""
-    monkeypatch.setattr(os, "fsync", lambda _: None)
-
-
-def saving_always(recipe: Recipe) -> Recipe:
-    """The same run, with a checkpoint after every step."""
-    return replace(recipe, save_every=Every(1, "steps"))
-
-
-def linear_recipe(images: Path, **changes: Any) -> LinearRecipe:
-    found = find_recipe("fashion-mnist", "linear")
-    assert isinstance(found, LinearRecipe)
-    options: dict[str, Any] = {"data": str(images), "epochs": 4, "batch_size": BATCH, "workers": 0, "log_every": 1}
-    return replace(found, **{**options, **changes})
-
+pytestmark = pytest.mark.usefixtures("no_syncing")
 
 # ------------------------------------------------------------------------------------------------- continuing
 

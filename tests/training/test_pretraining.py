@@ -24,6 +24,7 @@ from openmae.recipes import PretrainRecipe, find_recipe
 from openmae.recipes.recipe import Every, ImageSize, to_yaml
 from openmae.training import pretraining
 from openmae.training.checkpoints import list_checkpoints, read_checkpoint, write_tensors
+from openmae.training.locking import LOCK
 from openmae.training.pretraining import describe, reconstruction_loss, run_pretraining
 from openmae.training.runs import ENCODER, ENVIRONMENT, LOG, METRICS, RECIPE, RESULTS
 from openmae.training.weights import build_autoencoder, recipe_metadata
@@ -92,7 +93,7 @@ def test_a_finished_run_has_its_files_and_says_what_came_out(recipe: PretrainRec
     console = Console(record=True, width=400, file=io.StringIO())
     results = run_pretraining(recipe, tmp_path, console)
     assert {path.name for path in tmp_path.iterdir()} == {
-        RECIPE, ENVIRONMENT, METRICS, LOG, RESULTS, ENCODER, "tensorboard", "checkpoints",
+        RECIPE, ENVIRONMENT, METRICS, LOG, RESULTS, ENCODER, LOCK, "tensorboard", "checkpoints",
     }  # fmt: skip
     assert results == json.loads((tmp_path / RESULTS).read_text())
     assert {"protocol", "recipe", "seed", "epoch", "loss", "images_per_second", "lr", "out"} <= set(results)

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -16,8 +17,20 @@ def console() -> Console:
     return Console(record=True, width=400, quiet=True)
 
 
+OPENED: list[Run] = []
+
+
+@pytest.fixture(autouse=True)
+def close_runs() -> Iterator[None]:
+    yield
+    while OPENED:
+        OPENED.pop().close()
+
+
 def open_run(path: Path, recipe: PretrainRecipe, console: Console, *, writes: bool = True) -> Run:
-    return Run(path, recipe, writes=writes, console=console)
+    run = Run(path, recipe, writes=writes, console=console)
+    OPENED.append(run)
+    return run
 
 
 def logged(path: Path, recipe: PretrainRecipe, console: Console, steps: int) -> None:
@@ -195,7 +208,7 @@ def test_batch_shrinks_to_the_images_there_are(
 
 def test_only_the_first_process_writes_to_the_log(tmp_path: Path, tiny_recipe: PretrainRecipe) -> None:
     for writes in (False, True):
-        run = Run(tmp_path, tiny_recipe, writes=writes, console=Console(quiet=True))
+        run = open_run(tmp_path, tiny_recipe, Console(quiet=True), writes=writes)
         run.note("told before")
         run.say("told now")
     assert (tmp_path / LOG).read_text().count("told") == 2

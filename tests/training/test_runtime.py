@@ -5,10 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
+from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
 
 from openmae.recipes import PretrainRecipe
 from openmae.training import runtime
-from openmae.training.runtime import choose_precision, choose_workers, pick_device, start_fabric
+from openmae.training.runtime import choose_precision, choose_workers, numerics, pick_device, start_fabric
 
 
 def pretend_gpu(monkeypatch: pytest.MonkeyPatch, *, bf16: bool, emulated: bool = False) -> None:
@@ -62,10 +65,8 @@ def test_measurements_run_on_the_gpu_if_there_is_one(
     assert pick_device() == torch.device(expected)
 
 
-@pytest.mark.parametrize(("local_world_size", "expected"), [(None, 3), ("8", 8)])
-def test_torchrun_decides_the_number_of_devices_else_the_recipe_does(
-    monkeypatch: pytest.MonkeyPatch, tiny_recipe: PretrainRecipe, local_world_size: str | None, expected: int
-) -> None:
+def fabric_options(monkeypatch: pytest.MonkeyPatch, recipe: PretrainRecipe, **environment: str) -> dict[str, Any]:
+    """What lightning-fabric is asked for, in a process with these variables."""
     seen: dict[str, Any] = {}
 
     def fake_fabric(**options: Any) -> SimpleNamespace:
@@ -73,9 +74,50 @@ def test_torchrun_decides_the_number_of_devices_else_the_recipe_does(
         return SimpleNamespace(launch=lambda: seen.update(launched=True))
 
     monkeypatch.setattr(runtime, "Fabric", fake_fabric)
-    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    if local_world_size is not None:
-        monkeypatch.setenv("LOCAL_WORLD_SIZE", local_world_size)
-    start_fabric(replace(tiny_recipe, devices=3, nodes=2, precision="32-true"))
-    assert (seen["devices"], seen["num_nodes"], seen["precision"]) == (expected, 2, "32-true")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    start_fabric(recipe)
     assert seen["launched"]
+    return seen
+
+
+def test_who_starts_the_processes_decides_how_many_there_are(
+    monkeypatch: pytest.MonkeyPatch, tiny_recipe: PretrainRecipe
+) -> None:
+    environment = {"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "8", "WORLD_SIZE": "16"}
+    seen = fabric_options(monkeypatch, replace(tiny_recipe, devices=3, precision="32-true"), **environment)
+    assert (seen["devices"], seen["num_nodes"], seen["precision"]) == (8, 2, "32-true")
+    assert isinstance(seen["strategy"], DDPStrategy)
+
+
+def test_the_recipe_decides_where_somebody_else_starts_them_without_saying_how_many(
+    monkeypatch: pytest.MonkeyPatch, tiny_recipe: PretrainRecipe
+) -> None:
+    recipe = replace(tiny_recipe, devices=3, nodes=2, strategy="fsdp")
+    seen = fabric_options(monkeypatch, recipe, SLURM_NTASKS="6", SLURM_JOB_NAME="train")
+    assert (seen["devices"], seen["num_nodes"]) == (3, 2)
+    assert isinstance(seen["strategy"], ModelParallelStrategy)
+
+
+def test_one_device_needs_no_strategy(monkeypatch: pytest.MonkeyPatch, tiny_recipe: PretrainRecipe) -> None:
+    assert fabric_options(monkeypatch, tiny_recipe)["strategy"] == "auto"
+
+
+@pytest.mark.parametrize("job", [None, "interactive"])
+def test_several_devices_want_a_process_each(
+    monkeypatch: pytest.MonkeyPatch, tiny_recipe: PretrainRecipe, job: str | None
+) -> None:
+    if job is not None:  # a terminal session of Slurm's is no job step
+        monkeypatch.setenv("SLURM_NTASKS", "4")
+        monkeypatch.setenv("SLURM_JOB_NAME", job)
+    with pytest.raises(ValueError, match="4 devices need a process each; use the command line"):
+        start_fabric(replace(tiny_recipe, devices=2, nodes=2))
+
+
+def test_what_decides_the_last_bits_is_described() -> None:
+    fabric = Fabric(accelerator="cpu", devices=1)
+    described = numerics(fabric)
+    assert described["threads"] == torch.get_num_threads()
+    assert described["processes"] == 1
+    assert described["torch"] == torch.__version__
+    assert "CPU" in described["device"]

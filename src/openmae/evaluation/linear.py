@@ -1,5 +1,6 @@
 """Linear evaluation: how far a linear classifier gets on the frozen features (appendix A.1, "Linear probing")."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -84,19 +85,19 @@ def frozen_encoder(recipe: LinearRecipe, task: Task) -> VisionTransformer:
 
 
 def _run_cached(recipe: LinearRecipe, task: Task, out: Path, console: Console) -> dict[str, Any]:
-    run = Run(out, recipe, writes=True, console=console)
-    if (results := run.finished()) is not None:
-        return results
-    vit = frozen_encoder(recipe, task)
-    train = extract_features(vit, recipe, task.train, console)
-    test = extract_features(vit, recipe, task.test, console)
-    scores = fit_linear(
-        train.pooled(recipe.pool),
-        train.labels,
-        test.pooled(recipe.pool),
-        test.labels,
-        classes=task.classes,
-        seed=recipe.seed,
-    )
-    figures = {"cached": True, "top1": scores.top1, "top5": scores.top5}
-    return run.finish(describe_results(recipe, task, figures, out))
+    with closing(Run(out, recipe, writes=True, console=console)) as run:
+        if (results := run.finished()) is not None:
+            return results
+        vit = frozen_encoder(recipe, task)
+        train = extract_features(vit, recipe, task.train, console)
+        test = extract_features(vit, recipe, task.test, console)
+        scores = fit_linear(
+            train.pooled(recipe.pool),
+            train.labels,
+            test.pooled(recipe.pool),
+            test.labels,
+            classes=task.classes,
+            seed=recipe.seed,
+        )
+        figures = {"cached": True, "top1": scores.top1, "top5": scores.top5}
+        return run.finish(describe_results(recipe, task, figures, out))

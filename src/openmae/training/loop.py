@@ -222,6 +222,7 @@ def _train(training: Training, saved: Checkpoint | None) -> dict[str, float]:
     if first_step and not fabric.broadcast(run.was_evaluated(first_step)):
         figures |= _evaluate_if_due(training, first_step)  # a signal came before
     training.model.train()
+    training.optimizer.zero_grad()  # a step that was given up may have left some
     for step in range(first_step, training.total_steps):
         rates = rates_at(step)
         set_learning_rate(

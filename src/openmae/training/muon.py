@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from openmae.training.runtime import computes_in_bf16
+from openmae.training.state import sharded_like, whole
 
 COEFFICIENTS = [(3.4445, -4.7750, 2.0315)]  # Jordan's, timm's default
 SMALLEST_SIDE = 4
@@ -51,8 +52,9 @@ class Muon(AdamW):
             if parameter.grad is not None and _is_matrix(parameter):
                 by_shape[(parameter.shape[0], parameter[0].numel())].append(parameter)
         for shape, parameters in by_shape.items():
+            # Of a sharded matrix every process orthogonalises the whole and takes its shard of the result.
             updates = torch.stack(
-                [self._momentum(parameter, group["momentum"]).view(shape) for parameter in parameters]
+                [whole(self._momentum(parameter, group["momentum"])).view(shape) for parameter in parameters]
             )
             dtype = (
                 torch.bfloat16
@@ -63,7 +65,8 @@ class Muon(AdamW):
             for parameter, update in zip(parameters, orthogonal, strict=True):
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 scale = get_lr_scale(torch.Size(shape), "match_rms_adamw")
-                parameter.add_(update.view_as(parameter).to(parameter), alpha=-group["lr"] * scale)
+                update = update.view(parameter.shape).to(parameter.dtype)
+                parameter.add_(sharded_like(update, parameter), alpha=-group["lr"] * scale)
                 parameter.grad = None
 
     def _momentum(self, parameter: Tensor, momentum: float) -> Tensor:

@@ -1,6 +1,7 @@
 """Masked pre-training: what it passes to the loop."""
 
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,48 +41,45 @@ def run_pretraining(recipe: PretrainRecipe, out: Path, console: Console) -> dict
         recipe = pixels_of(recipe, weights.recipe, say)
     recipe = settle_pixels(fit_batch(recipe, len(source) * recipe.repeats, console), source, say)
     fabric = start_fabric(recipe)
-    run = Run(out, recipe, writes=fabric.is_global_zero, console=console)
-    if (results := run.finished()) is not None:
-        return results
-    for message in told:
-        run.note(message)
-    torch.manual_seed(recipe.seed)
-    model = build_autoencoder(recipe)
-    if weights is not None:
-        start_from(model.encoder, weights)
-    run.say(describe(recipe, model, len(source)))
-    transform = TrainTransform(
-        size=recipe.image_size,
-        crop_scale=recipe.crop_scale,
-        flip=recipe.flip,
-        interpolation=recipe.interpolation,
-        exact=recipe.decode == "exact",
-    )
-    job = Job(
-        recipe=recipe,
-        model=model,
-        optimizer=partial(build_optimizer, recipe),
-        dataset=SeededImages(
-            source=source,
-            transform=transform,
-            format=pixel_format(recipe),
-            seed=recipe.seed,
-            noise=model.patches,
-            repeats=recipe.repeats,
-            held=hold_pixels(recipe, source, transform, run.say),
-        ),
-        loss=reconstruction_loss(recipe, model),
-        evaluate=None,
-        exports=lambda trained: {ENCODER: trained.get_submodule("encoder").state_dict()},
-        metadata=recipe_metadata(recipe),
-    )
-    try:
+    with closing(Run(out, recipe, writes=fabric.is_global_zero, console=console)) as run:
+        if (results := run.finished()) is not None:
+            return results
+        for message in told:
+            run.note(message)
+        torch.manual_seed(recipe.seed)
+        model = build_autoencoder(recipe)
+        if weights is not None:
+            start_from(model.encoder, weights)
+        run.say(describe(recipe, model, len(source)))
+        transform = TrainTransform(
+            size=recipe.image_size,
+            crop_scale=recipe.crop_scale,
+            flip=recipe.flip,
+            interpolation=recipe.interpolation,
+            exact=recipe.decode == "exact",
+        )
+        job = Job(
+            recipe=recipe,
+            model=model,
+            optimizer=partial(build_optimizer, recipe),
+            dataset=SeededImages(
+                source=source,
+                transform=transform,
+                format=pixel_format(recipe),
+                seed=recipe.seed,
+                noise=model.patches,
+                repeats=recipe.repeats,
+                held=hold_pixels(recipe, source, transform, run.say),
+            ),
+            loss=reconstruction_loss(recipe, model),
+            evaluate=None,
+            exports=lambda trained: {ENCODER: trained.get_submodule("encoder").state_dict()},
+            metadata=recipe_metadata(recipe),
+        )
         figures = fit(fabric, job, run)
         return run.finish(
             {"protocol": "pretrain", "recipe": recipe.name, "seed": recipe.seed, **figures, "out": str(out)}
         )
-    finally:
-        run.close()
 
 
 def reconstruction_loss(recipe: PretrainRecipe, model: MaskedAutoencoder) -> Callable[[nn.Module, Batch], Tensor]:

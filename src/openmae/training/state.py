@@ -14,6 +14,14 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
+def sharded_like(tensor: Tensor, target: Tensor) -> Tensor:
+    """The tensor, which every process has whole, sharded like the target."""
+    if not isinstance(target, DTensor):
+        return tensor
+    on_device = tensor.to(target.device)
+    return distribute_tensor(on_device, target.device_mesh, target.placements, src_data_rank=None)
+
+
 def local(tensor: Tensor) -> Tensor:
     """What of the tensor this process holds."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
@@ -38,7 +46,7 @@ def load_model(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         raise ValueError("the checkpoint is of another network; use another --out, or the code that wrote it")
     with torch.no_grad():
         for name, target in own.items():
-            target.copy_(_placed(tensors[name], target))
+            target.copy_(sharded_like(tensors[name], target))
 
 
 def optimizer_state(module: nn.Module, optimizer: Optimizer, *, keep: bool) -> dict[str, dict[str, Any]]:
@@ -94,12 +102,4 @@ def _copies(tensors: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
 def _like_parameter(value: Any, parameter: nn.Parameter) -> Any:
     """State of the parameter's shape is sharded as it is; counters are not."""
     same = isinstance(value, Tensor) and value.shape == parameter.shape
-    return _placed(value, parameter) if same else value
-
-
-def _placed(tensor: Tensor, target: Tensor) -> Tensor:
-    """The tensor, which every process has whole, sharded like the target."""
-    if not isinstance(target, DTensor):
-        return tensor
-    on_device = tensor.to(target.device)
-    return distribute_tensor(on_device, target.device_mesh, target.placements, src_data_rank=None)
+    return sharded_like(value, parameter) if same else value
