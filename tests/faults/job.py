@@ -132,6 +132,15 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def tensors_sha256(path: Path) -> str:
+    """Of a safetensors file without its metadata, which hold the recipe: numbers of loader processes and all."""
+    content = path.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header.pop("__metadata__", None)
+    return hashlib.sha256(json.dumps(header, sort_keys=True).encode() + content[end:]).hexdigest()
+
+
 def uninterrupted(zygote: Zygote, contender: Contender, folder: Path, *, hooks: tuple[str, ...] = ()) -> Trace:
     """The trace of a run that is left alone."""
     out, log = folder / "uninterrupted", folder / "uninterrupted.log"
