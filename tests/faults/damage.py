@@ -90,7 +90,14 @@ def count(contender: str, settings: str, verdicts: list[tuple[Injury, Verdict]])
 
 
 def measure_damage(
-    zygote: Zygote, images: Path, folder: Path, *, flips: int, cuts: int, seed: int = 0, say: Callable[[str], None] = print
+    zygote: Zygote,
+    images: Path,
+    folder: Path,
+    *,
+    flips: int,
+    cuts: int,
+    seed: int = 0,
+    say: Callable[[str], None] = print,
 ) -> DamageResult:
     """Damage the newest checkpoint of a finished run in every one of these ways, and ask for the newest verified one."""
     from openmae.training.checkpoints import newest_verified, read_checkpoint

@@ -146,5 +146,7 @@ def uninterrupted(zygote: Zygote, contender: Contender, folder: Path, *, hooks: 
     out, log = folder / "uninterrupted", folder / "uninterrupted.log"
     code = zygote.run(contender.target, contender.arguments(out), log=log, hooks=hooks)
     if code:
-        raise RuntimeError(f"{contender.name} ended with {code} though nothing was done to it: {log.read_text()[-2000:]}")
+        raise RuntimeError(
+            f"{contender.name} ended with {code} though nothing was done to it: {log.read_text()[-2000:]}"
+        )
     return trace(out, contender.weights)

@@ -18,7 +18,8 @@ DEEPEST = 0.012
 
 @dataclass(frozen=True, kw_only=True)
 class KillResult:
-    """What became of runs that were killed and started again with the same command.
+    """What became of `runs` that were killed and started again with the same command; one that ended before it could be
+    killed counts only when it went wrong.
 
     `lines_differing` counts log lines that disagree with the uninterrupted run, those included which a restart dropped.
     """
@@ -66,10 +67,11 @@ def measure_kills(
         out = folder / f"killed-{runs:03d}"
         runs += 1
         allowed = max(1, min(KILLS_PER_RUN, trials - tally.kills))
+        before_kills = tally.kills
         outcome = _one_run(
             zygote, contender, out, expected, tally, rng, allowed=allowed, wanted=wanted, duration=duration, hooks=hooks
         )
-        tally.outcomes[outcome] += 1
+        tally.outcomes[outcome] += tally.kills > before_kills or outcome != "identical"
         say(f"{contender.name}: run {runs} {outcome}; {tally.kills} kills, {tally.inside} inside a save")
         shutil.rmtree(out, ignore_errors=True)
     return KillResult(
@@ -77,7 +79,7 @@ def measure_kills(
         settings=contender.settings,
         kills=tally.kills,
         inside_saves=tally.inside,
-        runs=runs,
+        runs=sum(tally.outcomes.values()),
         **tally.outcomes,
         from_scratch=tally.from_scratch,
         lines_differing=tally.lines_differing,
@@ -143,5 +145,3 @@ def _wait_for_save(contender: Contender, out: Path, child: Child, rng: random.Ra
 def _last_line(log: Path) -> str:
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return lines[-1][:300] if lines else "no message"
-
-

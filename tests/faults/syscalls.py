@@ -174,7 +174,9 @@ def measure_crashes(
         inject = f"inject={call}:signal=SIGKILL:when={when}"
         done = watched_save(zygote, there, NEW, folder / "gate", ["-e", inject])
         if done.code != -9:
-            failures.append(f"{call} {when}: ended with {done.code} rather than by the kill: {done.message.strip()[:200]}")
+            failures.append(
+                f"{call} {when}: ended with {done.code} rather than by the kill: {done.message.strip()[:200]}"
+            )
             continue
         ok, again = _outcome(there)
         verified += ok is None
@@ -201,9 +203,7 @@ def measure_errors(
     """Let each call fail, once and from then on, with each error."""
     before = prepare(folder / "before")
     calls = _undisturbed(zygote, folder, before)
-    every = [
-        (error, call, when, then) for call, when in points_of(calls) for error in errors for then in ("", "+")
-    ]
+    every = [(error, call, when, then) for call, when in points_of(calls) for error in errors for then in ("", "+")]
     points = _spread(every, trials)
     survived = told = recovered = anyway = 0
     failures = []
