@@ -1,4 +1,4 @@
-"""The tiny job as users of transformers.Trainer and of Lightning write it: same images, same kind of network, same steps.
+"""The tiny job as users of transformers.Trainer and of Lightning write it: same images, network and steps.
 
 Both are used as their documentation says for runs that are to survive: a checkpoint after every step, the seeds set,
 deterministic algorithms, no loader processes (which would make it harder), the documented way to resume.
@@ -124,8 +124,8 @@ def dataset(images: Path) -> Any:
 def model() -> Any:
     """The network inside a module that is nothing else.
 
-    Handed to Trainer as it is, transformers' own ViTMAE comes back from a checkpoint with most encoder weights fresh: it is
-    saved under other names than it is loaded by, and Trainer only logs the missing ones. This is not about that.
+    Handed to Trainer as it is, transformers' own ViTMAE (5.23) comes back from a checkpoint with other encoder weights:
+    it is saved under other names than it is loaded by, and Trainer only logs those missing. This is not about that.
     """
     import torch
     from transformers import ViTMAEConfig, ViTMAEForPreTraining
@@ -208,7 +208,7 @@ def run_lightning(arguments: list[str], probe: Probe | None = None) -> int:
     out.mkdir(exist_ok=True)
     pytorch_lightning.seed_everything(0, workers=True)
 
-    class Module(pytorch_lightning.LightningModule):
+    class Module(pytorch_lightning.LightningModule):  # type: ignore[misc]  # not typed here either
         def __init__(self) -> None:
             super().__init__()
             self.network = model()
@@ -231,13 +231,13 @@ def run_lightning(arguments: list[str], probe: Probe | None = None) -> int:
             schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=36)
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    class Trainer(pytorch_lightning.Trainer):
+    class Trainer(pytorch_lightning.Trainer):  # type: ignore[misc]
         def save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
             (out / SAVING).touch()
             super().save_checkpoint(*args, **kwargs)
             (out / SAVING).unlink()
 
-    class Stop(pytorch_lightning.Callback):
+    class Stop(pytorch_lightning.Callback):  # type: ignore[misc]
         def on_train_batch_start(self, trainer: Any, *_arguments: Any) -> None:
             _perhaps_stop(trainer.global_step)
 
@@ -288,7 +288,7 @@ def _random_state() -> list[Any]:
     import numpy as np
     import torch
 
-    return [torch.get_rng_state(), np.random.get_state(), random.getstate()]  # noqa: NPY002  # what Trainer restores
+    return [torch.get_rng_state(), np.random.get_state(), random.getstate()]  # what Trainer restores
 
 
 def fingerprint(value: Any) -> str:

@@ -99,7 +99,7 @@ def measure_damage(
     seed: int = 0,
     say: Callable[[str], None] = print,
 ) -> DamageResult:
-    """Damage the newest checkpoint of a finished run in every one of these ways, and ask for the newest verified one."""
+    """Damage the newest checkpoint of a finished run in each of these ways, and ask for the newest verified one."""
     from openmae.training.checkpoints import newest_verified, read_checkpoint
 
     contender, out = openmae(images), folder / "run"

@@ -1,4 +1,4 @@
-"""Disks that fail in the middle of whole runs: what the command says, and whether it goes on once there is room again."""
+"""Disks that fail in the middle of whole runs: what the command says, and whether it goes on once there is room."""
 
 import random
 import shutil
@@ -95,4 +95,4 @@ def _counts(zygote: Zygote, images: Path, folder: Path) -> dict[str, int]:
 
 def _attach(child: Child, file: Path, options: Sequence[str]) -> subprocess.Popen[bytes]:
     command = ["strace", "-f", "-p", str(child.pid), "-o", str(file), "-e", f"trace={','.join(CALLS)}", *options]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)  # noqa: S603
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)

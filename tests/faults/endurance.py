@@ -8,11 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.faults.job import BATCH, CLI, IMAGES, METRICS, command
+from tests.faults.job import BATCH, CLI, IMAGES, METRICS, NOW_AND_THEN, command
 from tests.faults.zygote import Zygote
 
-# Here the job is saved now and then, as real ones are.
-SAVING = "--log-every 20 --save-every-minutes 0.05".split()
 INTERVAL = 0.25
 
 
@@ -47,7 +45,7 @@ def measure_endurance(
     out, log = folder / "long", folder / "long.log"
     began = time.monotonic()
     epochs = -(-steps * BATCH // IMAGES)
-    child = zygote.start(CLI, command(images, out, epochs=epochs, saving=SAVING), log=log)
+    child = zygote.start(CLI, command(images, out, epochs=epochs, saving=NOW_AND_THEN), log=log)
     seen: list[tuple[int, float, int, int]] = []
     told = 0
     while child.alive():

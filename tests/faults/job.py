@@ -22,7 +22,8 @@ NETWORK = (
     "--image-size 16 --width 32 --depth 2 --heads 2 --decoder-width 32 --decoder-depth 1 --decoder-heads 2 "
     f"--batch-size {BATCH} --crop-scale 0.4 1.0 --warmup-epochs 1"
 ).split()
-EVERY_STEP = "--log-every 1 --save-every-minutes 0".split()
+EVERY_STEP = ["--log-every", "1", "--save-every-minutes", "0"]
+NOW_AND_THEN = ["--log-every", "20", "--save-every-minutes", "0.05"]
 KEEP = 3
 METRICS, ENCODER, CHECKPOINTS, LOG = "metrics.jsonl", "encoder.safetensors", "checkpoints", "log.txt"
 UNFINISHED = ".writing-*"

@@ -1,4 +1,4 @@
-"""Kill a run at random moments, some of them inside a save, continue it, and compare what it did with what it should."""
+"""Kill a run at random moments, some of them inside a save, continue it, and compare what it did."""
 
 import random
 import shutil
@@ -57,7 +57,7 @@ def measure_kills(
     hooks: tuple[str, ...] = (),
     say: Callable[[str], None] = lambda _: None,
 ) -> KillResult:
-    """Kill `trials` times in all, at least three tenths of them truly inside a save, and count the outcomes of the runs."""
+    """Kill `trials` times in all, at least three tenths of them truly inside a save; count the outcomes of the runs."""
     rng = random.Random(seed)
     before = time.monotonic()
     expected = uninterrupted(zygote, contender, folder, hooks=hooks)

@@ -316,5 +316,5 @@ def _same_as(disk: Disk, root: Path) -> bool:
 
 def _unescape(text: str) -> bytes:
     """The bytes of a C string as strace prints it."""
-    decoded: bytes = codecs.escape_decode(text.encode())[0]  # type: ignore[attr-defined]  # undocumented, and exact
+    decoded: bytes = codecs.escape_decode(text.encode())[0]  # undocumented, and exact
     return decoded

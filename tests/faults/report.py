@@ -53,8 +53,8 @@ ROWS = (
     Row(
         2,
         "power",
-        "A power cut before every system call of a save, un-synced data and names lost in the worst ways: is a verified "
-        "checkpoint found?",
+        "A power cut before every system call of a save, un-synced data and names lost in the worst ways: is a "
+        "verified checkpoint found?",
         "100 %",
         lambda f: f"{share(f['verified'], f['states'])} states of the disk",
     ),
@@ -113,7 +113,8 @@ ROWS = (
         "none",
         lambda f: (
             f"steps {f['first']:,}–{f['last']:,}: {f['kilobytes_grown']:+,.0f} kB on {f['kilobytes']:,.0f} "
-            f"({f['bytes_per_step']:+.1f} bytes a step), {f['files_grown']:+.1f} files, {f['threads_grown']:+.1f} threads"
+            f"({f['bytes_per_step']:+.1f} bytes a step), {f['files_grown']:+.1f} files, "
+            f"{f['threads_grown']:+.1f} threads"
         ),
     ),
 )

@@ -33,7 +33,7 @@ def contents(step: int) -> Any:
 
 
 def found(folder: Path) -> int | None:
-    """The step of the newest verified checkpoint, None when there is none; AssertionError when it loads as something else."""
+    """The step of the newest verified checkpoint, None when there is none; AssertionError for other contents."""
     from openmae.training.checkpoints import newest_verified, read_checkpoint
 
     path = newest_verified(folder, lambda _: None)

@@ -1,4 +1,4 @@
-"""A process that has imported everything once and forks a child for each trial: a start costs milliseconds, not seconds.
+"""A process that has imported everything once and forks a child for each trial: a start costs milliseconds.
 
 The zygote has computed nothing before it forks (threads do not survive a fork). A child leads a session of its own, so
 that a kill takes its loader processes too, and runs a real command with real files and real signals.
@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 QUIET = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
 OPENMAE = ("openmae.cli", "openmae.verbs", "openmae.training.pretraining", "torch.utils.tensorboard")
 HUNG = 124
@@ -89,7 +89,7 @@ class Zygote:
         hooks: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
     ) -> Child:
-        """Fork a child that calls `target` ("module:function") with the arguments, after the hooks, none of which exit."""
+        """Fork a child that calls `target` ("module:function") with the arguments, after the hooks."""
         request = {
             "target": target,
             "arguments": list(arguments),
