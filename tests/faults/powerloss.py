@@ -269,9 +269,11 @@ def _possible(happened: Sequence[Effect]) -> Iterator[tuple[str, list[Effect]]]:
     for at, effect in enumerate(happened):
         if isinstance(effect, Sync):
             for earlier, other in enumerate(happened[:at]):
+                if isinstance(other, Sync):
+                    continue
                 if (other.directory if isinstance(other, Names) else other.inode) == effect.inode:
                     durable.add(earlier)
-    open_ended = [at for at in range(len(happened)) if at not in durable]
+    open_ended = [at for at, effect in enumerate(happened) if at not in durable and not isinstance(effect, Sync)]
     names = [at for at in open_ended if isinstance(happened[at], Names)]
     data = [at for at in open_ended if isinstance(happened[at], Bytes | Size)]
     sizes = [at for at in open_ended if isinstance(happened[at], Size)]
