@@ -67,6 +67,7 @@ def _resuming(bench: Bench) -> Any:
 MEASUREMENTS: tuple[tuple[int, str, Callable[[Bench], Any]], ...] = (
     (2, "crashes", lambda bench: syscalls.measure_crashes(bench.zygote, bench.folder, say=say)),
     (2, "power", lambda bench: powerloss.measure_power_loss(bench.zygote, bench.folder, say=say)),
+    (2, "power_first", lambda bench: powerloss.measure_power_loss(bench.zygote, bench.folder, first=True, say=say)),
     (
         3,
         "errors",

@@ -217,15 +217,26 @@ def measure_power_loss(
     zygote: Zygote,
     folder: Path,
     *,
+    first: bool = False,
     hooks: Sequence[str] = (),
     cuts: int | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> PowerLossResult:
-    """Cut the power before each call of a save, or before `cuts` of them, and look for a verified checkpoint."""
-    root = prepare(folder / "recorded")
+    """Cut the power before each call of a save, or before `cuts` of them, and look for a verified checkpoint.
+
+    With `first` it is the first save of a run, whose folder is there, but none for checkpoints: until it has returned,
+    there need be none.
+    """
+    root = folder / "recorded"
+    if first:
+        root.mkdir(parents=True)
+    else:
+        prepare(root)
+    inside = "checkpoints" if first else "."
+    either: set[int | None] = {None, NEW} if first else {NEWER, NEW}
     recorder = Recorder(root)
     directories = {inode: dict[str, int]() for inode in recorder.seen.directories}
-    done = watched_save(zygote, root, NEW, folder / "gate", ["-y", "-s", str(1 << 24)], hooks=hooks)
+    done = watched_save(zygote, root / inside, NEW, folder / "gate", ["-y", "-s", str(1 << 24)], hooks=hooks)
     assert done.code == 0, done.message
     steps = [effects for call in calls_of(done.trace) if (effects := recorder.record(call))]
     directories |= {inode: {} for inode in recorder.seen.directories}
@@ -248,7 +259,7 @@ def measure_power_loss(
             if state in states and not ended:
                 continue
             states[state] = description
-            problem = _look(disk, folder / "disk", {NEW} if ended else {NEWER, NEW})
+            problem = _look(disk, folder / "disk", inside, {NEW} if ended else either)
             verified += problem is None
             if problem is not None:
                 states[state] = problem
@@ -293,7 +304,7 @@ def _possible(happened: Sequence[Effect]) -> Iterator[tuple[str, list[Effect]]]:
         yield f"the names up to {what} survive, no data", kept(names[: number + 1])
 
 
-def _look(disk: Disk, place: Path, expected: set[int]) -> str | None:
+def _look(disk: Disk, place: Path, inside: str, expected: set[int | None]) -> str | None:
     """What is wrong with these contents; None when a verified checkpoint of an expected step is found there."""
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
@@ -303,7 +314,7 @@ def _look(disk: Disk, place: Path, expected: set[int]) -> str | None:
         else:
             (place / path).write_bytes(content)
     try:
-        step = saving.found(place)
+        step = saving.found(place / inside)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return None if step in expected else f"found the checkpoint of step {step}"

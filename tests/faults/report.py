@@ -59,6 +59,13 @@ ROWS = (
         lambda f: f"{share(f['verified'], f['states'])} states of the disk",
     ),
     Row(
+        2,
+        "power_first",
+        "The same for the first save of a run: is it found from its end on?",
+        "100 %",
+        lambda f: f"{share(f['verified'], f['states'])} states of the disk",
+    ),
+    Row(
         3,
         "errors",
         "ENOSPC, EIO, EROFS, EDQUOT at every system call of a save, once or from then on: does a good checkpoint "

@@ -55,7 +55,7 @@ class Call(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class CrashResult:
-    """A kill just before each call of a save that changes the disk, and one after the last.
+    """A kill just before each call of a save that changes the disk.
 
     `verified`: a verified checkpoint, the old or the new one, was found; `recovered`: the next save worked and left
     nothing behind.
