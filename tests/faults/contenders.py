@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.damage import DamageResult, Injury, Verdict, count, injured, injuries
-from tests.faults.job import BATCH, EPOCHS, METRICS, Contender, touched
+from tests.faults.job import BATCH, EPOCHS, METRICS, STEPS, Contender, touched
 from tests.faults.zygote import OPENMAE, Zygote, load
 
 IMPORTS = (
@@ -228,7 +228,7 @@ def run_lightning(arguments: list[str], probe: Probe | None = None) -> int:
 
         def configure_optimizers(self) -> Any:
             optimizer = torch.optim.AdamW(self.parameters(), lr=1e-3)
-            schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=36)
+            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     class Trainer(pytorch_lightning.Trainer):  # type: ignore[misc]

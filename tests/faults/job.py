@@ -68,7 +68,7 @@ class Contender:
         weights: the file of the final weights in the run folder.
         unfinished: what is there of saves that are under way or were cut short, and when it was last touched.
         saved: the newest step that is saved completely, 0 for none.
-        starts: the step that each attempt to train started from, where it says so.
+        starts: the step that each attempt to train started from, as far as it came to that.
         settings: how it was used, for the report.
     """
 
@@ -85,7 +85,9 @@ class Contender:
 def openmae(images: Path) -> Contender:
     def starts(out: Path) -> list[int]:
         told = (out / LOG).read_text() if (out / LOG).exists() else ""
-        return [int(step) for step in re.findall(r"continuing from step (\d+)", told)]
+        attempts = told.split(" pre-training ")[1:]
+        steps = [re.search(r"continuing from step (\d+)", attempt) for attempt in attempts]
+        return [int(step[1]) if step else 0 for step in steps]
 
     return Contender(
         name="OpenMAE",

@@ -15,6 +15,8 @@ from typing import Any
 DOCS = Path(__file__).parents[2] / "docs"
 BEGIN, END = "<!-- {}: begin -->", "<!-- {}: end -->"
 Figures = Mapping[str, Any]
+EXAMPLES = 20
+"""How many failures of a measurement are kept in words; all are counted."""
 PACKAGES = ("torch", "transformers", "accelerate", "pytorch-lightning")
 
 
@@ -197,8 +199,12 @@ def record(key: str, result: Any, seconds: float, *, docs: Path = DOCS) -> None:
     """Keep one result (a dataclass) among the figures, and write the report anew."""
     file = docs / "reliability.json"
     figures = json.loads(file.read_text()) if file.exists() else {}
+    values = asdict(result)
+    failures = values.get("failures", ())
+    if len(failures) > EXAMPLES:
+        values["failures"] = [*failures[:EXAMPLES], f"… and {len(failures) - EXAMPLES} more"]
     figures[key] = {
-        **asdict(result),
+        **values,
         "measured": time.strftime("%Y-%m-%d"),
         "machine": machine(),
         "seconds": round(seconds, 1),
@@ -237,8 +243,7 @@ def _figures(figures: Mapping[str, Figures]) -> list[str]:
 def _shortened(figures: Figures) -> list[str]:
     """The first failures of a measurement, and how many more there are."""
     failures = [str(failure).replace("\n", " ")[:200] for failure in figures.get("failures", [])]
-    more = [f"… and {len(failures) - 5} more of this measurement"] if len(failures) > 5 else []
-    return failures[:5] + more
+    return failures[:5] + ["… and more of this measurement"] * (len(failures) > 5)
 
 
 def _controls(figures: Mapping[str, Figures]) -> list[str]:

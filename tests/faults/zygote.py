@@ -43,7 +43,7 @@ class Child:
         """Whether it has not ended yet; what ended stays a zombie until it is waited for."""
         try:
             return Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             return False
 
     def wait(self, seconds: float = 120.0) -> int:
