@@ -12,11 +12,11 @@ KEEP = 1
 """The harshest there is: a save that is not safe leaves nothing when it deletes all older checkpoints."""
 
 
-def write(folder: Path, step: int) -> None:
+def write(folder: Path, step: int, *, keep: int = KEEP) -> None:
     """Save a checkpoint with the contents that belong to `step`, as the loop does."""
     from openmae.training import checkpoints
 
-    checkpoints.write_checkpoint(folder, step, contents(step), metadata={"recipe": "faults"}, keep=KEEP)
+    checkpoints.write_checkpoint(folder, step, contents(step), metadata={"recipe": "faults"}, keep=keep)
 
 
 def contents(step: int) -> Any:

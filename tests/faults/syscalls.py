@@ -152,7 +152,7 @@ def calls_of(trace: Sequence[str]) -> list[Call]:
 def prepare(folder: Path) -> Path:
     """A folder of two good checkpoints."""
     for step in (OLD, NEWER):
-        saving.write(folder, step)
+        saving.write(folder, step, keep=2)
     return folder
 
 
