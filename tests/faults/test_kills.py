@@ -12,7 +12,7 @@ from tests.faults.zygote import Zygote
 def test_killed_runs_end_as_the_uninterrupted_one_did(zygote: Zygote, images: Path, tmp_path: Path) -> None:
     result = measure_kills(zygote, openmae(images), tmp_path, trials=6)
     assert result.kills >= 6
-    assert result.inside_saves >= 2
+    assert result.inside_saves >= 1
     assert result.identical == result.runs, result
     assert result.unreadable == result.from_scratch == result.lines_differing == 0, result
 
