@@ -1,8 +1,9 @@
 # `make demo`: the whole story on bundled images.  `make test`: everything that CI runs.
+# `make faults`: kills, crashes, full disks and damaged files; writes docs/reliability.md (FAULTS="--only 4 --quick": less).
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test format clean
+.PHONY: demo test faults format clean
 
 demo: .venv/installed
 	$(BIN)/openmae demo
@@ -13,6 +14,9 @@ test: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest
+
+faults: .venv/installed-bench
+	$(BIN)/python -m tests.faults $(FAULTS)
 
 format: .venv/installed-dev
 	$(BIN)/ruff format .
@@ -31,6 +35,11 @@ format: .venv/installed-dev
 .venv/installed-dev: .venv/installed
 	@echo "Installing what the tests need …"
 	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@
+
+.venv/installed-bench: .venv/installed-dev
+	@echo "Installing what the comparisons need …"
+	$(BIN)/pip install --quiet --editable '.[bench]'
 	@touch $@
 
 clean:

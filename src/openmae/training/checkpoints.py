@@ -1,5 +1,6 @@
 """Checkpoints: a directory of safetensors and JSON with a manifest of hashes; written atomically, read verified."""
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -88,9 +89,10 @@ def write_checkpoint(
     sync_directory(folder)
     existing = list_checkpoints(folder)
     kept = existing[existing.index(final) :][:keep]
-    for path in existing:
-        if path not in kept:
-            _delete(path)
+    with contextlib.suppress(OSError):  # the new one is safe; what could not be deleted is next time
+        for path in existing:
+            if path not in kept:
+                _delete(path)
     return final
 
 
