@@ -26,7 +26,6 @@ def test_a_power_cut_at_any_call_of_a_save_leaves_a_verified_checkpoint(zygote: 
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="the name of a new folder for checkpoints is not synced")
 def test_a_power_cut_after_the_first_save_leaves_it(zygote: Zygote, tmp_path: Path) -> None:
     result = measure_power_loss(zygote, tmp_path, first=True)
     assert result.verified == result.states, result.failures

@@ -3,6 +3,7 @@ import json
 import os
 import re
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType, SimpleNamespace
@@ -22,7 +23,7 @@ from openmae.recipes.recipe import Every
 from openmae.training import loop
 from openmae.training.checkpoints import MODEL, list_checkpoints, read_checkpoint
 from openmae.training.loop import Meter
-from openmae.training.runs import BAD_IMAGES, ENCODER
+from openmae.training.runs import BAD_IMAGES, ENCODER, METRICS
 from openmae.training.schedules import learning_rate
 from openmae.training.stopping import Interrupted
 from tests.training.toy import (
@@ -410,9 +411,28 @@ def test_every_rank_draws_its_own_numbers_inside_the_model() -> None:
     assert len(set(drawn)) == 3
 
 
-@pytest.mark.parametrize(("every", "due"), [(1, [3, 6, 9, 10]), (2, [6, 10]), (5, [10])])
-def test_evaluation_is_due_every_so_many_epochs_and_at_the_end(every: int, due: list[int]) -> None:
-    recipe = find_recipe("fashion-mnist", "finetune")
-    assert isinstance(recipe, FinetuneRecipe)
-    recipe = replace(recipe, eval_every=every)
-    assert [done for done in range(1, 11) if loop._evaluation_due(recipe, done, 3, last=done == 10)] == due
+@pytest.mark.parametrize(("every", "due"), [(1, [3, 6, 9, 12]), (3, [9, 12]), (5, [12])])
+def test_evaluation_is_due_every_so_many_epochs_and_at_the_end(
+    images: Path, tmp_path: Path, every: int, due: list[int]
+) -> None:
+    train(linear_recipe(images, base_lr=1.0, eval_every=every), tmp_path, evaluate=lambda _: {"top1": 1.0})
+    lines = [json.loads(line) for line in (tmp_path / METRICS).read_text().splitlines()]
+    assert [line["step"] for line in lines if "top1" in line] == due
+
+
+def test_a_signal_during_an_evaluation_saves_and_the_evaluation_is_done_again(images: Path, tmp_path: Path) -> None:
+    recipe = linear_recipe(images, base_lr=1.0)
+
+    def evaluate(_: nn.Module, give_up: Callable[[], bool] = lambda: False) -> dict[str, float] | None:
+        asked.append(give_up())
+        if len(asked) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return None if give_up() else {"top1": float(len(asked))}
+
+    asked: list[bool] = []
+    with pytest.raises(Interrupted, match="stopped during the evaluation after step 6 of 12"):
+        train(recipe, tmp_path, evaluate=evaluate)
+    assert steps_saved(tmp_path)[0] == 6
+    train(recipe, tmp_path, evaluate=evaluate)
+    assert metrics(tmp_path, "top1") == [1.0, 3.0, 4.0, 5.0]
+    assert metrics(tmp_path, "step").count(6) == 2  # the step, and its evaluation

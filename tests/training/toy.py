@@ -4,6 +4,8 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,8 @@ from openmae.data.transforms import TrainTransform
 from openmae.recipes import LinearRecipe, Recipe, find_recipe
 from openmae.recipes.recipe import Every
 from openmae.training.checkpoints import list_checkpoints
-from openmae.training.loop import Job, fit
+from openmae.training.job import Job
+from openmae.training.loop import fit
 from openmae.training.optimizers import build_optimizer
 from openmae.training.runs import ENCODER, METRICS, Run
 
@@ -87,13 +90,21 @@ class Watch:
         optimizer.register_step_post_hook(after)
 
 
+def _call(
+    evaluate: Callable[..., dict[str, float] | None], model: nn.Module, give_up: Callable[[], bool]
+) -> dict[str, float] | None:
+    """With the model alone, where that is all it takes."""
+    takes_both = len(signature(evaluate).parameters) == 2
+    return evaluate(model, give_up) if takes_both else evaluate(model)
+
+
 def train(
     recipe: Recipe,
     out: Path,
     *,
     loss: Callable[[nn.Module, Batch], Tensor] = toy_loss,
     dropout: float = 0.5,
-    evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
+    evaluate: Callable[..., dict[str, float] | None] | None = None,
     watch: Watch | None = None,
     console: Console | None = None,
     build: Callable[[Recipe, nn.Module], Optimizer] = build_optimizer,
@@ -122,7 +133,7 @@ def train(
         optimizer=optimizer,
         dataset=dataset,
         loss=loss,
-        evaluate=None if evaluate is None else lambda trained, _: evaluate(trained),
+        evaluate=None if evaluate is None else partial(_call, evaluate),
         exports=lambda trained: {ENCODER: trained.state_dict()},
         metadata={},
     )

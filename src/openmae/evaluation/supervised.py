@@ -17,7 +17,8 @@ from openmae.data.transforms import TrainTransform, normalise_pixels
 from openmae.evaluation.features import evaluation_images
 from openmae.evaluation.scores import Scores, labelled_splits, score, with_held_out
 from openmae.recipes import FinetuneRecipe, SupervisedRecipe
-from openmae.training.loop import Job, fit
+from openmae.training.job import Job
+from openmae.training.loop import fit
 from openmae.training.optimizers import build_optimizer
 from openmae.training.pixels import hold_pixels, pixel_format, pixels_of, settle_pixels
 from openmae.training.runs import Run, fit_batch

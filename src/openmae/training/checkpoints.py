@@ -197,7 +197,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
             raise
         code = int(number[1])
         raise OSError(code, os.strerror(code), str(path)) from error
-    _sync_file(temporary)
+    sync_file(temporary)
     temporary.rename(path)
     sync_directory(path.parent)
 
@@ -206,7 +206,7 @@ def write_text(path: Path, text: str) -> None:
     """One text file, synced to disk; visible under its name only when it is complete."""
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}")
     temporary.write_text(text, encoding="utf-8")
-    _sync_file(temporary)
+    sync_file(temporary)
     temporary.rename(path)
     sync_directory(path.parent)
 
@@ -239,7 +239,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sync_file(path: Path) -> None:
+def sync_file(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
 

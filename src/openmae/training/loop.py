@@ -1,72 +1,37 @@
 """The one training loop: load, forward and backward, clip, step, log, evaluate, save."""
 
 import math
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.precision import MixedPrecision
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from openmae.data.loading import Batch, SeededImages, StepSampler, Stream, random_stream, training_loader
-from openmae.recipes import FinetuneRecipe, LinearRecipe, Recipe
+from openmae.data.loading import Batch, StepSampler, Stream, random_stream, training_loader
+from openmae.recipes import FinetuneRecipe, LinearRecipe
 from openmae.training import checkpoints
+from openmae.training.agreement import agree, scale_was_too_large
 from openmae.training.bad_images import BadImages
 from openmae.training.checkpoints import Checkpoint
 from openmae.training.divergence import Diverged, Divergence, what_is_not_finite
+from openmae.training.job import Job
 from openmae.training.optimizers import set_learning_rate
 from openmae.training.progress import ProgressView
 from openmae.training.runs import Run
-from openmae.training.runtime import choose_workers, numerics
+from openmae.training.runtime import choose_workers
 from openmae.training.saving import Saver
 from openmae.training.schedules import learning_rate
-from openmae.training.state import (
-    all_finite,
-    load_model,
-    load_optimizer,
-    model_state,
-    optimizer_state,
-    optimizer_tensors,
-    whole,
-)
+from openmae.training.session import Session, newest_step, restore, save
+from openmae.training.state import whole
 from openmae.training.stopping import Interrupted, stop_requests
 from openmae.training.watching import Watch
-
-Tensors = Mapping[str, Tensor]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """What a stage passes to the loop.
-
-    Args:
-        recipe: how to train.
-        model: the network, on the CPU, freshly initialised.
-        optimizer: makes the optimizer for it, once it is where it will be trained.
-        dataset: the training images.
-        loss: (model as the loop wraps it, batch on the device) to the mean loss of that batch.
-        evaluate: (model, whether to give up) to named figures, or None after giving up; None when there is nothing to
-            evaluate on.
-        exports: model to the tensors of each file written at the end, by file name.
-        metadata: of those files and of the checkpoints.
-    """
-
-    recipe: Recipe
-    model: nn.Module
-    optimizer: Callable[[nn.Module], Optimizer]
-    dataset: SeededImages
-    loss: Callable[[nn.Module, Batch], Tensor]
-    evaluate: Callable[[nn.Module, Callable[[], bool]], dict[str, float] | None] | None
-    exports: Callable[[nn.Module], Mapping[str, Tensors]]
-    metadata: Mapping[str, str]
 
 
 @dataclass
@@ -98,45 +63,6 @@ class Meter:
         self.started += time.perf_counter() - began
 
 
-class Verdict(NamedTuple):
-    """What all processes agree on after the backward pass of a step."""
-
-    loss: float
-    gradient_norm: float
-    stop: bool
-    save: bool
-    bad_images: bool
-
-    @property
-    def finite(self) -> bool:
-        return math.isfinite(self.loss) and math.isfinite(self.gradient_norm)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Training:
-    """What one process holds while it trains: the job, set up where it runs."""
-
-    fabric: Fabric
-    job: Job
-    run: Run
-    model: nn.Module
-    optimizer: Optimizer
-    inner_optimizer: Optimizer
-    ema: ModelEmaV3 | None
-    saver: Saver
-    bad: BadImages
-    divergence: Divergence
-    asked: threading.Event
-    view: ProgressView
-    total_steps: int
-    steps_per_epoch: int
-
-    @property
-    def trained(self) -> nn.Module:
-        """What is evaluated and exported."""
-        return self.ema.module if self.ema is not None else self.job.model
-
-
 def fit(fabric: Fabric, job: Job, run: Run) -> dict[str, float]:
     """Train until the recipe's last step, from the newest checkpoint in the run folder if there is one.
 
@@ -165,7 +91,7 @@ def fit(fabric: Fabric, job: Job, run: Run) -> dict[str, float]:
         ProgressView(recipe.stage, total_steps, run.console, quiet=not run.writes) as view,
         stop_requests() as asked,
     ):
-        training = Training(
+        session = Session(
             fabric=fabric,
             job=job,
             run=run,
@@ -182,51 +108,54 @@ def fit(fabric: Fabric, job: Job, run: Run) -> dict[str, float]:
             steps_per_epoch=plan.steps_per_epoch,
         )
         while True:
-            saved = _restore(training)
+            saved = restore(session)
             try:
-                figures = _train(training, saved)
+                figures = _train(session, saved)
                 break
             except Diverged as reason:
                 saver.wait()
-                training.divergence.go_back(reason, to=_newest_step(training))
+                session.divergence.go_back(reason, to=newest_step(session))
 
-        tensors = {name: _whole(values) for name, values in job.exports(training.trained).items()}
-        if run.writes:
-            for name, values in tensors.items():
-                checkpoints.write_tensors(run.path / name, values, job.metadata)
+        for name, tensors in job.exports(session.trained).items():
+            gathered = {key: whole(tensor.detach()).cpu() for key, tensor in tensors.items()}
+            if run.writes:
+                checkpoints.write_tensors(run.path / name, gathered, job.metadata)
         fabric.barrier()
     return figures
 
 
-def _train(training: Training, saved: Checkpoint | None) -> dict[str, float]:
+def _train(session: Session, saved: Checkpoint | None) -> dict[str, float]:
     """From a checkpoint, or the first weights, to the last step."""
-    job, run, fabric, recipe = training.job, training.run, training.fabric, training.job.recipe
+    job, run, fabric, recipe = session.job, session.run, session.fabric, session.job.recipe
     first_step = saved.state["step"] if saved is not None else 0
     meter = Meter(losses=list(saved.state["pending_losses"])) if saved is not None else Meter()
     skipped_in_a_row = saved.state["skipped_in_a_row"] if saved is not None else 0
     figures = run.rewind(first_step)
-    rates_at = partial(_group_rates, training)
+    rates_at = partial(_group_rates, session)
     if saved is None:
         # A disk that takes no checkpoint is found out now, and there is always one to go back to.
-        _save(training, 0, meter, skipped_in_a_row, then="must work")
+        save(session, 0, meter.losses, skipped_in_a_row, must_work=True)
     else:
         # LARS may need the rate before this one.
-        set_learning_rate(training.inner_optimizer, rates_at(max(0, first_step - 1)))
+        set_learning_rate(session.inner_optimizer, rates_at(max(0, first_step - 1)))
 
-    sampler = _sampler(job, fabric, first_step=first_step, last_step=training.total_steps)
-    sampler = replace(sampler, reshuffled=training.divergence.reshuffled)
+    sampler = _sampler(job, fabric, first_step=first_step, last_step=session.total_steps)
+    sampler = replace(sampler, reshuffled=session.divergence.reshuffled)
     loader = training_loader(
         job.dataset, sampler, workers=choose_workers(recipe), pin_memory=fabric.device.type == "cuda"
     )
     batches = iter(loader)
-    if first_step and not fabric.broadcast(run.was_evaluated(first_step)):
-        figures |= _evaluate_if_due(training, first_step)  # a signal came before
-    training.model.train()
-    training.optimizer.zero_grad()  # a step that was given up may have left some
-    for step in range(first_step, training.total_steps):
+    if first_step and _evaluation_due(session, first_step) and not fabric.broadcast(run.was_evaluated(first_step)):
+        scores = _evaluate(session, first_step)  # the run was stopped before that was done
+        if scores is None:
+            raise Interrupted(f"stopped during the evaluation after step {first_step} of {session.total_steps}")
+        figures |= scores
+    session.model.train()
+    session.optimizer.zero_grad()  # a step that was given up may have left some
+    for step in range(first_step, session.total_steps):
         rates = rates_at(step)
         set_learning_rate(
-            training.inner_optimizer, rates, lr_in_momentum=isinstance(recipe, LinearRecipe) and recipe.lr_in_momentum
+            session.inner_optimizer, rates, lr_in_momentum=isinstance(recipe, LinearRecipe) and recipe.lr_in_momentum
         )
         _seed_step(recipe.seed, step, fabric.global_rank)
 
@@ -235,35 +164,35 @@ def _train(training: Training, saved: Checkpoint | None) -> dict[str, float]:
             waiting = time.perf_counter()
             batch = _next(batches)
             meter.waited += time.perf_counter() - waiting
-            training.bad.see(batch)
-            with fabric.no_backward_sync(cast(Any, training.model), enabled=turn < recipe.accumulate - 1):
-                loss = job.loss(training.model, fabric.to_device(batch))
+            session.bad.see(batch)
+            with fabric.no_backward_sync(cast(Any, session.model), enabled=turn < recipe.accumulate - 1):
+                loss = job.loss(session.model, fabric.to_device(batch))
                 fabric.backward(loss / recipe.accumulate)
             losses.append(loss.detach())
 
         done = step + 1
-        last = done == training.total_steps
-        verdict = _agree(training, losses, save=last or training.saver.due(done, training.steps_per_epoch))
+        last = done == session.total_steps
+        verdict = agree(session, losses, save=last or session.saver.due(done, session.steps_per_epoch))
         if verdict.bad_images:
-            training.bad.report(fabric)
+            session.bad.report(fabric)
         if verdict.finite:
-            training.optimizer.step()
-            if training.ema is not None:
-                training.ema.update(job.model, done)
+            session.optimizer.step()
+            if session.ema is not None:
+                session.ema.update(job.model, done)
             skipped_in_a_row = 0
             meter.losses.append(verdict.loss)
-        elif _scale_was_too_large(training, verdict):
+        elif scale_was_too_large(session, verdict):
             meter.skipped += 1
         else:
             meter.skipped += 1
             skipped_in_a_row += 1
-            training.divergence.skip(done, what_is_not_finite(fabric, job.model, batch, losses), skipped_in_a_row)
-        training.optimizer.zero_grad()
+            session.divergence.skip(done, what_is_not_finite(fabric, job.model, batch, losses), skipped_in_a_row)
+        session.optimizer.zero_grad()
         meter.images += recipe.batch_size
 
         if last or done % recipe.log_every == 0:
             latest = {
-                "epoch": round(done / training.steps_per_epoch, 4),
+                "epoch": round(done / session.steps_per_epoch, 4),
                 "samples": done * recipe.batch_size,
                 **meter.figures(),
                 "lr": max(rates),
@@ -271,167 +200,39 @@ def _train(training: Training, saved: Checkpoint | None) -> dict[str, float]:
             }
             run.log(done, **latest)
             figures |= latest
-            title = f"{recipe.stage} epoch {step // training.steps_per_epoch + 1}/{recipe.epochs}"
+            title = f"{recipe.stage} epoch {step // session.steps_per_epoch + 1}/{recipe.epochs}"
             speed = f"{latest['images_per_second']:.0f} images/s"
-            training.view.update(done, title, f"loss {figures.get('loss', math.nan):.4f}  {speed}")
+            session.view.update(done, title, f"loss {figures.get('loss', math.nan):.4f}  {speed}")
             meter = Meter()
         if last or verdict.save or verdict.stop:
-            then: Literal["go on", "wait"] = "wait" if verdict.stop else "go on"
             with meter.paused():
-                _save(training, done, meter, skipped_in_a_row, then="must work" if last else then)
+                save(session, done, meter.losses, skipped_in_a_row, must_work=last or verdict.stop)
         if verdict.stop and not last:
-            raise Interrupted(f"stopped after step {done} of {training.total_steps}")
-        with meter.paused():
-            figures |= _evaluate_if_due(training, done)
+            raise Interrupted(f"stopped after step {done} of {session.total_steps}")
+        if _evaluation_due(session, done):
+            with meter.paused():
+                scores = _evaluate(session, done)
+                if scores is None:
+                    save(session, done, meter.losses, skipped_in_a_row, must_work=True)
+                    raise Interrupted(f"stopped during the evaluation after step {done} of {session.total_steps}")
+            figures |= scores
     return figures
 
 
-def _agree(training: Training, losses: list[Tensor], *, save: bool) -> Verdict:
-    """What this step came to, over all processes; waits for the device.
-
-    A step may only change the weights once it is known that every process has a finite loss and gradient, and one
-    exchange serves for that, for the loss and for all that only one process knows: a signal, the clock, a bad image.
-    """
-    norm = _gradient_norm(training)
-    loss = torch.stack(losses).mean().to(torch.float64 if norm.device.type != "mps" else torch.float32)
-    mine = [training.asked.is_set(), save and training.fabric.is_global_zero, training.bad.unreported]
-    values = torch.cat([loss[None], norm[None].to(loss), torch.tensor(mine, dtype=loss.dtype, device=loss.device)])
-    total = training.fabric.all_reduce(values, reduce_op="sum")
-    assert isinstance(total, Tensor)
-    summed_loss, summed_norm, *wishes = total.tolist()
-    stop, due, bad = (wish > 0 for wish in wishes)
-    processes = training.fabric.world_size
-    return Verdict(summed_loss / processes, summed_norm / processes, stop=stop, save=due, bad_images=bad)
-
-
-def _gradient_norm(training: Training) -> Tensor:
-    """The norm of the whole gradient, which is clipped where the recipe says so."""
-    clip = training.job.recipe.clip_norm
-    if clip is not None or _scaler(training.fabric) is not None:  # to clip is also to take fp16's scale off
-        norm = training.fabric.clip_gradients(
-            cast(Any, training.model), training.optimizer, max_norm=clip or math.inf, error_if_nonfinite=False
-        )
-        assert isinstance(norm, Tensor)
-    else:
-        parameters = [p for group in training.inner_optimizer.param_groups for p in group["params"]]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-    return whole(norm.detach())
-
-
-def _scaler(fabric: Fabric) -> torch.amp.GradScaler | None:
-    """What scales the loss so that fp16's gradients do not vanish."""
-    precision = fabric.strategy.precision
-    return precision.scaler if isinstance(precision, MixedPrecision) else None
-
-
-def _scale_was_too_large(training: Training, verdict: Verdict) -> bool:
-    """Whether a gradient overflowed only because fp16's scale is still too large; the scaler skips and halves it."""
-    scaler = _scaler(training.fabric)
-    if scaler is None or not math.isfinite(verdict.loss) or scaler.get_scale() <= 1:
-        return False
-    training.optimizer.step()
-    return True
-
-
-def _evaluate_if_due(training: Training, done: int) -> dict[str, float]:
-    """Evaluate and log, if it is due after this step.
-
-    Raises:
-        Interrupted: when asked to stop on the way; the state has been saved before.
-    """
-    job, run, recipe = training.job, training.run, training.job.recipe
-    last = done == training.total_steps
-    if job.evaluate is None or not _evaluation_due(recipe, done, training.steps_per_epoch, last=last):
-        return {}
-    scores = job.evaluate(training.trained, training.asked.is_set)
-    training.model.train()
-    if scores is None:
-        raise Interrupted(f"stopped after step {done} of {training.total_steps}")
-    run.log(done, **scores)
+def _evaluate(session: Session, done: int) -> dict[str, float] | None:
+    """Evaluate and log; None when asked to stop on the way."""
+    assert session.job.evaluate is not None
+    scores = session.job.evaluate(session.trained, session.asked.is_set)
+    session.model.train()
+    if scores is not None:
+        session.run.log(done, **scores)
     return scores
 
 
-def _restore(training: Training) -> Checkpoint | None:
-    """Put the newest verified checkpoint into model and optimizer; None when there is none."""
-    run, job, fabric = training.run, training.job, training.fabric
-    step = _newest_step(training)
-    if step is None:
-        return None
-    path = run.checkpoints / checkpoints.directory_name(step)
-    try:
-        saved = checkpoints.read_checkpoint(path)
-    except OSError as error:
-        raise ValueError(
-            f"rank {fabric.global_rank} cannot read {path} ({error.strerror}); put the run folder where every machine "
-            "sees it"
-        ) from error
-    load_model(job.model, saved.model)
-    load_optimizer(job.model, training.inner_optimizer, saved.optimizer)
-    if training.ema is not None and saved.ema is not None:
-        load_model(training.ema.module, saved.ema)
-    scaler = _scaler(fabric)
-    if scaler is not None and "scaler" in saved.state:
-        scaler.load_state_dict(saved.state["scaler"])
-    now = numerics(fabric)
-    changed = [
-        f"{name} {was} then, {now[name]} now" for name, was in saved.state["numerics"].items() if was != now[name]
-    ]
-    if changed:
-        run.say(f"later losses may differ in their last digits from an uninterrupted run's: {', '.join(changed)}")
-    if step:
-        run.say(f"continuing from step {step} ({path})")
-    return saved
-
-
-def _newest_step(training: Training) -> int | None:
-    """The step of the newest checkpoint that verifies, as the first process finds it; None when there is none."""
-    run, fabric = training.run, training.fabric
-    path = checkpoints.newest_verified(run.checkpoints, run.say) if fabric.is_global_zero else None
-    step = int(path.name.removeprefix("step-")) if path is not None else -1
-    step = fabric.broadcast(step)
-    return None if step < 0 else step
-
-
-def _save(
-    training: Training,
-    step: int,
-    meter: Meter,
-    skipped_in_a_row: int,
-    *,
-    then: Literal["go on", "wait", "must work"],
-) -> None:
-    """Copy everything that a run consists of, and write it.
-
-    Raises:
-        Diverged: when something of it is not finite on any process: that is never written.
-    """
-    job, fabric, ema = training.job, training.fabric, training.ema
-    tensors = [*job.model.state_dict().values(), *optimizer_tensors(training.inner_optimizer)]
-    if ema is not None:
-        tensors += ema.module.state_dict().values()
-    wrong = fabric.all_reduce(torch.tensor(0.0 if all_finite(tensors) else 1.0, device=fabric.device), reduce_op="sum")
-    assert isinstance(wrong, Tensor)
-    if wrong.item():
-        raise Diverged(f"weights or optimizer state are not finite after step {step}")
-    training.saver.wait()  # two copies at a time may be more than there is memory for
-    keep, scaler = fabric.is_global_zero, _scaler(fabric)
-    saved = Checkpoint(
-        model=model_state(job.model, keep=keep),
-        ema=None if ema is None else model_state(ema.module, keep=keep),
-        optimizer=optimizer_state(job.model, training.inner_optimizer, keep=keep),
-        state={
-            "pending_losses": meter.losses,
-            "skipped_in_a_row": skipped_in_a_row,
-            "numerics": numerics(fabric),
-            **({"scaler": scaler.state_dict()} if scaler is not None else {}),
-        },
-    )
-    if keep:
-        training.saver.save(step, saved, then=then)
-
-
-def _whole(tensors: Tensors) -> dict[str, Tensor]:
-    return {name: whole(tensor.detach()).cpu() for name, tensor in tensors.items()}
+def _evaluation_due(session: Session, done: int) -> bool:
+    every: int = getattr(session.job.recipe, "eval_every", 1)
+    due = done == session.total_steps or done % (session.steps_per_epoch * every) == 0
+    return due and session.job.evaluate is not None
 
 
 def _sampler(job: Job, fabric: Fabric, *, first_step: int, last_step: int) -> StepSampler:
@@ -449,18 +250,18 @@ def _sampler(job: Job, fabric: Fabric, *, first_step: int, last_step: int) -> St
     )
 
 
-def _group_rates(training: Training, step: int) -> list[float]:
+def _group_rates(session: Session, step: int) -> list[float]:
     """The learning rate of each parameter group at this step."""
-    recipe = training.job.recipe
-    scales = [float(group.get("lr_scale", 1.0)) for group in training.inner_optimizer.param_groups]
+    recipe = session.job.recipe
+    scales = [float(group.get("lr_scale", 1.0)) for group in session.inner_optimizer.param_groups]
     floor_scaled = not isinstance(recipe, FinetuneRecipe) or recipe.min_lr_scaled
     return [
         learning_rate(
             step,
             peak=recipe.lr * scale,
             floor=recipe.min_lr * scale if floor_scaled else recipe.min_lr,
-            total_steps=training.total_steps,
-            warmup_steps=min(training.total_steps, round(recipe.warmup_epochs * training.steps_per_epoch)),
+            total_steps=session.total_steps,
+            warmup_steps=min(session.total_steps, round(recipe.warmup_epochs * session.steps_per_epoch)),
             warmup_start=recipe.warmup_start,
         )
         for scale in scales
@@ -485,8 +286,3 @@ def _next(batches: Iterator[Batch]) -> Batch:
             f"a process that decodes images has died ({error}); if memory was short use fewer --workers, and run the "
             "same command again to continue"
         ) from error
-
-
-def _evaluation_due(recipe: Recipe, done: int, steps_per_epoch: int, *, last: bool) -> bool:
-    every: int = getattr(recipe, "eval_every", 1)
-    return last or done % (steps_per_epoch * every) == 0

@@ -16,7 +16,8 @@ from openmae.data.loading import Batch, SeededImages
 from openmae.data.sources import open_data
 from openmae.data.transforms import TrainTransform, normalise_pixels
 from openmae.recipes import PretrainRecipe
-from openmae.training.loop import Job, fit
+from openmae.training.job import Job
+from openmae.training.loop import fit
 from openmae.training.optimizers import build_optimizer
 from openmae.training.pixels import hold_pixels, pixel_format, pixels_of, settle_pixels
 from openmae.training.runs import ENCODER, Run, fit_batch

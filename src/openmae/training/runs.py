@@ -18,7 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from openmae.recipes import Recipe
 from openmae.recipes.recipe import from_yaml, to_dict, to_yaml
-from openmae.training.checkpoints import directory_name, list_checkpoints, write_text
+from openmae.training.checkpoints import directory_name, list_checkpoints, sync_file, write_text
 from openmae.training.locking import FolderLock
 from openmae.training.trackers import Tracker, open_tracker
 
@@ -137,6 +137,12 @@ class Run:
                 file.write(lines)
         except OSError:
             self._unwritten[name] = f"\n{lines}" if not lines.startswith("\n") else lines  # a half may be there
+
+    def sync(self) -> None:
+        """Have what was logged so far survive a power cut."""
+        for name in (METRICS, BAD_IMAGES, REWINDS):
+            with contextlib.suppress(FileNotFoundError):
+                sync_file(self.path / name)
 
     def records(self, name: str) -> list[dict[str, Any]]:
         """The complete JSON lines of a file of the folder; none when there is no such file."""

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.precision import MixedPrecision
 from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
 from torch import nn
@@ -78,6 +79,12 @@ def numerics(fabric: Fabric) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "processes": fabric.world_size,
     }
+
+
+def loss_scaler(fabric: Fabric) -> torch.amp.GradScaler | None:
+    """What scales the loss so that fp16's gradients do not vanish."""
+    precision = fabric.strategy.precision
+    return precision.scaler if isinstance(precision, MixedPrecision) else None
 
 
 def choose_precision(recipe: Recipe) -> Precision:

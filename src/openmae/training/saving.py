@@ -5,7 +5,6 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Literal
 
 from openmae.recipes.recipe import Every
 from openmae.training.checkpoints import Checkpoint, Damaged, write_checkpoint
@@ -32,6 +31,7 @@ class Saver:
         self._pending: Future[None] | None = None
         self._next = self._from_now()
         self._failed = False
+        self.saved: int | None = None
 
     def due(self, done: int, steps_per_epoch: int) -> bool:
         """Whether a checkpoint should be written after step `done`."""
@@ -41,29 +41,26 @@ class Saver:
         steps = self._every.number * (steps_per_epoch if self._every.unit == "epochs" else 1)
         return done % max(1, round(steps)) == 0
 
-    def save(self, step: int, checkpoint: Checkpoint, *, then: Literal["go on", "wait", "must work"]) -> None:
+    def save(self, step: int, checkpoint: Checkpoint, *, must_work: bool) -> None:
         """Write the checkpoint, whose tensors nobody else may change.
 
         Args:
             step: how many steps it has seen.
             checkpoint: a copy of everything.
-            then: "go on" writes beside the training; "wait" until it is written or has failed, which the user is told;
-                "must work" raises if it failed.
+            must_work: wait until it is written.
 
         Raises:
-            ValueError: with "must work", when it could not be written; says why and what to do.
+            ValueError: with `must_work`, when it could not be written; says why and what to do.
         """
         self.wait()
         self._pending = self._thread.submit(self._write, step, checkpoint)
         self._next = self._from_now()
-        if then == "must work":
+        if must_work:
             pending, self._pending = self._pending, None
             try:
                 pending.result()
             except (OSError, Damaged) as error:
                 raise ValueError(f"cannot save step {step}: {_reason(error)}; {_remedy(error)}") from error
-        elif then == "wait":
-            self.wait()
 
     def wait(self) -> None:
         """Until nothing is being written."""
@@ -99,7 +96,9 @@ class Saver:
         return False
 
     def _write(self, step: int, checkpoint: Checkpoint) -> None:
+        self._run.sync()  # a checkpoint never knows of steps that a power cut takes out of the log
         write_checkpoint(self._run.checkpoints, step, checkpoint, metadata=self._metadata, keep=self._keep)
+        self.saved = step
 
     def _from_now(self) -> float:
         return time.monotonic() + 60 * (self._every.number if self._every.unit == "min" else 0)
