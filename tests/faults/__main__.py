@@ -10,7 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.faults import contenders, controls, damage, diskfull, endurance, job, kills, powerloss, resuming, syscalls
+from tests.faults import (
+    contenders,
+    controls,
+    damage,
+    diskfull,
+    endurance,
+    job,
+    kills,
+    nonfinite,
+    powerloss,
+    processes,
+    resuming,
+    syscalls,
+)
 from tests.faults.job import STEPS
 from tests.faults.report import DOCS, record
 from tests.faults.zygote import OPENMAE, Zygote
@@ -121,6 +134,21 @@ MEASUREMENTS: tuple[tuple[int, str, Callable[[Bench], Any]], ...] = (
             say=say,
         ),
     ),
+    (
+        7,
+        "losses",
+        lambda bench: processes.measure_losses(
+            bench.zygote, bench.images, bench.folder, patience=bench.size(20, 5), say=say
+        ),
+    ),
+    (
+        7,
+        "cycles",
+        lambda bench: processes.measure_cycles(
+            bench.zygote, bench.images, bench.folder, cycles=bench.size(50, 3), say=say
+        ),
+    ),
+    (8, "nonfinite", lambda bench: nonfinite.measure_nonfinite(bench.zygote, bench.images, bench.folder, say=say)),
     (
         10,
         "endurance",

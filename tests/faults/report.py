@@ -116,6 +116,37 @@ ROWS = (
         ),
     ),
     Row(
+        7,
+        "losses",
+        "One of two processes, or a data worker, is killed or stopped: seconds until all have ended, and is it named?",
+        "30 s, all",
+        lambda f: (
+            "; ".join(f"{case} {seconds:g} s" for case, seconds in f["seconds"].items())
+            + f"; {f['named']} of {f['cases']} named"
+        ),
+    ),
+    Row(
+        7,
+        "cycles",
+        "Both processes of a run killed and started again, over and over: what is left, and is the run's result right?",
+        "nothing, yes",
+        lambda f: (
+            f"{f['kills']} kills in {f['cycles']} starts: {f['refused']} stale locks, {f['ports']} ports, "
+            f"{f['shared_memory']} pieces of shared memory, {f['processes']} processes left; the last start "
+            f"{'ended as an uninterrupted run' if f['completed'] else 'FAILED'}"
+        ),
+    ),
+    Row(
+        8,
+        "nonfinite",
+        "Pixels, loss, gradient, weights or optimizer state not finite in one of two processes: corrupt files, hangs?",
+        "0, 0",
+        lambda f: (
+            f"{f['corrupt_files']} corrupt files, {f['hung']} hangs in {f['runs']} runs; {f['completed']} ran to their "
+            f"end, {f['rewinds']} of them after going back"
+        ),
+    ),
+    Row(
         10,
         "endurance",
         "Growth over a long run",

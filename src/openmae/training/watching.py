@@ -136,6 +136,9 @@ class Watch:
             with contextlib.suppress(OSError):
                 self._note(message)
             print(f"openmae: {message}", file=sys.stderr, flush=True)
+        if whose is None and self._peers:
+            self._tell("failed", reason)
+            time.sleep(2 * BEAT)  # long enough to be heard
         # Not an exception: the first thread may be waiting in a collective operation, which nothing interrupts.
         os._exit(LOST)
 
