@@ -84,12 +84,15 @@ CASES: tuple[tuple[str, int, signal.Signals, bool], ...] = (
 )
 
 
+NAMES = [case[0] for case in CASES]
+
+
 def measure_losses(
     zygote: Zygote,
     images: Path,
     folder: Path,
     *,
-    cases: Sequence[str] = tuple(case[0] for case in CASES),
+    cases: Sequence[str] = NAMES,
     patience: float = PATIENCE,
     say: Callable[[str], None] = lambda _: None,
 ) -> LossResult:
