@@ -164,8 +164,8 @@ def _trainer(stage: Stage, run: Callable[..., dict[str, Any]]) -> Callable[[list
 
         def command(*, recipe: Any, out: Path | None = None, json: bool = False) -> None:
             result = run(recipe, out=out, console=console)
-            if (os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or "0") != "0":
-                return None  # one of several processes; the first one speaks for all
+            if not _speaks():
+                return None
             if json:
                 return _print_json(result)
             _print_result(result)
@@ -223,6 +223,8 @@ def _knn(arguments: list[str], console: Console) -> None:
         pool: Pooling = "mean",
         untrained: bool = False,
         seed: int = 0,
+        devices: int = 1,
+        nodes: int = 1,
         json: bool = False,
     ) -> None:
         """Nearest neighbours on frozen features, by cosine similarity; leave-one-out when there is no test split.
@@ -236,6 +238,8 @@ def _knn(arguments: list[str], console: Console) -> None:
             pool: The class token, or the mean of the patch tokens.
             untrained: Measure the same network with fresh weights instead, for comparison.
             seed: Of the subset, and of fresh weights.
+            devices: Devices per machine; torchrun's own count wins.
+            nodes: Number of machines.
             json: Print the result as JSON.
         """
         result = verbs.knn(
@@ -247,8 +251,12 @@ def _knn(arguments: list[str], console: Console) -> None:
             pool=pool,
             untrained=untrained,
             seed=seed,
+            devices=devices,
+            nodes=nodes,
             console=console,
         )
+        if not _speaks():
+            return None
         if json:
             return _print_json(result)
         _print_result(result)
@@ -264,6 +272,8 @@ def _embed(arguments: list[str], console: Console) -> None:
         out: Path,
         labels: str | None = None,
         batch_size: int = 256,
+        devices: int = 1,
+        nodes: int = 1,
         json: bool = False,
     ) -> None:
         """Features of every image to a Parquet file: path, split, label, class, and the vectors `cls` and `mean`.
@@ -274,9 +284,22 @@ def _embed(arguments: list[str], console: Console) -> None:
             out: The Parquet file to write.
             labels: A CSV file with the columns path and label, for images that lie in no class folders.
             batch_size: Images encoded at once.
+            devices: Devices per machine; torchrun's own count wins.
+            nodes: Number of machines.
             json: Print the counts as JSON.
         """
-        counts = verbs.embed(weights=weights, data=data, out=out, labels=labels, batch_size=batch_size, console=console)
+        counts = verbs.embed(
+            weights=weights,
+            data=data,
+            out=out,
+            labels=labels,
+            batch_size=batch_size,
+            devices=devices,
+            nodes=nodes,
+            console=console,
+        )
+        if not _speaks():
+            return None
         if json:
             return _print_json({**counts, "out": str(out)})
         print(f"{counts['images']:,} images written to {out}, {counts['bad']:,} could not be decoded")
@@ -397,6 +420,11 @@ def _check(arguments: list[str], console: Console) -> None:
         Console().print(check_report(result))
 
     _parse(command, "check", arguments)
+
+
+def _speaks() -> bool:
+    """Whether this process speaks for all of a distributed run, or is alone."""
+    return (os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or "0") == "0"
 
 
 def _print_json(value: Any) -> None:

@@ -6,16 +6,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from rich.console import Console
 from torch import Tensor, nn
 
+from openmae.core.drop_path import drop_paths
 from openmae.data.loading import Batch, SeededImages, evaluation_loader
 from openmae.data.sources import Source, open_data
 from openmae.data.transforms import TrainTransform, normalise_pixels
 from openmae.evaluation.features import evaluation_images
-from openmae.evaluation.scores import Scores, labelled_splits, score, with_held_out
+from openmae.evaluation.gathering import add_up
+from openmae.evaluation.scores import Scores, count_hits, labelled_splits, scores_of, with_held_out
 from openmae.recipes import FinetuneRecipe, SupervisedRecipe
 from openmae.training.loop import Job, fit
 from openmae.training.optimizers import build_optimizer
@@ -25,6 +28,7 @@ from openmae.training.runtime import choose_workers, start_fabric
 from openmae.training.weights import Weights, read_weights, recipe_metadata, require_architecture
 
 R = TypeVar("R", bound=SupervisedRecipe)
+EVALUATION_BATCH = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +73,7 @@ def run_supervised(
     console: Console,
     *,
     build: Callable[[], nn.Module],
-    loss: Callable[[nn.Module, Tensor, Tensor], Tensor],
+    loss: Callable[[nn.Module, Tensor, Batch], Tensor],
     exports: Callable[[nn.Module], Mapping[str, Mapping[str, Tensor]]],
 ) -> dict[str, Any]:
     """Train a classifier with the one loop and measure it on the test images after the last epoch.
@@ -80,7 +84,7 @@ def run_supervised(
         out: the run folder.
         console: for progress.
         build: makes the classifier, images [B, C, H, W] to class scores.
-        loss: (model, normalised images, labels) to the loss.
+        loss: (model, normalised images, the batch that they are of) to the loss.
         exports: classifier to the files that are written at the end.
     """
     recipe = fit_batch(recipe, len(task.train), console, even=isinstance(recipe, FinetuneRecipe))
@@ -98,7 +102,7 @@ def run_supervised(
     )
 
     def batch_loss(wrapped: nn.Module, batch: Batch) -> Tensor:
-        return loss(wrapped, normalise_pixels(batch.images, recipe.mean, recipe.std), batch.labels)
+        return loss(wrapped, normalise_pixels(batch.images, recipe.mean, recipe.std), batch)
 
     transform = train_transform(recipe)
     job = Job(
@@ -110,6 +114,7 @@ def run_supervised(
             transform=transform,
             format=pixel_format(recipe),
             seed=recipe.seed,
+            noise=drop_paths(model),
             held=hold_pixels(recipe, task.train, transform, run.say),
         ),
         loss=batch_loss,
@@ -152,29 +157,27 @@ def evaluate_classifier(fabric: Fabric, model: nn.Module, recipe: SupervisedReci
     """Top-1 and top-5 on every readable test image, counted once over all processes."""
     model.eval()
     dataset = evaluation_images(recipe, test)
+    # The size of a batch and who gets it do not depend on the training: the outputs are the same for any world size.
     loader = evaluation_loader(
         dataset,
-        batch_size=min(256, max(1, recipe.batch_size // (recipe.accumulate * fabric.world_size))),
+        batch_size=EVALUATION_BATCH,
         workers=choose_workers(recipe),
         pin_memory=fabric.device.type == "cuda",
         rank=fabric.global_rank,
         world_size=fabric.world_size,
     )
-    counts = torch.zeros(3, dtype=torch.float64, device=fabric.device)
+    hits = np.zeros(3, dtype=np.int64)
     for batch in loader:
         if not len(batch.labels):
             continue
-        images = normalise_pixels(batch.images.to(fabric.device, non_blocking=True), recipe.mean, recipe.std)
         with fabric.autocast():
+            images = normalise_pixels(batch.images.to(fabric.device, non_blocking=True), recipe.mean, recipe.std)
             outputs = model(images)
-        scores = score(outputs.float().cpu().numpy(), batch.labels.numpy())
-        counts += torch.tensor([scores.top1 * scores.images, scores.top5 * scores.images, scores.images]).to(counts)
-    total = fabric.all_reduce(counts, reduce_op="sum")
-    assert isinstance(total, Tensor)
-    top1, top5, images = total.tolist()
-    if not images:
+        hits += count_hits(outputs.float().cpu().numpy(), batch.labels.numpy())
+    hits = add_up(fabric, hits)
+    if not hits[-1]:
         raise ValueError("none of the test images can be decoded; check --data")
-    return Scores(top1=round(top1 / images, 4), top5=round(top5 / images, 4), images=int(images))
+    return scores_of(hits)
 
 
 def describe_results(recipe: SupervisedRecipe, task: Task, figures: Mapping[str, Any], out: Path) -> dict[str, Any]:

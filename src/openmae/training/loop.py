@@ -104,6 +104,8 @@ def fit(fabric: Fabric, job: Job, run: Run) -> dict[str, float]:
         ValueError: for a loss that is not finite, or more unreadable images than the recipe permits.
     """
     recipe, dataset = job.recipe, job.dataset
+    if recipe.precision == "64-true":
+        job.model.double()  # before weights are restored into it: single precision would round them
     plan = StepSampler(
         images=len(dataset),
         batch_size=recipe.batch_size,
@@ -158,7 +160,7 @@ def fit(fabric: Fabric, job: Job, run: Run) -> dict[str, float]:
             set_learning_rate(
                 job.optimizer, rates, lr_in_momentum=isinstance(recipe, LinearRecipe) and recipe.lr_in_momentum
             )
-            _seed_step(recipe.seed, step, fabric.global_rank)
+            _seed_step(recipe.seed, step)
 
             for turn in range(recipe.accumulate):
                 waiting = time.perf_counter()
@@ -166,9 +168,10 @@ def fit(fabric: Fabric, job: Job, run: Run) -> dict[str, float]:
                 meter.waited += time.perf_counter() - waiting
                 _note_bad(batch, bad, dataset, run, recipe.max_bad)
                 with fabric.no_backward_sync(model, enabled=turn < recipe.accumulate - 1):
-                    loss = job.loss(model, fabric.to_device(batch))
+                    with fabric.autocast():  # the loss too is computed in the run's precision
+                        loss = job.loss(model, fabric.to_device(batch))
                     fabric.backward(loss / recipe.accumulate)
-                meter.losses.append(loss.detach().float())
+                meter.losses.append(loss.detach().to(torch.promote_types(loss.dtype, torch.float32)))
             if recipe.clip_norm is not None:
                 fabric.clip_gradients(model, optimizer, max_norm=recipe.clip_norm, error_if_nonfinite=False)
             optimizer.step()
@@ -264,9 +267,12 @@ def _group_rates(
     ]
 
 
-def _seed_step(seed: int, step: int, rank: int) -> None:
-    """Drop path and other randomness inside the model depend on (seed, step, rank) only."""
-    torch.manual_seed(int(random_stream(seed, Stream.STEP, epoch=step, index=rank).integers(2**63)))
+def _seed_step(seed: int, step: int) -> None:
+    """What is drawn for a whole step depends on (seed, step) only; what differs by image comes with its batch.
+
+    No rank enters: all ranks mix their images alike, as one process would.
+    """
+    torch.manual_seed(int(random_stream(seed, Stream.STEP, epoch=step).integers(2**63)))
 
 
 def _next(batches: Iterator[Batch]) -> Batch:

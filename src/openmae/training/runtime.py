@@ -13,14 +13,21 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
 
 
 def start_fabric(recipe: Recipe) -> Fabric:
-    """Choose devices and precision, and join the other processes if there are any."""
+    """Choose devices and precision as `recipe` says, and join the other processes if there are any."""
+    return join_processes(devices=recipe.devices, nodes=recipe.nodes, precision=choose_precision(recipe))
+
+
+def join_processes(
+    *, devices: int = 1, nodes: int = 1, precision: Precision = "32-true", accelerator: str = "auto"
+) -> Fabric:
+    """Join the other processes of a run if there are any."""
     # Under torchrun the number of processes is already decided.
     launched = "LOCAL_WORLD_SIZE" in os.environ
     fabric = Fabric(
-        accelerator="auto",
-        devices=int(os.environ["LOCAL_WORLD_SIZE"]) if launched else recipe.devices,
-        num_nodes=recipe.nodes,
-        precision=choose_precision(recipe),
+        accelerator=accelerator,
+        devices=int(os.environ["LOCAL_WORLD_SIZE"]) if launched else devices,
+        num_nodes=nodes,
+        precision=precision,
     )
     fabric.launch()
     return fabric
@@ -46,3 +53,8 @@ def choose_workers(recipe: Recipe) -> int:
 def pick_device() -> torch.device:
     """Where measurements of a finished encoder run."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def measuring_processes(*, devices: int = 1, nodes: int = 1) -> Fabric:
+    """Join the other processes that measure a finished encoder, if there are any."""
+    return join_processes(devices=devices, nodes=nodes, accelerator=pick_device().type)
