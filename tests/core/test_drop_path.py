@@ -36,9 +36,9 @@ def test_as_many_are_dropped_as_the_rate_says() -> None:
 
 
 def tiny(**options: Any) -> nn.Module:
-    return create_encoder(
-        "vit_base_patch16_224", image_size=(8, 8), patch_size=4, width=16, depth=3, heads=2, **options
-    )
+    sizes: dict[str, Any] = {"image_size": (8, 8), "patch_size": 4, "width": 16, "depth": 3, "heads": 2}
+    vit: nn.Module = create_encoder("vit_base_patch16_224", **sizes, **options)
+    return vit
 
 
 def test_every_drop_path_is_replaced_and_the_weights_keep_their_names() -> None:

@@ -98,16 +98,12 @@ def test_accuracy_is_the_same_to_the_last_image_on_any_number_of_processes(weigh
     assert [record[0] for record in alone["bad"]] == list(BROKEN), "nothing is missing from the report"
 
 
-def test_processes_without_a_batch_wait_for_the_others(weights: Path, few: Path, tmp_path: Path) -> None:
+def test_processes_without_a_batch_wait_for_the_others(weights: Path, few: Path) -> None:
     arguments = ["--weights", str(weights), "--data", str(few)]
     assert knn(4, *arguments) == knn(1, *arguments)
     alone, four = (call(size, "evaluate", folder=str(few), weights=str(weights)) for size in (1, 4))
     assert four == alone * 4
     assert alone[0]["images"] == 22
-    embedded = [tmp_path / f"{size}.parquet" for size in (1, 4)]
-    for size, out in zip((1, 4), embedded, strict=True):
-        launch(size, ["-m", "openmae.cli", "embed", *arguments, "--out", str(out)])
-    assert pq.read_table(embedded[0]).equals(pq.read_table(embedded[1]))
 
 
 def test_cached_linear_evaluation_is_the_same_on_several_processes(weights: Path, data: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -186,6 +186,7 @@ def evaluate(folder: str, weights: str) -> dict[str, Any]:
 
     from openmae.evaluation.features import extract_features
     from openmae.evaluation.finetune import build_classifier
+    from openmae.evaluation.linear import LinearProbe
     from openmae.evaluation.supervised import evaluate_classifier, open_task
     from openmae.recipes import FinetuneRecipe, find_recipe
     from openmae.training.runtime import start_fabric
@@ -200,14 +201,19 @@ def evaluate(folder: str, weights: str) -> dict[str, Any]:
     torch.manual_seed(0)
     model = build_classifier(recipe, task).to(fabric.device)
     scores = evaluate_classifier(fabric, model, recipe, task.test)
+    probe = LinearProbe(encoder_from(task.weights), task.classes, pool="mean", head_std=0.1).to(fabric.device)
+    for buffer in probe.head.buffers():
+        buffer += fabric.global_rank  # as if each process had normalised other images
+    probed = evaluate_classifier(fabric, probe, recipe, task.test)
     bad = extract_features(encoder_from(task.weights), recipe, task.test, quiet, fabric=fabric).bad
-    return {**scores._asdict(), "bad": bad}
+    return {**scores._asdict(), "probed": probed, "bad": bad}
 
 
 def main() -> None:
     """Do in this process what `call` asks for."""
+    functions: dict[str, Callable[..., Any]] = {"train": train, "evaluate": evaluate}
     task = json.loads(sys.argv[1])
-    print(json.dumps({"train": train, "evaluate": evaluate}[task["function"]](**task["arguments"])))
+    print(json.dumps(functions[task["function"]](**task["arguments"])))
 
 
 if __name__ == "__main__":

@@ -156,6 +156,10 @@ def train_transform(recipe: SupervisedRecipe) -> TrainTransform:
 def evaluate_classifier(fabric: Fabric, model: nn.Module, recipe: SupervisedRecipe, test: Source) -> Scores:
     """Top-1 and top-5 on every readable test image, counted once over all processes."""
     model.eval()
+    if fabric.world_size > 1:
+        # The statistics of batch normalisation are each process's own; the first one's are saved, so they are measured.
+        for buffer in model.buffers():
+            torch.distributed.broadcast(buffer, src=0)
     dataset = evaluation_images(recipe, test)
     # The size of a batch and who gets it do not depend on the training: the outputs are the same for any world size.
     loader = evaluation_loader(

@@ -131,7 +131,9 @@ def fit(fabric: Fabric, job: Job, run: Run) -> dict[str, float]:
         # LARS may need the rate before this one; and its state must land where fabric has put the parameters meanwhile.
         set_learning_rate(job.optimizer, rates_at(first_step - 1))
         checkpoints.restore_optimizer(job.optimizer, saved.optimizer)
-        meter.losses += [torch.tensor(loss, device=fabric.device) for loss in saved.state["pending_losses"]]
+        dtype = torch.float64 if recipe.precision == "64-true" else torch.float32
+        pending = saved.state["pending_losses"]
+        meter.losses += [torch.tensor(loss, device=fabric.device, dtype=dtype) for loss in pending]
     figures = run.rewind(first_step)
 
     sampler = StepSampler(
