@@ -197,7 +197,7 @@ def test_drop_path_of_the_classifier_follows_the_numbers_given(
     this = recipe(tiny_run, small_fashion, drop_path=0.5)
     vit = build_classifier(*open_task(this, QUIET)).train()
     assert drop_paths(vit) == 2, "the first block drops nothing"
-    images = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(1, 1, 28, 28, generator=torch.Generator().manual_seed(0)).expand(4, -1, -1, -1)
     model = torch.compile(vit) if compiled else vit
     with torch.no_grad():
         nothing, whole = model(images, uniform=torch.full((4, 2), 0.75)), model(images)
