@@ -184,8 +184,7 @@ def _trainer(stage: Stage, run: Callable[..., dict[str, Any]]) -> Callable[[list
     """The verb of one stage."""
 
     def train(recipe: Any, out: Path | None, json: bool, console: Console) -> None:
-        if recipe.devices * recipe.nodes > 1 and not processes_exist():
-            raise SeveralProcesses(recipe.devices, recipe.nodes, recipe.peer_timeout)
+        _require_processes(recipe.devices, recipe.nodes, recipe.peer_timeout)
         result = run(recipe, out=out, console=console)
         if process_rank() > 0:
             return None  # one of several processes; the first one speaks for all
@@ -309,6 +308,8 @@ def _knn(arguments: list[str], console: Console) -> None:
         pool: Pooling = "mean",
         untrained: bool = False,
         seed: int = 0,
+        devices: int = 1,
+        nodes: int = 1,
         json: bool = False,
     ) -> None:
         """Nearest neighbours on frozen features, by cosine similarity; leave-one-out when there is no test split.
@@ -322,8 +323,11 @@ def _knn(arguments: list[str], console: Console) -> None:
             pool: The class token, or the mean of the patch tokens.
             untrained: Measure the same network with fresh weights instead, for comparison.
             seed: Of the subset, and of fresh weights.
+            devices: Devices per machine; torchrun's own count wins.
+            nodes: Number of machines.
             json: Print the result as JSON.
         """
+        _require_processes(devices, nodes)
         result = verbs.knn(
             weights=weights,
             data=data,
@@ -333,8 +337,12 @@ def _knn(arguments: list[str], console: Console) -> None:
             pool=pool,
             untrained=untrained,
             seed=seed,
+            devices=devices,
+            nodes=nodes,
             console=console,
         )
+        if process_rank() > 0:
+            return None
         if json:
             return _print_json(result)
         _print_result(result)
@@ -350,6 +358,8 @@ def _embed(arguments: list[str], console: Console) -> None:
         out: Path,
         labels: str | None = None,
         batch_size: int = 256,
+        devices: int = 1,
+        nodes: int = 1,
         json: bool = False,
     ) -> None:
         """Features of every image to a Parquet file: path, split, label, class, and the vectors `cls` and `mean`.
@@ -360,9 +370,23 @@ def _embed(arguments: list[str], console: Console) -> None:
             out: The Parquet file to write.
             labels: A CSV file with the columns path and label, for images that lie in no class folders.
             batch_size: Images encoded at once.
+            devices: Devices per machine; torchrun's own count wins.
+            nodes: Number of machines.
             json: Print the counts as JSON.
         """
-        counts = verbs.embed(weights=weights, data=data, out=out, labels=labels, batch_size=batch_size, console=console)
+        _require_processes(devices, nodes)
+        counts = verbs.embed(
+            weights=weights,
+            data=data,
+            out=out,
+            labels=labels,
+            batch_size=batch_size,
+            devices=devices,
+            nodes=nodes,
+            console=console,
+        )
+        if process_rank() > 0:
+            return None
         if json:
             return _print_json({**counts, "out": str(out)})
         print(f"{counts['images']:,} images written to {out}, {counts['bad']:,} could not be decoded")
@@ -483,6 +507,11 @@ def _check(arguments: list[str], console: Console) -> None:
         Console().print(check_report(result))
 
     _parse(command, "check", arguments)
+
+
+def _require_processes(devices: int, nodes: int, peer_timeout: float = 0.0) -> None:
+    if devices * nodes > 1 and not processes_exist():
+        raise SeveralProcesses(devices, nodes, peer_timeout)
 
 
 def _print_json(value: Any) -> None:

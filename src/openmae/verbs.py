@@ -69,6 +69,8 @@ def knn(
     pool: Pooling = "mean",
     untrained: bool = False,
     seed: int = 0,
+    devices: int = 1,
+    nodes: int = 1,
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Classify test images by their nearest labelled neighbours; leave-one-out when there is no test split."""
@@ -84,6 +86,8 @@ def knn(
         pool=pool,
         untrained=untrained,
         seed=seed,
+        devices=devices,
+        nodes=nodes,
     )
 
 
@@ -94,13 +98,22 @@ def embed(
     out: str | Path,
     labels: str | None = None,
     batch_size: int = 256,
+    devices: int = 1,
+    nodes: int = 1,
     console: Console | None = None,
 ) -> dict[str, int]:
     """Write one row of features per image to a Parquet file."""
     from openmae.evaluation.embedding import embed as write_embeddings
 
     return write_embeddings(
-        weights, data, Path(out), console or default_console(), labels=labels, batch_size=batch_size
+        weights,
+        data,
+        Path(out),
+        console or default_console(),
+        labels=labels,
+        batch_size=batch_size,
+        devices=devices,
+        nodes=nodes,
     )
 
 

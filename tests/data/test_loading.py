@@ -575,8 +575,11 @@ def test_evaluation_visits_each_image_once_over_all_ranks(images: int, batch_siz
         mine = [index for batch in batches for index in batch]
         assert mine == sorted(mine)
         assert all(len(batch) == batch_size for batch in batches[:-1])
-    sizes = [sum(map(len, batches)) for batches in seen]
-    assert max(sizes) - min(sizes) <= 1
+    alone = [
+        batch.indices.tolist()
+        for batch in evaluation_loader(dataset, batch_size=batch_size, workers=0, pin_memory=False)
+    ]
+    assert [alone[rank::world_size] for rank in range(world_size)] == seen, "whole batches"
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
@@ -597,6 +600,17 @@ def test_workers_leave_one_processor_free_and_are_at_most_eight(
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(processors)), raising=False)
     assert automatic_workers() == workers
+
+
+def test_every_view_has_a_seed_of_its_own_that_costs_no_number_of_its_mask() -> None:
+    dataset = replace(plain_images(Pictures(3)), noise=4, repeats=2)
+    samples = [dataset[epoch, index] for epoch in range(2) for index in range(3)]
+    seeds = [seed for sample in samples for seed in sample.seeds]
+    assert len(set(seeds)) == 12
+    assert dataset[1, 2].seeds == samples[-1].seeds
+    mask = random_stream(dataset.seed, Stream.MASK, epoch=1, index=2, repeat=1).random(4, dtype=np.float32)
+    assert samples[-1].noise[1].tolist() == mask.tolist()
+    assert collate(samples).seeds == seeds
 
 
 def test_the_random_numbers_stay_what_they_are() -> None:

@@ -252,6 +252,17 @@ def test_randaugment_changes_most_images() -> None:
     assert sum(differing) >= 30
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_strongest_posterising_leaves_black(channels: int) -> None:
+    transform = TrainTransform(
+        size=(8, 8), crop_scale=(1.0, 1.0), rand_augment="rand-m10-inc1-p1-n1", fill=(128,) * channels
+    )
+    transform._policy.ops = [op for op in transform._policy.ops if op.name == "PosterizeIncreasing"]
+    result = apply(transform, picture(8, 8, channels), np.random.default_rng(0))
+    assert result.shape == (8, 8, channels)
+    assert not result.any()
+
+
 @pytest.mark.parametrize("fill", [(77,), (10, 20, 30)])
 def test_randaugment_fills_uncovered_corners_with_the_given_level(fill: tuple[int, ...]) -> None:
     constant = np.full((32, 32, len(fill)), 200, dtype=np.uint8)

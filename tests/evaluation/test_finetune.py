@@ -1,5 +1,6 @@
 """Fine-tuning: starts from the pre-trained encoder, regularised as the recipe says, deterministic per step."""
 
+import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from rich.console import Console
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from openmae.evaluation.finetune import build_classifier, classification_loss, clip_to_pixels, run_finetune
+from openmae.core.drop_path import GivenDropPath, drop_paths
+from openmae.data.loading import Batch
+from openmae.evaluation.finetune import build_classifier, classification_loss, clip_to_pixels, erase, run_finetune
 from openmae.evaluation.supervised import open_task, train_transform
 from openmae.recipes import FinetuneRecipe, find_recipe
 from openmae.recipes.recipe import ImageSize
@@ -84,10 +87,11 @@ def test_few_labels_make_a_smaller_even_batch(tiny_run: Path, small_fashion: Pat
 
 def test_an_odd_batch_cannot_be_mixed_and_the_message_says_so(tiny_run: Path, small_fashion: Path) -> None:
     images, labels = torch.zeros(3, 1, 28, 28), torch.arange(3)
+    batch = batch_of(images, labels)
     with pytest.raises(ValueError, match=r"3 on each device .* is odd; use an even --batch-size, or --mixup 0"):
-        classification_loss(recipe(tiny_run, small_fashion, mixup=0.8), 10)(Spy(), images, labels)
+        classification_loss(recipe(tiny_run, small_fashion, mixup=0.8), 10)(Spy(), images, batch)
     plain = classification_loss(recipe(tiny_run, small_fashion, mixup=0.0, cutmix=0.0), 10)
-    assert plain(Spy(), images, labels).isfinite()
+    assert plain(Spy(), images, batch).isfinite()
 
 
 def test_class_token_pooling_needs_a_class_token(tiny_run: Path, small_fashion: Path) -> None:
@@ -99,30 +103,128 @@ def test_class_token_pooling_needs_a_class_token(tiny_run: Path, small_fashion: 
 
 
 class Spy(nn.Module):
-    """Remembers the images that reach the model."""
+    """Remembers the images and the numbers for drop path that reach the model."""
 
     def __init__(self) -> None:
         super().__init__()
         self.seen: list[Tensor] = []
+        self.uniform: list[Tensor] = []
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, uniform: Tensor) -> Tensor:
         self.seen.append(images.clone())
+        self.uniform.append(uniform)
         return images.flatten(1)[:, :10]
+
+
+def batch_of(images: Tensor, labels: Tensor) -> Batch:
+    """As the loader makes it: image i with the seed 100 + i and the numbers (i, i)."""
+    places = torch.arange(len(images))
+    return Batch(
+        images=images,
+        labels=labels,
+        noise=places[:, None].expand(-1, 2).float(),
+        indices=places,
+        seeds=[100 + place for place in range(len(images))],
+        bad=[],
+    )
 
 
 def augmented(this: FinetuneRecipe, seed: int) -> tuple[Tensor, float]:
     spy, images = Spy(), torch.randn(8, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     torch.manual_seed(seed)
-    loss = classification_loss(this, 10)(spy, images.clone(), torch.arange(8))
+    loss = classification_loss(this, 10)(spy, images.clone(), batch_of(images, torch.arange(8)))
     return spy.seen[0], float(loss)
 
 
-def test_mixing_and_erasing_depend_on_the_step_seed_only(tiny_run: Path, small_fashion: Path) -> None:
-    this = recipe(tiny_run, small_fashion, erasing=0.5)
+def test_mixing_depends_on_the_step_seed_only(tiny_run: Path, small_fashion: Path) -> None:
+    this = recipe(tiny_run, small_fashion, erasing=0.5, mixup=0.8, cutmix=1.0)
     first, second, other = augmented(this, 1), augmented(this, 1), augmented(this, 2)
     assert torch.equal(first[0], second[0])
     assert first[1] == second[1]
     assert not torch.equal(first[0], other[0])
+
+
+@pytest.mark.parametrize("micro", [2, 4])
+def test_an_image_is_mixed_alike_in_any_micro_batch(tiny_run: Path, small_fashion: Path, micro: int) -> None:
+    loss = classification_loss(recipe(tiny_run, small_fashion, erasing=0.5, mixup=0.8, cutmix=1.0), 10)
+    whole = batch_of(torch.randn(8, 1, 28, 28, generator=torch.Generator().manual_seed(0)), torch.arange(8))
+
+    def seen(size: int) -> tuple[dict[int, Tensor], float]:
+        spy, losses = Spy(), []
+        torch.manual_seed(5)
+        for start in range(0, 8, size):
+            part = Batch._make(field[start : start + size] for field in whole)
+            losses.append(float(loss(spy, part.images.clone(), part)))
+        places = torch.cat(spy.uniform)[:, 0].int().tolist()
+        return dict(zip(places, torch.cat(spy.seen), strict=True)), sum(losses) / len(losses)
+
+    (expected, expected_loss), (found, found_loss) = seen(8), seen(micro)
+    assert list(expected) == [0, 2, 4, 6, 7, 5, 3, 1], "neighbours face each other"
+    assert expected.keys() == found.keys() == set(range(8))
+    assert all(torch.equal(expected[place], found[place]) for place in expected)
+    assert found_loss == pytest.approx(expected_loss, rel=1e-6)
+
+
+def test_mixing_pairs_neighbours(tiny_run: Path, small_fashion: Path) -> None:
+    images = torch.arange(8.0).view(8, 1, 1, 1).expand(-1, 1, 28, 28).clone()
+    this = recipe(tiny_run, small_fashion, mixup=0.8, cutmix=0.0, erasing=0.0)
+    spy = Spy()
+    torch.manual_seed(0)
+    classification_loss(this, 10)(spy, images.clone(), batch_of(images, torch.arange(8)))
+    for place, mixed in zip(spy.uniform[0][:, 0].int().tolist(), spy.seen[0], strict=True):
+        assert 2 * (place // 2) <= float(mixed.max()) <= 2 * (place // 2) + 1
+
+
+def test_erasing_depends_on_the_images_own_seed_only(tiny_run: Path, small_fashion: Path) -> None:
+    images = torch.zeros(40, 1, 28, 28)
+    state = random.getstate(), torch.get_rng_state()
+    erased, reversed_ = images.clone(), images.clone()
+    erase(erased, list(range(40)), 0.5)
+    erase(reversed_, list(reversed(range(40))), 0.5)
+    assert torch.equal(erased, reversed_.flip(0))
+    changed = erased.flatten(1).any(dim=1)
+    assert 10 < int(changed.sum()) < 30
+    kept = [image for image, touched in zip(erased, changed, strict=True) if touched]
+    assert not any(torch.equal(kept[0], other) for other in kept[1:])
+    assert random.getstate() == state[0], "the global generators are as before"
+    assert torch.equal(torch.get_rng_state(), state[1])
+
+
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_drop_path_of_the_classifier_follows_the_numbers_given(
+    tiny_run: Path, small_fashion: Path, compiled: bool
+) -> None:
+    this = recipe(tiny_run, small_fashion, drop_path=0.5)
+    vit = build_classifier(*open_task(this, QUIET)).train()
+    assert drop_paths(vit) == 2, "the first block drops nothing"
+    images = torch.randn(1, 1, 28, 28, generator=torch.Generator().manual_seed(0)).expand(4, -1, -1, -1)
+    model = torch.compile(vit) if compiled else vit
+    with torch.no_grad():
+        nothing, whole = model(images, uniform=torch.full((4, 2), 0.75)), model(images)
+        some = model(images, uniform=torch.tensor([[0.75, 0.75], [0.25, 0.75], [0.75, 0.25], [0.25, 0.25]]))
+    assert torch.allclose(some[0], nothing[0], atol=1e-6)
+    rows = [*some, whole[0]]
+    differing = [not torch.allclose(a, b, atol=1e-5) for i, a in enumerate(rows) for b in rows[:i]]
+    assert all(differing)
+    with torch.no_grad():
+        assert torch.equal(model(images), whole), "numbers of an earlier call are forgotten"
+
+
+def test_a_run_drops_paths_by_the_numbers_that_come_with_the_images(
+    tiny_run: Path, small_fashion: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Tensor | None] = []
+    forward = GivenDropPath.forward
+
+    def spy(self: GivenDropPath, branch: Tensor) -> Tensor:
+        seen.append(self.uniform_B)
+        return forward(self, branch)
+
+    monkeypatch.setattr(GivenDropPath, "forward", spy)
+    run_finetune(recipe(tiny_run, small_fashion, epochs=1), tmp_path / "run", QUIET)
+    assert [None if uniform is None else len(uniform) for uniform in seen] == [40] * 6 + [None] * 2
+    numbers = torch.stack([uniform for uniform in seen if uniform is not None])
+    assert len(set(numbers.flatten().tolist())) > 230, "each image, step and path has its own"
 
 
 def test_switched_off_augmentation_leaves_images_alone(tiny_run: Path, small_fashion: Path) -> None:

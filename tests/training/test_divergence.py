@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from openmae.data.loading import Batch
+from openmae.data.loading import Batch, collate
 from openmae.recipes import PretrainRecipe, Recipe
 from openmae.recipes.recipe import Every
 from openmae.training.checkpoints import MODEL, OPTIMIZER, list_checkpoints
@@ -200,7 +200,7 @@ def test_pixels_that_are_not_finite_are_named() -> None:
     fabric = Fabric(accelerator="cpu", devices=1)
     images = torch.zeros(2, 1, 4, 4)
     images[1, 0, 2, 2] = float("inf")
-    batch = Batch(images, torch.zeros(2), torch.zeros(2, 3), torch.tensor([7, 5]), [])
+    batch = collate([])._replace(images=images, indices=torch.tensor([7, 5]))
     assert what_is_not_finite(fabric, Toy(0.0), batch, []) == "pixels of image 5 are not finite"
 
 

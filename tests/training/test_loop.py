@@ -402,10 +402,10 @@ def test_too_few_images_for_a_batch_and_batches_that_cannot_be_cut_are_refused(
         train(replace(recipe, accumulate=3), tmp_path / "uneven")
 
 
-def test_every_rank_draws_its_own_numbers_inside_the_model() -> None:
+def test_what_is_drawn_for_a_step_depends_on_the_seed_and_the_step() -> None:
     drawn = []
-    for step, rank in ((3, 0), (3, 1), (4, 0), (3, 0)):
-        loop._seed_step(7, step, rank)
+    for seed, step in ((7, 3), (7, 4), (8, 3), (7, 3)):
+        loop._seed_step(seed, step)
         drawn.append(float(torch.rand(())))
     assert drawn[0] == drawn[3]
     assert len(set(drawn)) == 3

@@ -166,6 +166,7 @@ def test_masks_come_from_the_noise_of_each_image(tiny_recipe: PretrainRecipe) ->
         labels=torch.zeros(2, dtype=torch.int64),
         noise=noise,
         indices=torch.arange(2),
+        seeds=[0, 0],
         bad=[],
     )
     assert reconstruction_loss(tiny_recipe, model)(Spy(), batch).item() == 7.0

@@ -78,25 +78,28 @@ class Batch(NamedTuple):
     """What the loader hands out.
 
     `images` [B, C, H, W] uint8, uint16 or float32 (channels last in memory), `labels` [B] int64 (-1 when unknown),
-    `noise` [B, N] float32 uniform numbers from which masks are made, `indices` [B] int64 into the source, and the
-    images that were `bad`.
+    `noise` [B, N] float32 uniform numbers from which masks are made and paths dropped, `indices` [B] int64 into the
+    source, `seeds`, one a view, of what is drawn for it on the device, and the images that were `bad`.
     """
 
     images: Tensor
     labels: Tensor
     noise: Tensor
     indices: Tensor
+    seeds: list[int]
+    """Plain numbers, because generators are seeded from the host: reading them off a device would wait for it."""
     bad: list[BadRecord]
 
 
 class Sample(NamedTuple):
     """One image on its way into a batch, once or cropped and masked several times.
 
-    `views` [H, W, C] and `noise` [N], one each; none when the image was bad and may not be replaced.
+    `views` [H, W, C], `noise` [N] and `seeds`, one each; none when the image was bad and may not be replaced.
     """
 
     views: list[Pixels]
     noise: list[NDArray[np.float32]]
+    seeds: list[int]
     label: int
     image: int
     bad: list[BadRecord]
@@ -207,10 +210,10 @@ class SeededImages(Dataset[Sample]):
                     f"{len(bad)} images in a row cannot be decoded, the last one {bad[-1].name} ({bad[-1].reason}); "
                     "look at the files before training on them"
                 )
-        noise = [
-            self._stream(Stream.MASK, key, repeat).random(self.noise, dtype=np.float32) for repeat in range(len(views))
-        ]
-        return Sample(views, noise, int(self.source.labels[used]), used, bad)
+        streams = [self._stream(Stream.MASK, key, repeat) for repeat in range(len(views))]
+        noise = [stream.random(self.noise, dtype=np.float32) for stream in streams]
+        seeds = [int(stream.integers(2**63)) for stream in streams]
+        return Sample(views, noise, seeds, int(self.source.labels[used]), used, bad)
 
     def _views(self, image: int, key: tuple[int, int], bad: list[BadRecord]) -> list[Pixels]:
         """The views that `key` asks for, of that image; none, and a record of why, when it is bad."""
@@ -260,6 +263,7 @@ def collate(samples: list[Sample]) -> Batch:
         labels=torch.tensor(np.repeat([sample.label for sample in samples], counts), dtype=torch.int64),
         noise=torch.from_numpy(np.stack(noise) if noise else np.empty((0, 0), dtype=np.float32)),
         indices=torch.tensor(np.repeat([sample.image for sample in samples], counts), dtype=torch.int64),
+        seeds=[seed for sample in samples for seed in sample.seeds],
         bad=[record for sample in samples for record in sample.bad],
     )
 
@@ -279,10 +283,14 @@ def training_loader(
 def evaluation_loader(
     dataset: SeededImages, *, batch_size: int, workers: int, pin_memory: bool, rank: int = 0, world_size: int = 1
 ) -> DataLoader[Batch]:
-    """Each image once, in order, none left out; a rank of several takes every `world_size`-th image."""
-    mine = [(0, index) for index in range(rank, len(dataset), world_size)]
-    batches = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
-    return _loader(dataset, batch_sampler=batches, workers=workers, pin_memory=pin_memory)
+    """Each image once, in order, none left out; a rank of several takes every `world_size`-th batch.
+
+    Whole batches, so that each forward pass sees the same images for any world size: how matrix products round may
+    depend on the number of rows.
+    """
+    images = [(0, index) for index in range(len(dataset))]
+    batches = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
+    return _loader(dataset, batch_sampler=batches[rank::world_size], workers=workers, pin_memory=pin_memory)
 
 
 def _loader(

@@ -2,16 +2,16 @@
 
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from PIL import Image
-from timm.data.auto_augment import rand_augment_transform
+from timm.data.auto_augment import RandAugment, posterize, rand_augment_transform
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -129,13 +129,16 @@ class TrainTransform:
         return result
 
     @cached_property
-    def _policy(self) -> Callable[[Image.Image], Image.Image]:
+    def _policy(self) -> RandAugment:
         options = {
             "translate_const": int(min(self.size) * 0.45),
             "img_mean": self.fill if len(self.fill) > 1 else self.fill[0],
             "interpolation": RESAMPLING[self.interpolation],
         }
-        policy: Callable[[Image.Image], Image.Image] = rand_augment_transform(self.rand_augment, options)
+        policy: RandAugment = rand_augment_transform(self.rand_augment, options)
+        for operation in policy.ops:
+            if operation.aug_fn is posterize:
+                operation.aug_fn = _posterize
         return policy
 
 
@@ -203,22 +206,22 @@ def resize(pixels: Pixels, size: tuple[int, int], interpolation: Interpolation, 
 
 
 def normalise_pixels(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """uint8, uint16 or float32 [B, C, H, W] to float32, on the images' own device.
+    """uint8, uint16 or float32 [B, C, H, W] to torch's default type, on the images' own device.
 
     The statistics are those of pixels in 0 … 1; of floats, those of the pixels as they are.
     """
     largest = LARGEST[str(images.dtype).removeprefix("torch.")]
-    shift, scale = _affine(tuple(mean), tuple(std), largest, images.device)
+    shift, scale = _affine(tuple(mean), tuple(std), largest, images.device, torch.get_default_dtype())
     return torch.addcmul(shift, images.to(scale.dtype), scale)
 
 
 @cache
 def _affine(
-    mean: tuple[float, ...], std: tuple[float, ...], largest: int, device: torch.device
+    mean: tuple[float, ...], std: tuple[float, ...], largest: int, device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     """Shift and scale, each [1, C, 1, 1]; kept, because making them anew would halt a GPU at every step."""
-    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=device)
-    scale = torch.tensor([1 / (largest * s) for s in std], device=device)
+    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=device, dtype=dtype)
+    scale = torch.tensor([1 / (largest * s) for s in std], device=device, dtype=dtype)
     return shift.view(1, -1, 1, 1), scale.view(1, -1, 1, 1)
 
 
@@ -233,6 +236,11 @@ def seeded_globals(seed: int) -> Iterator[None]:
     finally:
         random.setstate(python_state)
         np.random.set_state(numpy_state)
+
+
+def _posterize(image: Image.Image, bits: int, **others: Any) -> Image.Image:
+    """timm's posterize; the strongest keeps no bit, which Pillow drew as black until version 13 and refuses since."""
+    return posterize(image, bits, **others) if bits else Image.new(image.mode, image.size)
 
 
 def _mirrored(pixels: Pixels) -> Pixels:

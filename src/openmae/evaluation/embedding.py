@@ -10,6 +10,7 @@ from rich.console import Console
 
 from openmae.data.sources import UNLABELLED, open_data
 from openmae.evaluation.features import BATCH_SIZE, Features, extract_features
+from openmae.training.runtime import measuring_processes
 from openmae.training.weights import encoder_from, read_weights
 
 
@@ -21,6 +22,8 @@ def embed(
     *,
     labels: str | None = None,
     batch_size: int = BATCH_SIZE,
+    devices: int = 1,
+    nodes: int = 1,
 ) -> dict[str, int]:
     """Write one row per readable image: path, split, label, class, and features `cls` and `mean`.
 
@@ -29,17 +32,22 @@ def embed(
     Returns:
         How many `images` were written and how many were `bad`.
     """
+    fabric = measuring_processes(devices=devices, nodes=nodes)
+    console = console if fabric.is_global_zero else Console(quiet=True)
     loaded = read_weights(weights)
     vit = encoder_from(loaded)
     opened = open_data(data, labels=labels, say=partial(console.print, markup=False))
     splits = {"train": opened.train} | ({"test": opened.test} if opened.test is not None else {})
     tables, bad = [], 0
     for split, source in splits.items():
-        features = extract_features(vit, loaded.recipe, source, console, batch_size=batch_size)
+        features = extract_features(vit, loaded.recipe, source, console, batch_size=batch_size, fabric=fabric)
         bad += len(features.bad)
         names = [source.name(int(index)) for index in features.indices]
         tables.append(_table(names, split, features, source.classes))
     table = pa.concat_tables(tables)
+    counts = {"images": len(table), "bad": bad}
+    if not fabric.is_global_zero:
+        return counts
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(table, out)
@@ -47,7 +55,7 @@ def embed(
         raise ValueError(
             f"cannot write {out} ({error.strerror}); give --out a file in a folder that you may write"
         ) from error
-    return {"images": len(table), "bad": bad}
+    return counts
 
 
 def _table(names: list[str], split: str, features: Features, classes: tuple[str, ...]) -> pa.Table:

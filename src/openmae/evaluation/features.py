@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from rich.console import Console
 from timm.models.vision_transformer import VisionTransformer
@@ -13,11 +14,12 @@ from openmae.core.encoder import encode_images
 from openmae.data.loading import BadRecord, SeededImages, automatic_workers, evaluation_loader
 from openmae.data.sources import Source
 from openmae.data.transforms import EvalTransform, normalise_pixels
+from openmae.evaluation.gathering import gather_bad, gather_rows
 from openmae.recipes import Recipe, SupervisedRecipe
 from openmae.recipes.recipe import Pooling
 from openmae.training.pixels import pixel_format
 from openmae.training.progress import ProgressView
-from openmae.training.runtime import pick_device
+from openmae.training.runtime import measuring_processes
 
 BATCH_SIZE = 256
 # ImageNet's habit: evaluate the central 224 of an image whose short side is 256.
@@ -85,9 +87,17 @@ def evaluation_images(recipe: Recipe, source: Source) -> SeededImages:
 
 @torch.inference_mode()
 def extract_features(
-    vit: VisionTransformer, recipe: Recipe, source: Source, console: Console, *, batch_size: int = BATCH_SIZE
+    vit: VisionTransformer,
+    recipe: Recipe,
+    source: Source,
+    console: Console,
+    *,
+    batch_size: int = BATCH_SIZE,
+    fabric: Fabric | None = None,
 ) -> Features:
-    """Encode every readable image of `source` once, in its order.
+    """Encode every readable image of `source` once, in its order; several processes share the work, and each gets all.
+
+    The features are the same, bit for bit, for any number of processes with as many threads each.
 
     Args:
         vit: in eval mode; moved to the GPU if there is one.
@@ -95,23 +105,31 @@ def extract_features(
         source: the images.
         console: for the progress bar.
         batch_size: does not change the features beyond rounding (1e-5).
+        fabric: the processes that share the work; this one alone when not given.
     """
-    device = pick_device()
+    fabric = fabric or measuring_processes()
+    device = fabric.device
     vit = vit.to(device)
     dataset = evaluation_images(recipe, source)
     loader = evaluation_loader(
-        dataset, batch_size=batch_size, workers=automatic_workers(), pin_memory=device.type == "cuda"
+        dataset,
+        batch_size=batch_size,
+        workers=automatic_workers(),
+        pin_memory=device.type == "cuda",
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
     )
-    cls: list[Tensor] = []
-    mean: list[Tensor] = []
-    labels: list[Tensor] = []
-    indices: list[Tensor] = []
+    # Each begins with no rows, because a process may have no batch.
+    cls: list[Tensor] = [torch.empty(0, vit.embed_dim)]
+    mean: list[Tensor] = [torch.empty(0, vit.embed_dim)]
+    labels: list[Tensor] = [torch.empty(0, dtype=torch.int64)]
+    indices: list[Tensor] = [torch.empty(0, dtype=torch.int64)]
     bad: list[BadRecord] = []
     seen = 0
-    with ProgressView("features", len(source), console) as view:
+    with ProgressView("features", len(source), console, quiet=not fabric.is_global_zero) as view:
         for batch in loader:
             bad += batch.bad
-            seen += len(batch.indices) + len(batch.bad)
+            seen = min(len(source), seen + fabric.world_size * (len(batch.indices) + len(batch.bad)))
             view.update(seen, "features", f"{seen:,} of {len(source):,} images")
             if not len(batch.indices):
                 continue
@@ -122,19 +140,23 @@ def extract_features(
                 cls.append(pooled.cls.float().cpu())
             labels.append(batch.labels)
             indices.append(batch.indices)
-    if not mean:
+    bad = gather_bad(fabric, bad)
+    mean_ND, labels_N, indices_N = (gather_rows(fabric, torch.cat(parts)) for parts in (mean, labels, indices))
+    cls_ND = None if vit.cls_token is None else gather_rows(fabric, torch.cat(cls))
+    if not len(indices_N):
         raise ValueError(
             f"none of the {len(source)} images can be decoded, e.g. {bad[0].name} ({bad[0].reason}); check --data"
         )
-    if bad:
+    if bad and fabric.is_global_zero:
         console.print(
             f"{len(bad)} images could not be decoded and were left out, e.g. {bad[0].name}: {bad[0].reason}",
             markup=False,
         )
+    order = indices_N.argsort()
     return Features(
-        cls=torch.cat(cls).numpy() if cls else None,
-        mean=torch.cat(mean).numpy(),
-        labels=torch.cat(labels).numpy(),
-        indices=torch.cat(indices).numpy(),
+        cls=None if cls_ND is None else cls_ND[order].numpy(),
+        mean=mean_ND[order].numpy(),
+        labels=labels_N[order].numpy(),
+        indices=indices_N[order].numpy(),
         bad=bad,
     )

@@ -6,20 +6,22 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from rich.console import Console
 from torch.nn import functional as F
 
 from openmae.data.sources import open_data
 from openmae.evaluation.features import extract_features
-from openmae.evaluation.scores import Scores, labelled_splits, score
+from openmae.evaluation.gathering import add_up
+from openmae.evaluation.scores import Scores, count_hits, labelled_splits, scores_of
 from openmae.recipes.recipe import Pooling
-from openmae.training.runtime import pick_device
+from openmae.training.runtime import measuring_processes
 from openmae.training.weights import encoder_from, read_weights, untrained_encoder
 
 NEIGHBOURS = 20
 TEMPERATURE = 0.07
-CHUNK = 1024
+CHUNK = 256
 
 
 def run_knn(
@@ -33,15 +35,19 @@ def run_knn(
     pool: Pooling = "mean",
     untrained: bool = False,
     seed: int = 0,
+    devices: int = 1,
+    nodes: int = 1,
 ) -> dict[str, Any]:
     """Classify the test split by the labelled training images, or each image by the others when there is no split."""
+    fabric = measuring_processes(devices=devices, nodes=nodes)
+    console = console if fabric.is_global_zero else Console(quiet=True)
     loaded = read_weights(weights)
     train, test = labelled_splits(
         open_data(data, labels=labels, say=partial(console.print, markup=False)), fraction=label_fraction, seed=seed
     )
     vit = untrained_encoder(loaded.recipe) if untrained else encoder_from(loaded)
-    bank = extract_features(vit, loaded.recipe, train, console)
-    queries = extract_features(vit, loaded.recipe, test, console) if test is not None else None
+    bank = extract_features(vit, loaded.recipe, train, console, fabric=fabric)
+    queries = extract_features(vit, loaded.recipe, test, console, fabric=fabric) if test is not None else None
     scores = knn(
         bank.pooled(pool),
         bank.labels,
@@ -49,7 +55,7 @@ def run_knn(
         queries.labels if queries is not None else None,
         classes=len(train.classes),
         neighbours=neighbours,
-        device=pick_device(),
+        fabric=fabric,
     )
     return {
         "protocol": "knn",
@@ -76,7 +82,7 @@ def knn(
     *,
     classes: int,
     neighbours: int = NEIGHBOURS,
-    device: torch.device | str = "cpu",
+    fabric: Fabric | None = None,
 ) -> Scores:
     """Classify each query by its nearest neighbours in the bank (Wu et al., arXiv 1805.01978, section 3.4).
 
@@ -89,8 +95,11 @@ def knn(
         query_labels: [M]; None with `queries`.
         classes: how many classes there are.
         neighbours: how many neighbours vote; all of the bank when it is smaller.
-        device: where the similarities are computed.
+        fabric: the processes that share the queries, each with all of the features; this one alone when not given.
     """
+    device, rank, world_size = (
+        ("cpu", 0, 1) if fabric is None else (fabric.device, fabric.global_rank, fabric.world_size)
+    )
     leave_one_out = queries is None or query_labels is None
     if queries is None or query_labels is None:
         queries, query_labels = bank, bank_labels
@@ -100,8 +109,8 @@ def knn(
     if voters < 1:
         raise ValueError(f"{len(keys)} labelled images are too few for nearest neighbours; use at least 2")
 
-    votes = np.empty((len(queries), classes), dtype=np.float32)
-    for start in range(0, len(queries), CHUNK):
+    hits = np.zeros(3, dtype=np.int64)
+    for start in range(rank * CHUNK, len(queries), world_size * CHUNK):
         chunk = F.normalize(torch.from_numpy(queries[start : start + CHUNK]).to(device), dim=1)
         similarity = chunk @ keys.T
         if leave_one_out:
@@ -110,5 +119,5 @@ def knn(
         nearest, index = similarity.topk(voters, dim=1)
         weights = (nearest / TEMPERATURE).exp()
         tally = torch.zeros(len(chunk), classes, device=device).scatter_add_(1, key_labels[index], weights)
-        votes[start : start + CHUNK] = tally.cpu().numpy()
-    return score(votes, query_labels)
+        hits += count_hits(tally.cpu().numpy(), query_labels[start : start + CHUNK])
+    return scores_of(hits if fabric is None else add_up(fabric, hits))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from rich.console import Console
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -12,18 +13,24 @@ from torch.nn import functional as F
 
 from openmae.core.encoder import encode_images
 from openmae.evaluation.cached_linear import fit_linear
-from openmae.evaluation.features import extract_features, pool_tokens
+from openmae.evaluation.features import Features, extract_features, pool_tokens
+from openmae.evaluation.gathering import gather_rows
 from openmae.evaluation.supervised import Task, describe_results, open_task, run_supervised, untrained_twin
 from openmae.recipes import LinearRecipe
 from openmae.recipes.recipe import Pooling
 from openmae.training.runs import Run
+from openmae.training.runtime import start_fabric
 from openmae.training.weights import build_encoder, encoder_from, start_from, untrained_encoder
 
 HEAD = "head.safetensors"
 
 
 class LinearProbe(nn.Module):
-    """A frozen encoder, batch normalisation without affine parameters, one linear layer."""
+    """A frozen encoder, batch normalisation without affine parameters, one linear layer.
+
+    On several devices each normalises by the images that it has, as in the reference: the one thing that makes training
+    depend on their number.
+    """
 
     def __init__(self, vit: VisionTransformer, classes: int, *, pool: Pooling, head_std: float) -> None:
         super().__init__()
@@ -67,7 +74,7 @@ def run_linear(recipe: LinearRecipe, out: Path, console: Console) -> dict[str, A
         build=lambda: LinearProbe(
             frozen_encoder(recipe, task), task.classes, pool=recipe.pool, head_std=recipe.head_std
         ),
-        loss=lambda model, images, labels: F.cross_entropy(model(images), labels),
+        loss=lambda model, images, batch: F.cross_entropy(model(images), batch.labels),
         exports=lambda model: {HEAD: model.get_submodule("head").state_dict()},
     )
 
@@ -85,12 +92,25 @@ def frozen_encoder(recipe: LinearRecipe, task: Task) -> VisionTransformer:
 
 
 def _run_cached(recipe: LinearRecipe, task: Task, out: Path, console: Console) -> dict[str, Any]:
-    with closing(Run(out, recipe, writes=True, console=console)) as run:
+    fabric = start_fabric(recipe)
+    console = console if fabric.is_global_zero else Console(quiet=True)
+    with closing(Run(out, recipe, writes=fabric.is_global_zero, console=console)) as run:
         if (results := run.finished()) is not None:
             return results
         vit = frozen_encoder(recipe, task)
-        train = extract_features(vit, recipe, task.train, console)
-        test = extract_features(vit, recipe, task.test, console)
+        train = extract_features(vit, recipe, task.train, console, fabric=fabric)
+        test = extract_features(vit, recipe, task.test, console, fabric=fabric)
+        top1, top5 = _fit_and_score(fabric, recipe, task, train, test)
+        figures = {"cached": True, "top1": top1, "top5": top5}
+        return run.finish(describe_results(recipe, task, figures, out))
+
+
+def _fit_and_score(
+    fabric: Fabric, recipe: LinearRecipe, task: Task, train: Features, test: Features
+) -> tuple[float, float]:
+    """Top-1 and top-5, computed by the first process and known to all."""
+    measured = torch.empty(0, 2, dtype=torch.float64)
+    if fabric.is_global_zero:
         scores = fit_linear(
             train.pooled(recipe.pool),
             train.labels,
@@ -99,5 +119,6 @@ def _run_cached(recipe: LinearRecipe, task: Task, out: Path, console: Console) -
             classes=task.classes,
             seed=recipe.seed,
         )
-        figures = {"cached": True, "top1": scores.top1, "top5": scores.top5}
-        return run.finish(describe_results(recipe, task, figures, out))
+        measured = torch.tensor([scores[:2]], dtype=torch.float64)
+    top1, top5 = gather_rows(fabric, measured)[0].tolist()
+    return top1, top5

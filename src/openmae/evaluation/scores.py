@@ -25,14 +25,21 @@ def score(outputs: NDArray[np.float32], labels: NDArray[np.int64]) -> Scores:
     >>> score(np.array([[0.1, 0.9], [0.8, 0.2]], dtype=np.float32), np.array([1, 1]))
     Scores(top1=50.0, top5=100.0, images=2)
     """
+    return scores_of(count_hits(outputs, labels))
+
+
+def count_hits(outputs: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many images are right by top-1, right by top-5, and there at all: [3], to be added up over batches."""
     # How many classes score higher than the true one; ties count half against it, so that constant outputs earn chance.
     true = outputs[np.arange(len(labels)), labels][:, None]
     rank = (outputs > true).sum(axis=1) + ((outputs == true).sum(axis=1) - 1) / 2
-    return Scores(
-        top1=round(100 * float((rank < 1).mean()), 4),
-        top5=round(100 * float((rank < 5).mean()), 4),
-        images=len(labels),
-    )
+    return np.array([(rank < 1).sum(), (rank < 5).sum(), len(labels)], dtype=np.int64)
+
+
+def scores_of(hits: NDArray[np.int64]) -> Scores:
+    """The shares that the counts of `count_hits` amount to."""
+    top1, top5, images = map(int, hits)
+    return Scores(top1=round(100 * (top1 / images), 4), top5=round(100 * (top5 / images), 4), images=images)
 
 
 def labelled_splits(data: Data, *, fraction: float, seed: int) -> tuple[Source, Source | None]:

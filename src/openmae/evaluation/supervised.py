@@ -1,21 +1,25 @@
 """What linear evaluation and fine-tuning share: labelled images, starting weights, and the measurement."""
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from rich.console import Console
 from torch import Tensor, nn
 
+from openmae.core.drop_path import drop_paths
 from openmae.data.loading import Batch, SeededImages, evaluation_loader
 from openmae.data.sources import Source, open_data
 from openmae.data.transforms import TrainTransform, normalise_pixels
 from openmae.evaluation.features import evaluation_images
-from openmae.evaluation.scores import Scores, labelled_splits, score, with_held_out
+from openmae.evaluation.gathering import add_up
+from openmae.evaluation.scores import Scores, count_hits, labelled_splits, scores_of, with_held_out
 from openmae.recipes import FinetuneRecipe, SupervisedRecipe
 from openmae.training.job import Job
 from openmae.training.loop import fit
@@ -26,6 +30,7 @@ from openmae.training.runtime import choose_workers, start_fabric
 from openmae.training.weights import Weights, read_weights, recipe_metadata, require_architecture
 
 R = TypeVar("R", bound=SupervisedRecipe)
+EVALUATION_BATCH = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +75,7 @@ def run_supervised(
     console: Console,
     *,
     build: Callable[[], nn.Module],
-    loss: Callable[[nn.Module, Tensor, Tensor], Tensor],
+    loss: Callable[[nn.Module, Tensor, Batch], Tensor],
     exports: Callable[[nn.Module], Mapping[str, Mapping[str, Tensor]]],
 ) -> dict[str, Any]:
     """Train a classifier with the one loop and measure it on the test images after the last epoch.
@@ -81,47 +86,47 @@ def run_supervised(
         out: the run folder.
         console: for progress.
         build: makes the classifier, images [B, C, H, W] to class scores.
-        loss: (model, normalised images, labels) to the loss.
+        loss: (model, normalised images, the batch that they are of) to the loss.
         exports: classifier to the files that are written at the end.
     """
     recipe = fit_batch(recipe, len(task.train), console, even=isinstance(recipe, FinetuneRecipe))
     fabric = start_fabric(recipe)
-    run = Run(out, recipe, writes=fabric.is_global_zero, console=console)
-    if (results := run.finished()) is not None:
-        return results
-    torch.manual_seed(recipe.seed)
-    model = build()
-    origin = f"{task.weights.file} (untrained twin)" if recipe.untrained else str(task.weights.file)
-    run.say(
-        f"{recipe.stage} of {origin}: {len(task.train):,} labelled images of {task.classes} classes, "
-        f"{len(task.test):,} to test on, {recipe.epochs} epochs, batch {recipe.batch_size}, "
-        f"{recipe.optimizer} at {recipe.lr:.3g}"
-    )
+    with closing(Run(out, recipe, writes=fabric.is_global_zero, console=console)) as run:
+        if (results := run.finished()) is not None:
+            return results
+        torch.manual_seed(recipe.seed)
+        model = build()
+        origin = f"{task.weights.file} (untrained twin)" if recipe.untrained else str(task.weights.file)
+        run.say(
+            f"{recipe.stage} of {origin}: {len(task.train):,} labelled images of {task.classes} classes, "
+            f"{len(task.test):,} to test on, {recipe.epochs} epochs, batch {recipe.batch_size}, "
+            f"{recipe.optimizer} at {recipe.lr:.3g}"
+        )
 
-    def batch_loss(wrapped: nn.Module, batch: Batch) -> Tensor:
-        return loss(wrapped, normalise_pixels(batch.images, recipe.mean, recipe.std), batch.labels)
+        def batch_loss(wrapped: nn.Module, batch: Batch) -> Tensor:
+            return loss(wrapped, normalise_pixels(batch.images, recipe.mean, recipe.std), batch)
 
-    transform = train_transform(recipe)
-    job = Job(
-        recipe=recipe,
-        model=model,
-        optimizer=partial(build_optimizer, recipe),
-        dataset=SeededImages(
-            source=task.train,
-            transform=transform,
-            format=pixel_format(recipe),
-            seed=recipe.seed,
-            held=hold_pixels(recipe, task.train, transform, run.say),
-        ),
-        loss=batch_loss,
-        evaluate=lambda trained, give_up: _figures(evaluate_classifier(fabric, trained, recipe, task.test, give_up)),
-        exports=exports,
-        metadata=recipe_metadata(recipe),
-    )
-    try:
+        transform = train_transform(recipe)
+        job = Job(
+            recipe=recipe,
+            model=model,
+            optimizer=partial(build_optimizer, recipe),
+            dataset=SeededImages(
+                source=task.train,
+                transform=transform,
+                format=pixel_format(recipe),
+                seed=recipe.seed,
+                noise=drop_paths(model),
+                held=hold_pixels(recipe, task.train, transform, run.say),
+            ),
+            loss=batch_loss,
+            evaluate=lambda trained, give_up: _figures(
+                evaluate_classifier(fabric, trained, recipe, task.test, give_up)
+            ),
+            exports=exports,
+            metadata=recipe_metadata(recipe),
+        )
         return run.finish(describe_results(recipe, task, fit(fabric, job, run), out))
-    finally:
-        run.close()
 
 
 def train_transform(recipe: SupervisedRecipe) -> TrainTransform:
@@ -158,35 +163,38 @@ def evaluate_classifier(
 ) -> Scores | None:
     """Top-1 and top-5 on every readable test image, counted once over all processes; None if any has given up."""
     model.eval()
+    if fabric.world_size > 1:
+        # The statistics of batch normalisation are each process's own; the first one's are saved, so they are measured.
+        for buffer in model.buffers():
+            torch.distributed.broadcast(buffer, src=0)
     dataset = evaluation_images(recipe, test)
+    # The size of a batch and who gets it do not depend on the training: the outputs are the same for any world size.
     loader = evaluation_loader(
         dataset,
-        batch_size=min(256, max(1, recipe.batch_size // (recipe.accumulate * fabric.world_size))),
+        batch_size=EVALUATION_BATCH,
         workers=choose_workers(recipe),
         pin_memory=fabric.device.type == "cuda",
         rank=fabric.global_rank,
         world_size=fabric.world_size,
     )
-    counts = torch.zeros(4, dtype=torch.float64, device=fabric.device)
+    hits = np.zeros(3, dtype=np.int64)
+    gave_up = np.zeros(1, dtype=np.int64)
     for batch in loader:
         if give_up():
-            counts[3] = 1
+            gave_up[0] = 1
             break
         if not len(batch.labels):
             continue
-        images = normalise_pixels(batch.images.to(fabric.device, non_blocking=True), recipe.mean, recipe.std)
         with fabric.autocast():
+            images = normalise_pixels(batch.images.to(fabric.device, non_blocking=True), recipe.mean, recipe.std)
             outputs = model(images)
-        scores = score(outputs.float().cpu().numpy(), batch.labels.numpy())
-        counts[:3] += torch.tensor([scores.top1 * scores.images, scores.top5 * scores.images, scores.images]).to(counts)
-    total = fabric.all_reduce(counts, reduce_op="sum")
-    assert isinstance(total, Tensor)
-    top1, top5, images, gave_up = total.tolist()
-    if gave_up:
+        hits += count_hits(outputs.float().cpu().numpy(), batch.labels.numpy())
+    *total, given_up = add_up(fabric, np.append(hits, gave_up))
+    if given_up:
         return None
-    if not images:
+    if not total[-1]:
         raise ValueError("none of the test images can be decoded; check --data")
-    return Scores(top1=round(top1 / images, 4), top5=round(top5 / images, 4), images=int(images))
+    return scores_of(np.array(total))
 
 
 def describe_results(recipe: SupervisedRecipe, task: Task, figures: Mapping[str, Any], out: Path) -> dict[str, Any]:

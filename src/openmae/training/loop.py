@@ -75,6 +75,8 @@ def fit(fabric: Fabric, job: Job, run: Run) -> dict[str, float]:
             takes no checkpoint at the beginning or the end.
     """
     recipe = job.recipe
+    if recipe.precision == "64-true":
+        job.model.double()  # before weights are restored into it: single precision would round them
     plan = _sampler(job, fabric, first_step=0, last_step=0)
     total_steps = recipe.epochs * plan.steps_per_epoch
     ema = ModelEmaV3(job.model, decay=recipe.ema_decay) if recipe.ema_decay is not None else None
@@ -157,7 +159,7 @@ def _train(session: Session, saved: Checkpoint | None) -> dict[str, float]:
         set_learning_rate(
             session.inner_optimizer, rates, lr_in_momentum=isinstance(recipe, LinearRecipe) and recipe.lr_in_momentum
         )
-        _seed_step(recipe.seed, step, fabric.global_rank)
+        _seed_step(recipe.seed, step)
 
         losses: list[Tensor] = []
         for turn in range(recipe.accumulate):
@@ -166,7 +168,8 @@ def _train(session: Session, saved: Checkpoint | None) -> dict[str, float]:
             meter.waited += time.perf_counter() - waiting
             session.bad.see(batch)
             with fabric.no_backward_sync(cast(Any, session.model), enabled=turn < recipe.accumulate - 1):
-                loss = job.loss(session.model, fabric.to_device(batch))
+                with fabric.autocast():  # the loss too is computed in the run's precision
+                    loss = job.loss(session.model, fabric.to_device(batch))
                 fabric.backward(loss / recipe.accumulate)
             losses.append(loss.detach())
 
@@ -268,9 +271,12 @@ def _group_rates(session: Session, step: int) -> list[float]:
     ]
 
 
-def _seed_step(seed: int, step: int, rank: int) -> None:
-    """Drop path and other randomness inside the model depend on (seed, step, rank) only."""
-    torch.manual_seed(int(random_stream(seed, Stream.STEP, epoch=step, index=rank).integers(2**63)))
+def _seed_step(seed: int, step: int) -> None:
+    """What is drawn for a whole step depends on (seed, step) only; what differs by image comes with its batch.
+
+    No rank enters: all ranks mix their images alike, as one process would.
+    """
+    torch.manual_seed(int(random_stream(seed, Stream.STEP, epoch=step).integers(2**63)))
 
 
 def _next(batches: Iterator[Batch]) -> Batch:

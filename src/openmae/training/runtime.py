@@ -23,12 +23,25 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
 
 
 def start_fabric(recipe: Recipe) -> Fabric:
-    """Choose devices and precision, and join the other processes if there are any.
+    """Choose devices, precision and strategy as `recipe` says, and join the other processes if there are any.
 
     Raises:
         ValueError: for several devices when nobody has started a process for each.
     """
-    devices, nodes = recipe.devices, recipe.nodes
+    return join_processes(
+        devices=recipe.devices, nodes=recipe.nodes, precision=choose_precision(recipe), strategy=recipe.strategy
+    )
+
+
+def join_processes(
+    *,
+    devices: int = 1,
+    nodes: int = 1,
+    precision: Precision = "32-true",
+    accelerator: str = "auto",
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto",
+) -> Fabric:
+    """Join the other processes of a run if there are any."""
     if "LOCAL_WORLD_SIZE" in os.environ:  # torchrun, or our own supervisor, has already decided
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ["WORLD_SIZE"]) // devices
@@ -37,11 +50,11 @@ def start_fabric(recipe: Recipe) -> Fabric:
             f"{devices * nodes} devices need a process each; use the command line, which starts them, or torchrun"
         )
     fabric = Fabric(
-        accelerator="auto",
+        accelerator=accelerator,
         devices=devices,
         num_nodes=nodes,
-        precision=choose_precision(recipe),
-        strategy=_strategy(recipe, devices * nodes),
+        precision=precision,
+        strategy=_strategy(strategy, devices * nodes),
     )
     if devices * nodes > 1:
         # What lightning-fabric says about itself, and a warning about the layout of a gradient that costs nothing.
@@ -52,8 +65,8 @@ def start_fabric(recipe: Recipe) -> Fabric:
     return fabric
 
 
-def _strategy(recipe: Recipe, processes: int) -> DDPStrategy | ModelParallelStrategy | str:
-    if recipe.strategy == "fsdp":
+def _strategy(name: str, processes: int) -> DDPStrategy | ModelParallelStrategy | str:
+    if name == "fsdp":
         return ModelParallelStrategy(_shard, data_parallel_size=processes, tensor_parallel_size=1)
     return DDPStrategy() if processes > 1 else "auto"
 
@@ -107,3 +120,8 @@ def choose_workers(recipe: Recipe) -> int:
 def pick_device() -> torch.device:
     """Where measurements of a finished encoder run."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def measuring_processes(*, devices: int = 1, nodes: int = 1) -> Fabric:
+    """Join the other processes that measure a finished encoder, if there are any."""
+    return join_processes(devices=devices, nodes=nodes, accelerator=pick_device().type)

@@ -1,0 +1,220 @@
+"""The same run on several numbers of processes: real ones, that talk through gloo."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+REPOSITORY = Path(__file__).parents[2]
+IMAGES, BATCH = 80, 8
+STEPS_PER_EPOCH = IMAGES // BATCH
+TIMEOUT = 300
+NETWORK = {"width": 32, "depth": 3, "heads": 2}
+DECODER = {"decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2}
+# Everything that draws random numbers, switched on.
+RANDOMNESS = {
+    "mixup": 0.8,
+    "cutmix": 1.0,
+    "erasing": 0.5,
+    "drop_path": 0.3,
+    "label_smoothing": 0.1,
+    "rand_augment": "rand-m9-mstd0.5-inc1",
+    "crop_scale": (0.3, 1.0),
+}
+
+Stage = Literal["pretrain", "finetune"]
+Precision = Literal["32-true", "64-true"]
+
+
+def launch(world_size: int, arguments: Sequence[str]) -> list[str]:
+    """Run `python ARGUMENTS` in as many processes as one, joined as torchrun joins them; the output of each.
+
+    Raises:
+        RuntimeError: when one fails, with what it said; the others are ended, as they may wait for it.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {
+        "PYTHONPATH": os.pathsep.join([str(REPOSITORY / "src"), str(REPOSITORY)]),
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "OPENMAE_DEBUG": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(world_size),
+        "LOCAL_WORLD_SIZE": str(world_size),
+    }
+    with TemporaryDirectory() as folder:
+        processes = []
+        for rank in range(world_size):
+            output, errors = (Path(folder) / f"{rank}.{kind}" for kind in ("out", "err"))
+            environment = {**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            with output.open("wb") as out, errors.open("wb") as err:
+                processes.append(
+                    subprocess.Popen([sys.executable, *arguments], env=environment, stdout=out, stderr=err)
+                )
+        try:
+            for rank, process in enumerate(processes):
+                if process.wait(TIMEOUT):
+                    said = (Path(folder) / f"{rank}.err").read_text(errors="replace")
+                    raise RuntimeError(f"process {rank} of {world_size} failed: {said[-4000:]}")
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
+        return [(Path(folder) / f"{rank}.out").read_text() for rank in range(world_size)]
+
+
+def call(world_size: int, function: str, **arguments: Any) -> list[Any]:
+    """`function` of this module with these arguments in as many processes; what it returned in each."""
+    task = json.dumps({"function": function, "arguments": arguments})
+    outputs = launch(world_size, ["-m", "tests.faults.worlds", task])
+    return [json.loads(output.splitlines()[-1]) for output in outputs]
+
+
+def train(
+    stage: Stage, folder: str, out: str, *, steps: int, precision: Precision, stop: int | None = None, **changes: Any
+) -> None:
+    """Pre-train or fine-tune the tiny network for `steps` steps, but stop before step `stop` as a crash would."""
+    import openmae
+    from openmae.recipes.recipe import Every
+    from openmae.training import loop
+    from openmae.training.stopping import Interrupted
+
+    seed_step = loop._seed_step
+
+    def stopping(seed: int, step: int) -> None:
+        if step == stop:
+            raise Interrupted
+        seed_step(seed, step)
+
+    loop._seed_step = stopping
+    settings = {
+        **NETWORK,
+        "data": f"{folder}/train.parquet",
+        "batch_size": BATCH,
+        "epochs": steps // STEPS_PER_EPOCH,
+        "precision": precision,
+        "log_every": 1,
+        "workers": 0,
+        "save_every": Every(5, "min") if stop is None else Every(1, "steps"),
+    }
+    try:
+        if stage == "pretrain":
+            openmae.pretrain("fashion-mnist", out=out, **{**settings, **DECODER, **changes})
+        else:
+            weights = f"{folder}/weights"
+            options = {**settings, **RANDOMNESS, "weights": weights, "data": folder, "eval_every": 1000, **changes}
+            openmae.finetune("fashion-mnist", out=out, **options)
+    except Interrupted:
+        pass
+
+
+def losses(out: Path) -> list[float]:
+    """The loss of every step."""
+    records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [record["loss"] for record in records if "loss" in record]
+
+
+def prepare(folder: Path) -> None:
+    """Labelled images in `folder`, and weights to fine-tune."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from openmae.data.sources import open_data
+
+    data = open_data("fashion-mnist")
+    assert data.test is not None
+    for name, source, per_class in (("train", data.train, IMAGES // 10), ("test", data.test, 3)):
+        chosen = np.concatenate([np.flatnonzero(source.labels == label)[:per_class] for label in range(10)])
+        rows = [{"bytes": source.read(int(index)), "path": None} for index in chosen]
+        pq.write_table(pa.table({"image": rows, "label": source.labels[chosen]}), folder / f"{name}.parquet")
+    call(1, "train", stage="pretrain", folder=str(folder), out=str(folder / "weights"), steps=10, precision="32-true")
+
+
+def measure(
+    world_sizes: Sequence[int] = (1, 2, 4),
+    steps: int = 100,
+    precision: Precision = "64-true",
+    stages: Sequence[Stage] = ("pretrain", "finetune"),
+    **changes: Any,
+) -> dict[str, float]:
+    """How far the losses of the same training differ between numbers of processes.
+
+    Returns:
+        The largest relative difference of a step's loss from that on `world_sizes[0]` processes: of each stage, and of
+        each stage "resumed", a run whose number of processes changes on the way, through all of `world_sizes`.
+    """
+    largest: dict[str, float] = {}
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        prepare(folder)
+        common: dict[str, Any] = {"folder": str(folder), "steps": steps, "precision": precision, **changes}
+        for stage in stages:
+            runs = []
+            for world_size in world_sizes:
+                out = folder / f"{stage}-{world_size}"
+                call(world_size, "train", stage=stage, out=str(out), **common)
+                runs.append(losses(out))
+            resumed = folder / f"{stage}-resumed"
+            for turn, world_size in enumerate(world_sizes, start=1):
+                stop = steps * turn // len(world_sizes) if turn < len(world_sizes) else None
+                call(world_size, "train", stage=stage, out=str(resumed), stop=stop, **common)
+            largest[stage] = max(_difference(runs[0], run) for run in runs)
+            largest[f"{stage} resumed"] = _difference(runs[0], losses(resumed))
+    return largest
+
+
+def _difference(expected: Sequence[float], found: Sequence[float]) -> float:
+    return max(abs(a - b) / abs(a) for a, b in zip(expected, found, strict=True))
+
+
+def evaluate(folder: str, weights: str) -> dict[str, Any]:
+    """What one process sees of a classifier measured on the test images, and of the images that are broken."""
+    from dataclasses import replace
+
+    import torch
+    from rich.console import Console
+
+    from openmae.evaluation.features import extract_features
+    from openmae.evaluation.finetune import build_classifier
+    from openmae.evaluation.linear import LinearProbe
+    from openmae.evaluation.supervised import evaluate_classifier, open_task
+    from openmae.recipes import FinetuneRecipe, find_recipe
+    from openmae.training.runtime import start_fabric
+    from openmae.training.weights import encoder_from
+
+    found = find_recipe("fashion-mnist", "finetune")
+    assert isinstance(found, FinetuneRecipe)
+    network: dict[str, Any] = NETWORK
+    quiet = Console(quiet=True)
+    recipe, task = open_task(replace(found, data=folder, weights=weights, workers=0, **network), quiet)
+    fabric = start_fabric(recipe)
+    torch.manual_seed(0)
+    model = build_classifier(recipe, task).to(fabric.device)
+    scores = evaluate_classifier(fabric, model, recipe, task.test)
+    assert scores is not None
+    probe = LinearProbe(encoder_from(task.weights), task.classes, pool="mean", head_std=0.1).to(fabric.device)
+    for buffer in probe.head.buffers():
+        buffer += fabric.global_rank  # as if each process had normalised other images
+    probed = evaluate_classifier(fabric, probe, recipe, task.test)
+    bad = extract_features(encoder_from(task.weights), recipe, task.test, quiet, fabric=fabric).bad
+    return {**scores._asdict(), "probed": probed, "bad": bad}
+
+
+def main() -> None:
+    """Do in this process what `call` asks for."""
+    functions: dict[str, Callable[..., Any]] = {"train": train, "evaluate": evaluate}
+    task = json.loads(sys.argv[1])
+    print(json.dumps(functions[task["function"]](**task["arguments"])))
+
+
+if __name__ == "__main__":
+    main()
