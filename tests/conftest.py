@@ -1,5 +1,6 @@
 """A tiny pre-training run that several test files measure."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from rich.console import Console
 from openmae.data.sources import open_data
 from openmae.recipes import PretrainRecipe, find_recipe
 from openmae.training.pretraining import run_pretraining
+from tests.faults.zygote import Zygote
 
 TRAIN_PER_CLASS, TEST_PER_CLASS = 12, 4
 
@@ -56,3 +58,10 @@ def tiny_run(tiny_recipe: PretrainRecipe, tmp_path_factory: pytest.TempPathFacto
     out = tmp_path_factory.mktemp("runs") / "tiny"
     run_pretraining(tiny_recipe, out, Console(quiet=True))
     return out
+
+
+@pytest.fixture(scope="session")
+def zygote() -> Iterator[Zygote]:
+    """A process that has imported everything and forks children that train and measure."""
+    with Zygote() as started:
+        yield started

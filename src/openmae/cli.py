@@ -17,7 +17,7 @@ from openmae import verbs
 from openmae.recipes import RECIPES, Recipe, Stage, find_recipe
 from openmae.recipes.recipe import RECIPE_TYPES, Every, ImageSize, Pooling, from_yaml, to_dict, to_yaml
 from openmae.slurm import Allocation, require_startable, submit, write_script
-from openmae.training.launching import GRACE, process_rank, processes_exist, run_processes
+from openmae.training.launching import ANNOUNCED, GRACE, process_rank, processes_exist, run_processes
 from openmae.training.stopping import STOPPED, Interrupted
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
@@ -87,6 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         known = isinstance(error, ValueError | OSError) or type(error).__module__.startswith("openmae")
         hint = "" if known else f" ({type(error).__name__}; set {DEBUG}=1 to see where, and please report it)"
+        if rank and ANNOUNCED not in getattr(error, "__notes__", []):
+            return _fail(Console(stderr=True), f"rank {rank}: {error}{hint}", FAILED)
         return _fail(console, f"{error}{hint}", FAILED)
 
 

@@ -23,6 +23,7 @@ from tests.faults import (
     processes,
     resuming,
     syscalls,
+    worlds,
 )
 from tests.faults.job import STEPS
 from tests.faults.report import DOCS, record
@@ -134,6 +135,7 @@ MEASUREMENTS: tuple[tuple[int, str, Callable[[Bench], Any]], ...] = (
             say=say,
         ),
     ),
+    (6, "worlds", lambda bench: worlds.measure_worlds(bench.zygote, steps=bench.size(100, 20))),
     (
         7,
         "losses",

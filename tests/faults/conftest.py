@@ -1,19 +1,11 @@
 """One zygote and one set of images for all tests of this folder."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.faults.job import write_images
 from tests.faults.syscalls import unavailable
-from tests.faults.zygote import Zygote
-
-
-@pytest.fixture(scope="package")
-def zygote() -> Iterator[Zygote]:
-    with Zygote() as started:
-        yield started
 
 
 @pytest.fixture(scope="package")

@@ -52,7 +52,13 @@ def free_port() -> int:
 
 
 def start_ranks(
-    zygote: Zygote, arguments: Sequence[str], log: Path, *, world: int = 2, hooks: tuple[str, ...] = ()
+    zygote: Zygote,
+    arguments: Sequence[str],
+    log: Path,
+    *,
+    world: int = 2,
+    hooks: tuple[str, ...] = (),
+    target: str = CLI,
 ) -> list[Child]:
     """The same command in several processes that find each other, as torchrun or our own supervisor starts them."""
     shared = {
@@ -64,7 +70,7 @@ def start_ranks(
     }
     return [
         zygote.start(
-            CLI,
+            target,
             arguments,
             log=log.with_name(f"{log.stem}-{rank}.log"),
             hooks=hooks,

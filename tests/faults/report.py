@@ -116,6 +116,17 @@ ROWS = (
         ),
     ),
     Row(
+        6,
+        "worlds",
+        "The same batches on 1, 2 and 4 processes, and a number of processes that changes on the way: the largest "
+        "relative difference of a loss?",
+        "1e-9 in float64",
+        lambda f: (
+            f"float64 {max(f['double'].values()):.1g}, float32 {max(f['single'].values()):.1g} over {f['steps']} steps "
+            "of pre-training and of fine-tuning with everything random switched on"
+        ),
+    ),
+    Row(
         7,
         "losses",
         "One of two processes, or a data worker, is killed or stopped: seconds until all have ended, and is it named?",

@@ -1,19 +1,23 @@
 """The same run on several numbers of processes: real ones, that talk through gloo."""
 
+import contextlib
+import io
 import json
 import os
-import socket
-import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-REPOSITORY = Path(__file__).parents[2]
+from tests.faults.processes import start_ranks
+from tests.faults.zygote import Zygote
+
+CHILD = "tests.faults.worlds:in_child"
 IMAGES, BATCH = 80, 8
 STEPS_PER_EPOCH = IMAGES // BATCH
-TIMEOUT = 300
 NETWORK = {"width": 32, "depth": 3, "heads": 2}
 DECODER = {"decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2}
 # Everything that draws random numbers, switched on.
@@ -31,51 +35,61 @@ Stage = Literal["pretrain", "finetune"]
 Precision = Literal["32-true", "64-true"]
 
 
-def launch(world_size: int, arguments: Sequence[str]) -> list[str]:
-    """Run `python ARGUMENTS` in as many processes as one, joined as torchrun joins them; the output of each.
+def launch(zygote: Zygote, world_size: int, function: str, arguments: Any) -> list[Any]:
+    """`function` of this module in as many processes as one, joined as torchrun joins them; what it returned in each.
 
     Raises:
         RuntimeError: when one fails, with what it said; the others are ended, as they may wait for it.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {
-        "PYTHONPATH": os.pathsep.join([str(REPOSITORY / "src"), str(REPOSITORY)]),
-        "OMP_NUM_THREADS": "1",
-        "CUDA_VISIBLE_DEVICES": "",
-        "OPENMAE_DEBUG": "1",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "WORLD_SIZE": str(world_size),
-        "LOCAL_WORLD_SIZE": str(world_size),
-    }
-    with TemporaryDirectory() as folder:
-        processes = []
-        for rank in range(world_size):
-            output, errors = (Path(folder) / f"{rank}.{kind}" for kind in ("out", "err"))
-            environment = {**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-            with output.open("wb") as out, errors.open("wb") as err:
-                processes.append(
-                    subprocess.Popen([sys.executable, *arguments], env=environment, stdout=out, stderr=err)
-                )
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        results = folder / "results"
+        results.mkdir()
+        task = json.dumps({"function": function, "arguments": arguments, "results": str(results)})
+        children = start_ranks(zygote, [task], folder / "said.log", world=world_size, target=CHILD)
+        codes: dict[int, int] = {}
         try:
-            for rank, process in enumerate(processes):
-                if process.wait(TIMEOUT):
-                    said = (Path(folder) / f"{rank}.err").read_text(errors="replace")
+            while len(codes) < world_size and not any(codes.values()):
+                codes |= {
+                    rank: child.wait() for rank, child in enumerate(children) if rank not in codes and not child.alive()
+                }
+                time.sleep(0.01)
+            for rank, code in codes.items():
+                if code:
+                    said = (folder / f"said-{rank}.log").read_text(errors="replace")
                     raise RuntimeError(f"process {rank} of {world_size} failed: {said[-4000:]}")
         finally:
-            for process in processes:
-                process.kill()
-                process.wait()
-        return [(Path(folder) / f"{rank}.out").read_text() for rank in range(world_size)]
+            for rank, child in enumerate(children):
+                if rank not in codes:
+                    child.kill()
+                    child.wait()
+        return [json.loads((results / str(rank)).read_text()) for rank in range(world_size)]
 
 
-def call(world_size: int, function: str, **arguments: Any) -> list[Any]:
+def in_child(arguments: list[str]) -> int:
+    """In a child: do what `launch` asks for."""
+    task = json.loads(arguments[0])
+    functions: dict[str, Callable[..., Any]] = {"train": train, "evaluate": evaluate, "command": command}
+    result = functions[task["function"]](**task["arguments"])
+    (Path(task["results"]) / os.environ["RANK"]).write_text(json.dumps(result))
+    return 0
+
+
+def call(zygote: Zygote, world_size: int, function: str, **arguments: Any) -> list[Any]:
     """`function` of this module with these arguments in as many processes; what it returned in each."""
-    task = json.dumps({"function": function, "arguments": arguments})
-    outputs = launch(world_size, ["-m", "tests.faults.worlds", task])
-    return [json.loads(output.splitlines()[-1]) for output in outputs]
+    return launch(zygote, world_size, function, arguments)
+
+
+def command(words: list[str]) -> str:
+    """What `openmae WORDS` prints."""
+    from openmae.cli import main as openmae
+
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        code = openmae(words)
+    if code:
+        sys.exit(code)
+    return printed.getvalue()
 
 
 def train(
@@ -122,7 +136,7 @@ def losses(out: Path) -> list[float]:
     return [record["loss"] for record in records if "loss" in record]
 
 
-def prepare(folder: Path) -> None:
+def prepare(zygote: Zygote, folder: Path) -> None:
     """Labelled images in `folder`, and weights to fine-tune."""
     import numpy as np
     import pyarrow as pa
@@ -136,10 +150,20 @@ def prepare(folder: Path) -> None:
         chosen = np.concatenate([np.flatnonzero(source.labels == label)[:per_class] for label in range(10)])
         rows = [{"bytes": source.read(int(index)), "path": None} for index in chosen]
         pq.write_table(pa.table({"image": rows, "label": source.labels[chosen]}), folder / f"{name}.parquet")
-    call(1, "train", stage="pretrain", folder=str(folder), out=str(folder / "weights"), steps=10, precision="32-true")
+    call(
+        zygote,
+        1,
+        "train",
+        stage="pretrain",
+        folder=str(folder),
+        out=str(folder / "weights"),
+        steps=10,
+        precision="32-true",
+    )
 
 
 def measure(
+    zygote: Zygote,
     world_sizes: Sequence[int] = (1, 2, 4),
     steps: int = 100,
     precision: Precision = "64-true",
@@ -155,18 +179,18 @@ def measure(
     largest: dict[str, float] = {}
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        prepare(folder)
+        prepare(zygote, folder)
         common: dict[str, Any] = {"folder": str(folder), "steps": steps, "precision": precision, **changes}
         for stage in stages:
             runs = []
             for world_size in world_sizes:
                 out = folder / f"{stage}-{world_size}"
-                call(world_size, "train", stage=stage, out=str(out), **common)
+                call(zygote, world_size, "train", stage=stage, out=str(out), **common)
                 runs.append(losses(out))
             resumed = folder / f"{stage}-resumed"
             for turn, world_size in enumerate(world_sizes, start=1):
                 stop = steps * turn // len(world_sizes) if turn < len(world_sizes) else None
-                call(world_size, "train", stage=stage, out=str(resumed), stop=stop, **common)
+                call(zygote, world_size, "train", stage=stage, out=str(resumed), stop=stop, **common)
             largest[stage] = max(_difference(runs[0], run) for run in runs)
             largest[f"{stage} resumed"] = _difference(runs[0], losses(resumed))
     return largest
@@ -209,12 +233,17 @@ def evaluate(folder: str, weights: str) -> dict[str, Any]:
     return {**scores._asdict(), "probed": probed, "bad": bad}
 
 
-def main() -> None:
-    """Do in this process what `call` asks for."""
-    functions: dict[str, Callable[..., Any]] = {"train": train, "evaluate": evaluate}
-    task = json.loads(sys.argv[1])
-    print(json.dumps(functions[task["function"]](**task["arguments"])))
+@dataclass(frozen=True, kw_only=True)
+class WorldsResult:
+    """The largest relative difference of a loss between numbers of processes, in double and single precision."""
+
+    steps: int
+    world_sizes: tuple[int, ...]
+    double: dict[str, float]
+    single: dict[str, float]
 
 
-if __name__ == "__main__":
-    main()
+def measure_worlds(zygote: Zygote, *, steps: int = 100, world_sizes: tuple[int, ...] = (1, 2, 4)) -> WorldsResult:
+    """Both stages, also with a number of processes that changes on the way."""
+    double, single = (measure(zygote, world_sizes, steps, precision) for precision in ("64-true", "32-true"))
+    return WorldsResult(steps=steps, world_sizes=world_sizes, double=double, single=single)

@@ -20,7 +20,16 @@ from typing import IO, Any
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 QUIET = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
-OPENMAE = ("openmae.cli", "openmae.verbs", "openmae.training.pretraining", "torch.utils.tensorboard")
+OPENMAE = (
+    "openmae.cli",
+    "openmae.verbs",
+    "openmae.training.pretraining",
+    "openmae.evaluation.embedding",
+    "openmae.evaluation.finetune",
+    "openmae.evaluation.knn",
+    "openmae.evaluation.linear",
+    "torch.utils.tensorboard",
+)
 HUNG = 124
 """The exit code of a child that had to be stopped because it did not end in time."""
 

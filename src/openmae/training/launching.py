@@ -17,6 +17,7 @@ from openmae.training.stopping import REQUESTS, STOPPED
 
 SUPERVISOR = "OPENMAE_SUPERVISOR"  # in the environment: the process that has started this one
 LOST = 71  # the system's EX_OSERR: a process ended because it lost another one
+ANNOUNCED = "the other processes know"  # a note on an exception that need not be told again
 POLL = 0.1
 GRACE = 15.0  # seconds beyond `peer_timeout` in which the others must have noticed that one of them has ended
 GRACE_OF_THE_LOST = 3.0  # the one that was lost is not going to end by itself

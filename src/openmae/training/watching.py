@@ -17,14 +17,13 @@ import torch
 from lightning_fabric import Fabric
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from openmae.training.launching import LOST, SUPERVISOR
+from openmae.training.launching import ANNOUNCED, LOST, SUPERVISOR
 from openmae.training.stopping import Interrupted
 
 BEAT = 1.0
 # A process that fell silent this long ago is to blame for a collective operation that has just failed.
 SILENT_WHEN_OTHERS_FAIL = 5.0
 PATIENCE_OF_STORE = 5.0
-ANNOUNCED = "the other processes know"
 
 
 class Watch:
