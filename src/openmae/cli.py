@@ -5,6 +5,7 @@ import json as json_module
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,7 +18,7 @@ from openmae import verbs
 from openmae.recipes import RECIPES, Recipe, Stage, find_recipe
 from openmae.recipes.recipe import RECIPE_TYPES, Every, ImageSize, Pooling, from_yaml, to_dict, to_yaml
 from openmae.slurm import Allocation, require_startable, submit, write_script
-from openmae.training.launching import ANNOUNCED, GRACE, process_rank, processes_exist, run_processes
+from openmae.training.launching import ANNOUNCED, GRACE, have_joined, process_rank, processes_exist, run_processes
 from openmae.training.stopping import STOPPED, Interrupted
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
@@ -67,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rank = process_rank()
     console = Console(stderr=True, quiet=rank > 0)  # one of several processes speaks for all
     try:
+        warnings.formatwarning = _terse
         try:
             return _dispatch(arguments, console)
         except SeveralProcesses as needed:
@@ -87,7 +89,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         known = isinstance(error, ValueError | OSError) or type(error).__module__.startswith("openmae")
         hint = "" if known else f" ({type(error).__name__}; set {DEBUG}=1 to see where, and please report it)"
-        if rank and ANNOUNCED not in getattr(error, "__notes__", []):
+        # What every process finds wrong before they have joined, one of each machine tells.
+        first = os.environ.get("LOCAL_RANK", "0") == "0"
+        if rank and (first or have_joined()) and ANNOUNCED not in getattr(error, "__notes__", []):
             return _fail(Console(stderr=True), f"rank {rank}: {error}{hint}", FAILED)
         return _fail(console, f"{error}{hint}", FAILED)
 
@@ -108,6 +112,11 @@ def _dispatch(arguments: list[str], console: Console) -> int:
         raise Usage(f"there is no verb called {verb!r}; {hint}")
     VERBS[verb](rest, console)
     return DONE
+
+
+def _terse(message: Warning | str, *_: Any, **__: Any) -> str:
+    """A warning without the line of ours that gives it."""
+    return f"openmae: {message}\n"
 
 
 def _fail(console: Console, message: str, code: int) -> int:

@@ -602,6 +602,15 @@ def test_workers_leave_one_processor_free_and_are_at_most_eight(
     assert automatic_workers() == workers
 
 
+@pytest.mark.parametrize(("trainings", "workers"), [("1", 8), ("4", 3), ("8", 1), ("16", 0), ("32", 0)])
+def test_processes_on_one_machine_share_its_processors(
+    monkeypatch: pytest.MonkeyPatch, trainings: str, workers: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(16)), raising=False)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", trainings)
+    assert automatic_workers() == workers
+
+
 def test_every_view_has_a_seed_of_its_own_that_costs_no_number_of_its_mask() -> None:
     dataset = replace(plain_images(Pictures(3)), noise=4, repeats=2)
     samples = [dataset[epoch, index] for epoch in range(2) for index in range(3)]

@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -319,3 +320,48 @@ def test_a_command_that_is_told_to_stop_saves_and_the_same_recipe_continues_bit_
     run_pretraining(recipe, out, quiet())
     run_pretraining(recipe, tmp_path / "straight", quiet())
     assert_same_run(tmp_path / "straight", out)
+
+
+@pytest.mark.slow
+def test_a_signal_to_the_whole_group_leaves_the_loader_processes_to_the_last_step(
+    recipe: PretrainRecipe, tmp_path: Path
+) -> None:
+    """Schedulers and terminals signal every process of a job, not only the one that can do something about it."""
+    recipe = replace(recipe, epochs=40, batch_size=4, workers=2, hold=False)
+    out = tmp_path / "stopped"
+    process = subprocess.Popen(
+        command(recipe, out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + PATIENCE
+    while not (out / METRICS).exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    asked = time.monotonic()
+    os.killpg(process.pid, signal.SIGTERM)
+    _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 75, said
+    assert time.monotonic() - asked < 10
+    steps = [int(path.name.removeprefix("step-")) for path in list_checkpoints(out / "checkpoints")]
+    assert f"stopped after step {steps[0]} of" in said
+
+
+@pytest.mark.slow
+def test_torchrun_starts_a_run_again_that_lost_a_process_and_it_ends_as_if_nothing_had_happened(
+    recipe: PretrainRecipe, tmp_path: Path
+) -> None:
+    recipe = replace(recipe, epochs=10, batch_size=4, save_every=Every(10, "steps"))
+    run_pretraining(recipe, tmp_path / "one", quiet())
+    out = tmp_path / "two"
+    _, *arguments = command(recipe, out)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--max-restarts=1"]
+    process = subprocess.Popen(
+        [*launcher, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + PATIENCE
+    while len(list_checkpoints(out / "checkpoints")) < 2 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    victims = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    os.kill(victims[-1], signal.SIGKILL)
+    _, said = process.communicate(timeout=2 * PATIENCE)
+    assert process.returncode == 0, said
+    assert "continuing from step" in said
+    assert losses(out) == pytest.approx(losses(tmp_path / "one"), rel=1e-4)

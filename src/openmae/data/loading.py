@@ -269,8 +269,10 @@ def collate(samples: list[Sample]) -> Batch:
 
 
 def automatic_workers() -> int:
-    """As many loader processes as there are processors to spare, at most 8."""
-    return min(MAX_AUTOMATIC_WORKERS, len(os.sched_getaffinity(0)) - 1 if hasattr(os, "sched_getaffinity") else 1)
+    """As many loader processes as there are processors to spare for each training process, at most 8."""
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
+    trainings = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun's word; Slurm gives each its own processors
+    return max(0, min(MAX_AUTOMATIC_WORKERS, processors // trainings - 1))
 
 
 def training_loader(

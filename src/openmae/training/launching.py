@@ -38,6 +38,12 @@ def process_rank() -> int:
     return int(os.environ.get("NODE_RANK", "0")) * per_node + int(os.environ.get("LOCAL_RANK", "0"))
 
 
+def have_joined() -> bool:
+    """Whether this process has joined the others of its run."""
+    distributed = sys.modules.get("torch.distributed")  # not imported for the sake of this question
+    return distributed is not None and distributed.is_available() and distributed.is_initialized()
+
+
 def _under_srun() -> bool:
     """As lightning-fabric sees it: an interactive shell of Slurm's is no job step."""
     return "SLURM_NTASKS" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive")
@@ -80,32 +86,31 @@ def run_processes(arguments: Sequence[str], *, devices: int, nodes: int, patienc
         for process in processes:
             if process.poll() is None:
                 process.kill()
+                process.wait()
         for which, handler in previous.items():
             signal.signal(which, handler)
 
 
 def _wait(processes: Sequence[subprocess.Popen[bytes]], patience: float) -> int:
-    failed_at: float | None = None
-    code = 0
-    while None in [process.poll() for process in processes]:  # a list: each must be asked
-        time.sleep(POLL)
-        failures = [(rank, process.returncode) for rank, process in enumerate(processes) if process.returncode]
-        failures = [(rank, returned) for rank, returned in failures if returned != STOPPED]
-        if failures and failed_at is None:
-            failed_at = time.monotonic()
-            rank, code = failures[0]
-            if code < 0:
-                name = signal.Signals(-code).name
-                print(
-                    f"openmae: process {processes[rank].pid} (local rank {rank}) was ended by {name}", file=sys.stderr
-                )
-        if failures and all(returned == LOST for _, returned in failures):
-            patience = min(patience, GRACE_OF_THE_LOST)
-        if failed_at is not None and time.monotonic() - failed_at > patience:
+    first_failure: int | None = None
+    since = 0.0
+    while True:
+        codes = [process.poll() for process in processes]
+        failures = [(rank, code) for rank, code in enumerate(codes) if code not in (None, 0, STOPPED)]
+        if failures and first_failure is None:
+            rank, first_failure = failures[0][0], failures[0][1] or 0
+            since = time.monotonic()
+            if first_failure < 0 or (rank > 0 and first_failure != LOST):  # the first says for itself what is wrong
+                how = f"was ended by {signal.Signals(-first_failure).name}" if first_failure < 0 else "has failed"
+                print(f"openmae: process {processes[rank].pid} (local rank {rank}) {how}", file=sys.stderr)
+        if all(code == LOST for _, code in failures):
+            patience = min(patience, GRACE_OF_THE_LOST) if failures else patience
+        if None not in codes or (failures and time.monotonic() - since > patience):
             break
-    if failed_at is not None:
-        return 1 if code < 0 else code
-    return STOPPED if any(process.returncode == STOPPED for process in processes) else 0
+        time.sleep(POLL)
+    if first_failure is not None:
+        return max(first_failure, 1)
+    return STOPPED if STOPPED in codes else 0
 
 
 def _environment(devices: int, nodes: int) -> dict[str, str]:

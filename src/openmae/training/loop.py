@@ -29,7 +29,7 @@ from openmae.training.runtime import choose_workers
 from openmae.training.saving import Saver
 from openmae.training.schedules import learning_rate
 from openmae.training.session import Session, newest_step, restore, save
-from openmae.training.state import whole
+from openmae.training.state import unsharded, whole
 from openmae.training.stopping import Interrupted, stop_requests
 from openmae.training.watching import Watch
 
@@ -225,7 +225,8 @@ def _train(session: Session, saved: Checkpoint | None) -> dict[str, float]:
 def _evaluate(session: Session, done: int) -> dict[str, float] | None:
     """Evaluate and log; None when asked to stop on the way."""
     assert session.job.evaluate is not None
-    scores = session.job.evaluate(session.trained, session.asked.is_set)
+    with unsharded(session.trained):
+        scores = session.job.evaluate(session.trained, session.asked.is_set)
     session.model.train()
     if scores is not None:
         session.run.log(done, **scores)

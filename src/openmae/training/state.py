@@ -1,10 +1,12 @@
 """Tensors of a model and its optimizer in and out of the processes that train it, whole or in shards."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
@@ -20,6 +22,19 @@ def sharded_like(tensor: Tensor, target: Tensor) -> Tensor:
         return tensor
     on_device = tensor.to(target.device)
     return distribute_tensor(on_device, target.device_mesh, target.placements, src_data_rank=None)
+
+
+@contextmanager
+def unsharded(module: nn.Module) -> Iterator[None]:
+    """All parameters of a sharded model on every process, each of which may then call it as often as it likes."""
+    parts = [part for part in module.modules() if isinstance(part, FSDPModule)]
+    for part in parts:
+        part.set_reshard_after_forward(False, recurse=False)
+        part.unshard()
+    yield
+    for part in parts:
+        part.reshard()
+        part.set_reshard_after_forward(part is not module, recurse=False)  # as `fully_shard` leaves it
 
 
 def local(tensor: Tensor) -> Tensor:

@@ -1,0 +1,175 @@
+import errno
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+
+from openmae.recipes.recipe import Every
+from openmae.training import saving
+from openmae.training.checkpoints import Checkpoint, Damaged, list_checkpoints, write_checkpoint
+from openmae.training.runs import Run
+from openmae.training.saving import Saver
+
+EMPTY = Checkpoint(model={"a": torch.zeros(2)}, ema=None, optimizer={}, state={})
+
+
+class Clock:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        monkeypatch.setattr(saving, "time", SimpleNamespace(monotonic=lambda: self.now))
+
+
+class Folder:
+    """What a saver needs of a run."""
+
+    def __init__(self, path: Path) -> None:
+        self.checkpoints = path
+        self.said: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
+
+    def sync(self) -> None:
+        pass
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+def saver(folder: Folder, every: str) -> Saver:
+    return Saver(cast(Run, folder), Every.parse(every), keep=9, metadata={})
+
+
+def saved(folder: Folder) -> list[int]:
+    return [int(path.name.removeprefix("step-")) for path in list_checkpoints(folder.checkpoints)]
+
+
+@pytest.mark.parametrize(
+    ("every", "due"),
+    [
+        ("1step", [1, 2, 3, 4, 5, 6, 7, 8]),
+        ("3steps", [3, 6]),
+        ("1epoch", [4, 8]),
+        ("2epochs", [8]),
+        ("0.5epochs", [2, 4, 6, 8]),
+    ],
+)
+def test_every_so_many_steps_or_epochs(folder: Folder, every: str, due: list[int]) -> None:
+    with saver(folder, every) as found:
+        assert [step for step in range(1, 9) if found.due(step, 4)] == due
+
+
+def test_every_so_many_minutes_from_the_last_save_on(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    with saver(folder, "5min") as found:
+        clock.now += 299
+        assert not found.due(1, 10)
+        clock.now += 1
+        assert found.due(2, 10)
+        found.save(2, EMPTY, must_work=True)
+        assert not found.due(3, 10)
+        clock.now += 300
+        assert found.due(4, 10)
+
+
+@pytest.fixture
+def slow_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Writing waits for the event."""
+    done = threading.Event()
+    write = write_checkpoint
+
+    def wait(*arguments: Any, **options: Any) -> Path:
+        assert done.wait(10)
+        return write(*arguments, **options)
+
+    monkeypatch.setattr(saving, "write_checkpoint", wait)
+    yield done
+    done.set()
+
+
+def test_the_training_goes_on_while_a_checkpoint_is_written(
+    folder: Folder, slow_disk: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    with saver(folder, "5min") as found:
+        found.save(1, EMPTY, must_work=False)
+        clock.now += 10_000
+        assert not found.due(2, 10), "another one is asked for only when that is done"
+        assert saved(folder) == []
+        slow_disk.set()
+        found.wait()
+        assert saved(folder) == [1]
+        assert found.due(3, 10)
+
+
+def test_leaving_lets_the_last_one_be_finished(folder: Folder, slow_disk: threading.Event) -> None:
+    threading.Timer(0.1, slow_disk.set).start()
+    with saver(folder, "1step") as found:
+        found.save(1, EMPTY, must_work=False)
+    assert saved(folder) == [1]
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def write(*_: Any, **__: Any) -> Path:
+        raise error
+
+    monkeypatch.setattr(saving, "write_checkpoint", write)
+
+
+@pytest.mark.parametrize("every", ["5min", "1000steps"])
+def test_a_disk_that_refuses_is_told_and_tried_again_a_minute_later(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, every: str
+) -> None:
+    clock = Clock(monkeypatch)
+    with saver(folder, every) as found:
+        with monkeypatch.context() as patch:
+            refuse(patch, OSError(errno.ENOSPC, "No space left on device"))
+            found.save(7, EMPTY, must_work=False)
+            found.wait()
+        assert folder.said == [
+            "a checkpoint could not be saved (No space left on device); the run goes on and will try again in a "
+            "minute: free some space"
+        ]
+        assert not found.due(8, 10)
+        clock.now += 60
+        assert found.due(9, 10)
+        found.save(9, EMPTY, must_work=False)
+        found.wait()
+        assert saved(folder) == [9]
+        assert len(folder.said) == 1
+        assert not found.due(11, 10)
+
+
+REFUSALS = {
+    "full": (OSError(errno.ENOSPC, "No space left"), "cannot save step 3: No space left; free some space$"),
+    "quota": (OSError(errno.EDQUOT, "Quota exceeded"), "cannot save step 3: Quota exceeded; free some space, or ask"),
+    "read-only": (OSError(errno.EROFS, "Read-only"), "cannot save step 3: Read-only; the file system has become"),
+    "failing": (OSError(errno.EIO, "Input/output error"), "Input/output error; the disk is failing"),
+    "lying": (Damaged("model.safetensors did not come back"), "did not come back; look at the disk that holds"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSALS)
+def test_where_a_checkpoint_must_be_written_its_failure_ends_the_run(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    error, message = REFUSALS[kind]
+    refuse(monkeypatch, error)
+    with saver(folder, "5min") as found, pytest.raises(ValueError, match=message):
+        found.save(3, EMPTY, must_work=True)
+    assert folder.said == []
+
+
+def test_our_own_mistakes_are_not_taken_for_the_disks(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse(monkeypatch, KeyError("a"))
+    found = saver(folder, "5min")
+    found.save(3, EMPTY, must_work=False)
+    with pytest.raises(KeyError):
+        found.wait()
+    found.__exit__(None, None, None)
