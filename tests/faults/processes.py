@@ -112,7 +112,7 @@ def measure_losses(
         out = folder / f"lost-{number}"
         arguments = [*command(images, out, workers=1 if worker else 0), *LONG, "--peer-timeout", str(patience)]
         ranks = start_ranks(zygote, arguments, folder / f"lost-{number}.log")
-        _wait_for_lines(out, ranks)
+        wait_for_lines(out, ranks)
         target = _workers(ranks[rank].pid)[0] if worker else ranks[rank].pid
         os.kill(target, what)
         began = time.monotonic()
@@ -138,7 +138,7 @@ def measure_losses(
     return LossResult(cases=len(seconds), seconds=seconds, named=named, failures=tuple(failures))
 
 
-def _wait_for_lines(out: Path, ranks: Sequence[Child], lines: int = 2) -> None:
+def wait_for_lines(out: Path, ranks: Sequence[Child], lines: int = 2) -> None:
     until = time.monotonic() + 60
     while time.monotonic() < until and all(child.alive() for child in ranks):
         if (out / METRICS).exists() and (out / METRICS).read_text().count("\n") >= lines:

@@ -1,9 +1,12 @@
+import signal
+import time
 from pathlib import Path
 
 import pytest
 
+from tests.faults.job import METRICS, command
 from tests.faults.nonfinite import measure_nonfinite
-from tests.faults.processes import measure_cycles, measure_losses
+from tests.faults.processes import LONG, measure_cycles, measure_losses, start_ranks, wait_for_lines
 from tests.faults.zygote import Zygote
 
 
@@ -15,6 +18,24 @@ def test_when_a_process_is_lost_the_others_end_and_name_it(
     result = measure_losses(zygote, images, tmp_path, cases=[case], patience=2.0)
     assert not result.failures
     assert result.named == 1
+
+
+@pytest.mark.slow
+def test_a_job_that_is_suspended_and_resumed_goes_on(zygote: Zygote, images: Path, tmp_path: Path) -> None:
+    """As schedulers do that lend the machine to somebody else for a while."""
+    out = tmp_path / "suspended"
+    ranks = start_ranks(zygote, [*command(images, out), *LONG, "--peer-timeout", "2"], tmp_path / "said.log")
+    wait_for_lines(out, ranks)
+    for child in ranks:
+        child.kill(signal.SIGSTOP)
+    time.sleep(5)
+    for child in ranks:
+        child.kill(signal.SIGCONT)
+    wait_for_lines(out, ranks, lines=len((out / METRICS).read_text().splitlines()) + 100)
+    assert all(child.alive() for child in ranks)
+    for child in ranks:
+        child.kill()
+        child.wait()
 
 
 @pytest.mark.slow

@@ -115,7 +115,7 @@ def fit(fabric: Fabric, job: Job, run: Run) -> dict[str, float]:
                 figures = _train(session, saved)
                 break
             except Diverged as reason:
-                saver.wait()
+                saver.forget()
                 session.divergence.go_back(reason, to=newest_step(session))
 
         for name, tensors in job.exports(session.trained).items():

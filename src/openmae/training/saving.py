@@ -68,6 +68,11 @@ class Saver:
             self._pending.exception()
         self._busy()
 
+    def forget(self) -> None:
+        """The run goes back: steps that have been saved will be made, and saved, again."""
+        self.wait()
+        self.saved = None
+
     def __enter__(self) -> "Saver":
         return self
 

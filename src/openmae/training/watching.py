@@ -91,7 +91,11 @@ class Watch:
     def _judge(self) -> None:
         """End this process when another one or a loader process of this one is lost."""
         stopped_since: dict[int, float] = {}
+        woke = time.monotonic()
         while not self._ended.wait(BEAT):
+            slept, woke = time.monotonic() - woke, time.monotonic()
+            if slept > BEAT + self._timeout / 2:
+                self._start_anew()
             self._end_if_lost(self._timeout)
             if SUPERVISOR in os.environ and os.getppid() != self._parent:
                 self._end("the process that started this one has ended")
@@ -99,6 +103,12 @@ class Watch:
             for pid, since in stopped_since.items():
                 if time.monotonic() - since > self._timeout:
                     self._end(f"data worker {pid} has been stopped for {self._timeout:.0f} s")
+
+    def _start_anew(self) -> None:
+        """After this process was suspended, as some schedulers do with all of a job: what it missed is no silence."""
+        self._answered = time.monotonic()
+        for peer in self._peers.values():
+            peer.heard = self._answered
 
     def _end_if_lost(self, patience: float) -> None:
         silence = time.monotonic() - self._answered
