@@ -346,6 +346,23 @@ def test_the_older_ones_stay_until_the_new_one_has_been_read_back(
     verify(old)
 
 
+@pytest.mark.parametrize("name", [STATE, MODEL])
+def test_a_file_that_is_not_what_the_manifest_says_is_noticed_before_the_older_ones_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    old = write(tmp_path, 1)
+    fill = checkpoints._fill
+
+    def spoiled(temporary: Path, *rest: Any) -> None:
+        fill(temporary, *rest)
+        flip(temporary / name, 9 if name == MODEL else 3)  # in the header: the tensors stay what they were
+
+    monkeypatch.setattr(checkpoints, "_fill", spoiled)
+    with pytest.raises(Damaged, match=name):
+        write(tmp_path, 2, keep=1)
+    assert list(tmp_path.iterdir()) == [old]
+
+
 def test_not_a_number_can_be_read_back_too(tmp_path: Path) -> None:
     tensors = {"state": torch.tensor([1.0, math.nan, -0.0]), "count": torch.tensor(3), "none": torch.empty(0, 2)}
     saved = Checkpoint(model=tensors, ema=None, optimizer={}, state={})
