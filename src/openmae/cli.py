@@ -17,8 +17,16 @@ from rich.table import Table
 from openmae import verbs
 from openmae.recipes import RECIPES, Recipe, Stage, find_recipe
 from openmae.recipes.recipe import RECIPE_TYPES, Every, ImageSize, Pooling, from_yaml, to_dict, to_yaml
-from openmae.slurm import Allocation, require_startable, submit, write_script
-from openmae.training.launching import ANNOUNCED, GRACE, have_joined, process_rank, processes_exist, run_processes
+from openmae.slurm import Allocation, submit, write_script
+from openmae.training.launching import (
+    ANNOUNCED,
+    GRACE,
+    have_joined,
+    process_rank,
+    processes_exist,
+    require_startable,
+    run_processes,
+)
 from openmae.training.stopping import STOPPED, Interrupted
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
@@ -195,7 +203,9 @@ def _trainer(stage: Stage, run: Callable[..., dict[str, Any]]) -> Callable[[list
     """The verb of one stage."""
 
     def train(recipe: Any, out: Path | None, json: bool, console: Console) -> None:
-        _require_processes(recipe.devices, recipe.nodes, recipe.peer_timeout)
+        if recipe.devices * recipe.nodes > 1 and not processes_exist():
+            require_startable(recipe)
+            raise SeveralProcesses(recipe.devices, recipe.nodes, recipe.peer_timeout)
         result = run(recipe, out=out, console=console)
         if process_rank() > 0:
             return None  # one of several processes; the first one speaks for all
@@ -520,9 +530,9 @@ def _check(arguments: list[str], console: Console) -> None:
     _parse(command, "check", arguments)
 
 
-def _require_processes(devices: int, nodes: int, peer_timeout: float = 0.0) -> None:
+def _require_processes(devices: int, nodes: int) -> None:
     if devices * nodes > 1 and not processes_exist():
-        raise SeveralProcesses(devices, nodes, peer_timeout)
+        raise SeveralProcesses(devices, nodes, peer_timeout=0.0)
 
 
 def _print_json(value: Any) -> None:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from openmae.recipes import Recipe
-from openmae.recipes.recipe import SupervisedRecipe
 from openmae.training.stopping import STOPPED
 
 SCRIPT = "slurm.sh"
@@ -78,29 +77,6 @@ class Job(NamedTuple):
     number: str
     cluster: str
     """The flag that Slurm's commands need where it manages several clusters, with a blank behind it; else empty."""
-
-
-def require_startable(recipe: Recipe) -> None:
-    """Raise ValueError for what would make the job fail after its time in the queue.
-
-    Data and weights are not opened: they may be reachable from the compute nodes only, or be made by an earlier job.
-    """
-    from openmae.data.loading import StepSampler
-
-    if recipe.data is None:
-        raise ValueError("no images to train on; give --data behind the recipe")
-    if isinstance(recipe, SupervisedRecipe) and recipe.weights is None:
-        raise ValueError("no weights to start from; give --weights behind the recipe")
-    StepSampler(  # refuses a batch that cannot be cut into equal parts
-        images=recipe.batch_size,
-        batch_size=recipe.batch_size,
-        seed=recipe.seed,
-        first_step=0,
-        last_step=0,
-        repeats=getattr(recipe, "repeats", 1),
-        accumulate=recipe.accumulate,
-        world_size=recipe.nodes * recipe.devices,
-    )
 
 
 def write_script(run: Path, recipe: Recipe, arguments: Sequence[str], allocation: Allocation) -> Path:

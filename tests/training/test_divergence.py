@@ -87,6 +87,12 @@ def test_a_step_that_is_not_finite_changes_nothing_and_is_told(
     assert not (tmp_path / REWINDS).exists()
 
 
+def test_a_good_step_between_starts_the_count_anew(recipe: PretrainRecipe, tmp_path: Path) -> None:
+    train(recipe, tmp_path, loss=Poisoned(lambda call: call in (3, 4, 6, 7)))
+    assert not (tmp_path / REWINDS).exists()
+    assert len(metrics(tmp_path)) == STEPS - 4
+
+
 def test_three_in_a_row_go_back_to_the_last_checkpoint_with_the_images_in_another_order(
     recipe: PretrainRecipe, tmp_path: Path
 ) -> None:

@@ -1,3 +1,4 @@
+import errno
 import io
 import json
 import os
@@ -20,7 +21,7 @@ from torch.optim import Optimizer
 from openmae.data.loading import Batch
 from openmae.recipes import FinetuneRecipe, PretrainRecipe, Recipe, find_recipe
 from openmae.recipes.recipe import Every
-from openmae.training import loop
+from openmae.training import loop, saving
 from openmae.training.checkpoints import MODEL, list_checkpoints, read_checkpoint
 from openmae.training.loop import Meter
 from openmae.training.runs import BAD_IMAGES, ENCODER, METRICS
@@ -145,6 +146,21 @@ def test_a_signal_saves_after_the_step_and_the_same_call_continues_bit_for_bit(
     assert signal.getsignal(which) == handler
     train(recipe, tmp_path / "stopped")
     assert_same_run(tmp_path / "straight", tmp_path / "stopped")
+
+
+def test_a_request_to_stop_that_cannot_save_says_so_and_not_that_all_is_well(
+    recipe: PretrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def ask() -> None:
+        monkeypatch.setattr(saving, "write_checkpoint", full)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(ValueError, match="cannot save step 4: No space left on device; free some space"):
+        train(recipe, tmp_path, loss=Crash(3, act=ask))
+    assert steps_saved(tmp_path) == [0]
 
 
 def test_a_second_ctrl_c_stops_at_once(recipe: PretrainRecipe, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
+from openmae.recipes import Recipe, SupervisedRecipe
 from openmae.training.stopping import REQUESTS, STOPPED
 
 SUPERVISOR = "OPENMAE_SUPERVISOR"  # in the environment: the process that has started this one
@@ -47,6 +48,29 @@ def have_joined() -> bool:
 def _under_srun() -> bool:
     """As lightning-fabric sees it: an interactive shell of Slurm's is no job step."""
     return "SLURM_NTASKS" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive")
+
+
+def require_startable(recipe: Recipe) -> None:
+    """Raise ValueError for what every process would find wrong, before any is started (maybe after days in a queue).
+
+    Data and weights are not opened: they may be reachable from the compute nodes only, or be made by an earlier job.
+    """
+    from openmae.data.loading import StepSampler
+
+    if recipe.data is None:
+        raise ValueError("no images to train on; give --data behind the recipe")
+    if isinstance(recipe, SupervisedRecipe) and recipe.weights is None:
+        raise ValueError("no weights to start from; give --weights behind the recipe")
+    StepSampler(  # refuses a batch that cannot be cut into equal parts
+        images=recipe.batch_size,
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
+        first_step=0,
+        last_step=0,
+        repeats=getattr(recipe, "repeats", 1),
+        accumulate=recipe.accumulate,
+        world_size=recipe.nodes * recipe.devices,
+    )
 
 
 def run_processes(arguments: Sequence[str], *, devices: int, nodes: int, patience: float) -> int:
