@@ -25,7 +25,7 @@ class LossResult:
     """Seconds from the loss of a process until all others had ended, by what was done to which; and what was wrong."""
 
     cases: int
-    seconds: dict[str, float]
+    ended_after: dict[str, float]
     named: int
     failures: tuple[str, ...]
 
@@ -135,7 +135,7 @@ def measure_losses(
         else:
             failures.append(f"{name}: not named: {said[-300:]}")
         say(f"{name}: all ended after {seconds[name]} s with {codes}")
-    return LossResult(cases=len(seconds), seconds=seconds, named=named, failures=tuple(failures))
+    return LossResult(cases=len(seconds), ended_after=seconds, named=named, failures=tuple(failures))
 
 
 def wait_for_lines(out: Path, ranks: Sequence[Child], lines: int = 2) -> None:

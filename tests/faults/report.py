@@ -132,7 +132,7 @@ ROWS = (
         "One of two processes, or a data worker, is killed or stopped: seconds until all have ended, and is it named?",
         "30 s, all",
         lambda f: (
-            "; ".join(f"{case} {seconds:g} s" for case, seconds in f["seconds"].items())
+            "; ".join(f"{case} {seconds:g} s" for case, seconds in f["ended_after"].items())
             + f"; {f['named']} of {f['cases']} named"
         ),
     ),

@@ -4,8 +4,10 @@ import json
 import os
 import re
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partialmethod
 from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any, cast
@@ -22,7 +24,7 @@ from openmae.data.loading import Batch
 from openmae.recipes import FinetuneRecipe, PretrainRecipe, Recipe, find_recipe
 from openmae.recipes.recipe import Every
 from openmae.training import loop, saving
-from openmae.training.checkpoints import MODEL, list_checkpoints, read_checkpoint
+from openmae.training.checkpoints import MODEL, Checkpoint, list_checkpoints, read_checkpoint, write_checkpoint
 from openmae.training.loop import Meter
 from openmae.training.runs import BAD_IMAGES, ENCODER, METRICS
 from openmae.training.schedules import learning_rate
@@ -81,6 +83,38 @@ def test_a_crashed_linear_evaluation_continues_bit_for_bit(images: Path, tmp_pat
         train(saving_always(recipe), tmp_path / "crashed", loss=Crash(8))
     train(recipe, tmp_path / "crashed")
     assert_same_run(tmp_path / "straight", tmp_path / "crashed")
+
+
+def test_what_is_written_is_the_state_of_its_step_however_slow_the_disk(
+    recipe: PretrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The training goes on while a checkpoint is written, and must not change what is being written."""
+    write = write_checkpoint
+    written: list[tuple[int, list[float], Tensor, Tensor]] = []
+
+    def slow(folder: Path, step: int, checkpoint: Checkpoint, **options: Any) -> Path:
+        time.sleep(0.1)
+        moment = checkpoint.optimizer["linear.weight"]["exp_avg"] if checkpoint.optimizer else torch.zeros(0)
+        weight = checkpoint.model["linear.weight"]
+        written.append((step, checkpoint.state["pending_losses"], weight.clone(), moment.clone()))
+        return write(folder, step, checkpoint, **options)
+
+    monkeypatch.setattr(saving, "write_checkpoint", slow)
+    train(replace(recipe, log_every=5, save_every=Every(4, "steps")), tmp_path / "slow")
+    with monkeypatch.context() as patch:
+        patch.setattr(saving.Saver, "save", partialmethod(_waiting, saving.Saver.save))
+        train(replace(recipe, log_every=5, save_every=Every(4, "steps")), tmp_path / "waiting")
+    half = len(written) // 2
+    assert [record[0] for record in written] == [0, 4, 8, 12] * 2
+    assert [len(record[1]) for record in written[:half]] == [0, 4, 3, 0]
+    for one, other in zip(written[:half], written[half:], strict=True):
+        assert one[:2] == other[:2]
+        assert torch.equal(one[2], other[2])
+        assert torch.equal(one[3], other[3])
+
+
+def _waiting(self: saving.Saver, save: Callable[..., None], *arguments: Any, must_work: bool) -> None:
+    save(self, *arguments, must_work=True)
 
 
 def test_work_after_the_last_checkpoint_is_done_again(recipe: PretrainRecipe, tmp_path: Path) -> None:

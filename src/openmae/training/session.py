@@ -124,7 +124,7 @@ def save(
         ema=None if ema is None else model_state(ema.module, keep=keep),
         optimizer=optimizer_state(job.model, session.inner_optimizer, keep=keep),
         state={
-            "pending_losses": pending_losses,
+            "pending_losses": list(pending_losses),  # a copy: the training goes on while this is written
             "skipped_in_a_row": skipped_in_a_row,
             "numerics": numerics(fabric),
             **({"scaler": scaler.state_dict()} if scaler is not None else {}),
