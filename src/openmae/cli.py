@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from openmae import verbs
+from openmae.data.plain_text import plain_lines
 from openmae.recipes import RECIPES, Recipe, Stage, find_recipe
 from openmae.recipes.recipe import RECIPE_TYPES, Every, ImageSize, Pooling, from_yaml, to_dict, to_yaml
 from openmae.slurm import Allocation, submit, write_script
@@ -124,11 +125,11 @@ def _dispatch(arguments: list[str], console: Console) -> int:
 
 def _terse(message: Warning | str, *_: Any, **__: Any) -> str:
     """A warning without the line of ours that gives it."""
-    return f"openmae: {message}\n"
+    return f"openmae: {plain_lines(str(message))}\n"
 
 
 def _fail(console: Console, message: str, code: int) -> int:
-    console.print(f"openmae: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"openmae: {plain_lines(message)}", style="red", markup=False, highlight=False, soft_wrap=True)
     return code
 
 

@@ -18,6 +18,7 @@ from tests.faults import (
     endurance,
     job,
     kills,
+    malicious,
     nonfinite,
     powerloss,
     processes,
@@ -151,6 +152,7 @@ MEASUREMENTS: tuple[tuple[int, str, Callable[[Bench], Any]], ...] = (
         ),
     ),
     (8, "nonfinite", lambda bench: nonfinite.measure_nonfinite(bench.zygote, bench.images, bench.folder, say=say)),
+    (9, "malicious", lambda bench: malicious.measure_malicious(bench.folder)),
     (
         10,
         "endurance",

@@ -158,6 +158,13 @@ ROWS = (
         ),
     ),
     Row(
+        9,
+        "malicious",
+        "Files that would execute code, fill the memory, hang, or reach out of their folder: how many do?",
+        "0",
+        lambda f: f"{f['canaries']} canaries run; {f['refused']} of {f['cases']} files refused, or listed as bad",
+    ),
+    Row(
         10,
         "endurance",
         "Growth over a long run",

@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 from openmae.data.loading import Batch
 from openmae.recipes import FinetuneRecipe, PretrainRecipe, Recipe, find_recipe
 from openmae.recipes.recipe import Every
-from openmae.training import loop, saving
+from openmae.training import loop, saving, session
 from openmae.training.checkpoints import MODEL, Checkpoint, list_checkpoints, read_checkpoint, write_checkpoint
 from openmae.training.loop import Meter
 from openmae.training.runs import BAD_IMAGES, ENCODER, METRICS
@@ -115,6 +115,25 @@ def test_what_is_written_is_the_state_of_its_step_however_slow_the_disk(
 
 def _waiting(self: saving.Saver, save: Callable[..., None], *arguments: Any, must_work: bool) -> None:
     save(self, *arguments, must_work=True)
+
+
+def test_what_decides_the_last_digits_is_told_when_it_has_changed(
+    recipe: PretrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(saving_always(recipe), tmp_path, loss=Crash(4))
+    train(replace(recipe, epochs=4), tmp_path, loss=Crash(10**6))
+    told = (tmp_path / "log.txt").read_text()
+    assert "last digits" not in told
+    now = session.numerics
+    monkeypatch.setattr(session, "numerics", lambda fabric: {**now(fabric), "threads": 96, "processes": 7})
+    train(recipe, tmp_path)
+    assert re.search(
+        r"later losses may differ in their last digits from an uninterrupted run's: "
+        rf"threads {torch.get_num_threads()} then, 96 now, processes 1 then, 7 now$",
+        (tmp_path / "log.txt").read_text(),
+        re.MULTILINE,
+    )
 
 
 def test_work_after_the_last_checkpoint_is_done_again(recipe: PretrainRecipe, tmp_path: Path) -> None:

@@ -38,6 +38,9 @@ RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
         lambda value: 0 <= value <= 1,
         "flip erasing max_bad momentum drop_path label_smoothing layer_decay",
     ),
+    # Far beyond any network: what a weights file claims is looked at before anything is built.
+    ("be at most 1000", lambda value: value <= 1000, "depth decoder_depth"),
+    ("be at most 65536", lambda value: value <= 65536, "width decoder_width heads decoder_heads patch_size channels"),
     ("lie between 0 and 1", lambda value: 0 < value < 1, "mask_ratio ema_decay"),
 )
 
@@ -376,8 +379,9 @@ def from_yaml(text: str) -> Recipe:
     """
     try:
         values = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that there is not
-        raise ValueError(f"not a readable recipe ({error}); `openmae recipes NAME` prints one") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that there is not
+        problem = " ".join(str(error).split())[:200]
+        raise ValueError(f"not a readable recipe ({problem}); `openmae recipes NAME` prints one") from error
     if not isinstance(values, dict) or str(values.get("stage")) not in RECIPE_TYPES:
         raise ValueError(
             "not a recipe: it has no stage of pretrain, linear or finetune; `openmae recipes NAME` prints one"

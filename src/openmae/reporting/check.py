@@ -21,11 +21,11 @@ from openmae.data.checking import (
     look_at_all,
 )
 from openmae.data.loading import automatic_workers
+from openmae.data.plain_text import plain
 from openmae.data.sources import Source, open_data
 from openmae.data.statistics import STATISTICS_SAMPLE, measure
 from openmae.recipes import PretrainRecipe, find_recipe
 from openmae.reporting.contact_sheet import write_contact_sheet
-from openmae.reporting.plain_text import plain
 from openmae.training.checkpoints import write_text
 from openmae.training.progress import ProgressView
 from openmae.training.runs import BAD_IMAGES

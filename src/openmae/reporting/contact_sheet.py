@@ -8,10 +8,10 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from openmae.data.decoding import SHRINKS, BadImage, PixelFormat, Pixels, open_image
+from openmae.data.plain_text import plain
 from openmae.data.sources import Source
 from openmae.data.statistics import sample
 from openmae.reporting.pictures import INK, MARGIN, PAPER, visible_bands
-from openmae.reporting.plain_text import plain
 
 COLUMNS, ROWS = 8, 6
 TILE, GAP, CAPTION = 150, 8, 18

@@ -171,7 +171,7 @@ def verify(path: Path) -> None:
     """Raise Damaged unless every file of the checkpoint is as it was written."""
     try:
         hashes = json.loads((path / MANIFEST).read_text())["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise Damaged(f"{MANIFEST} is missing or unreadable") from error
     if not isinstance(hashes, dict) or not {MODEL, OPTIMIZER, STATE} <= set(hashes) <= {MODEL, EMA, OPTIMIZER, STATE}:
         raise Damaged(f"{MANIFEST} lists other files than a checkpoint has")

@@ -16,6 +16,7 @@ import torch
 from rich.console import Console
 from torch.utils.tensorboard import SummaryWriter
 
+from openmae.data.plain_text import plain_lines
 from openmae.recipes import Recipe
 from openmae.recipes.recipe import from_yaml, to_dict, to_yaml
 from openmae.training.checkpoints import directory_name, list_checkpoints, sync_file, write_text
@@ -84,7 +85,7 @@ class Run:
     def say(self, message: str) -> None:
         """Tell the user, on the terminal and in log.txt."""
         if self.writes:
-            self.console.print(message, markup=False, highlight=False, soft_wrap=True)
+            self.console.print(plain_lines(message), markup=False, highlight=False, soft_wrap=True)
             self.note(message)
 
     def note(self, message: str) -> None:
@@ -92,7 +93,7 @@ class Run:
         if self.writes:
             # What the terminal has shown is not worth a run that a full disk has not stopped.
             with contextlib.suppress(OSError), (self.path / LOG).open("a", encoding="utf-8") as file:
-                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
+                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {plain_lines(message)}\n")
 
     def rewind(self, step: int) -> dict[str, Any]:
         """Drop what was logged after `step`, which is about to be logged again; returns the newest of each figure left.
@@ -231,6 +232,6 @@ def _parse(line: str) -> dict[str, Any] | None:
     """The record of one line; None for a line that a crash cut short."""
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None

@@ -69,11 +69,14 @@ def load_encoder(spec: str | Path) -> VisionTransformer:
 def encoder_from(weights: Weights) -> VisionTransformer:
     """Build the encoder that `weights` describe and load it strictly; a classifier on top of it is left out."""
     tensors = weights.encoder()
-    if isinstance(weights.recipe, PretrainRecipe):
-        vit = build_encoder(weights.recipe)
-    else:
-        vit = build_encoder(weights.recipe, global_pool="avg" if "fc_norm.weight" in tensors else "token")
-    load_strictly(vit, {name: t for name, t in tensors.items() if not name.startswith("head.")}, weights.file)
+    options = {}
+    if not isinstance(weights.recipe, PretrainRecipe):
+        options["global_pool"] = "avg" if "fc_norm.weight" in tensors else "token"
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}
+    with torch.device("meta"):  # a file may describe a network that no memory holds
+        _require_same(build_encoder(weights.recipe, **options), tensors, weights.file)
+    vit = build_encoder(weights.recipe, **options)
+    load_strictly(vit, tensors, weights.file)
     return vit.eval()
 
 
@@ -101,6 +104,9 @@ def load_autoencoder(spec: str | Path) -> tuple[MaskedAutoencoder, PretrainRecip
             f"{weights.file} holds an encoder without its decoder, which cannot reconstruct; give the run folder of "
             f"the pre-training, or its checkpoints/step-*/{checkpoints.MODEL}, which hold both"
         )
+    with torch.device("meta"):  # a file may describe a network that no memory holds
+        _require_same(build_encoder(recipe), weights.encoder(), weights.file)
+        _require_same(build_autoencoder(recipe), weights.tensors, weights.file)
     model = build_autoencoder(recipe)
     load_strictly(model, weights.tensors, weights.file)
     return model.eval(), recipe
@@ -193,6 +199,11 @@ def start_from(vit: VisionTransformer, weights: Weights) -> None:
 
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], file: Path) -> None:
     """`load_state_dict` whose refusal is one readable sentence."""
+    _require_same(module, tensors, file)
+    module.load_state_dict(dict(tensors))
+
+
+def _require_same(module: nn.Module, tensors: Mapping[str, Tensor], file: Path) -> None:
     own = module.state_dict()
     missing, unexpected = sorted(set(own) - set(tensors)), sorted(set(tensors) - set(own))
     shapes = [name for name in own if name in tensors and own[name].shape != tensors[name].shape]
@@ -203,7 +214,6 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], file: Path) 
                 f"{file} is of another network: it {problem} {', '.join(names[:3])}{more}; use the recipe that it was "
                 "trained with"
             )
-    module.load_state_dict(dict(tensors))
 
 
 def _weights_file(path: Path, *, with_decoder: bool) -> Path:

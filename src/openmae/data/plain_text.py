@@ -1,6 +1,11 @@
 """Names that strangers gave to files and classes, made safe for a terminal."""
 
 
+def plain_lines(text: str) -> str:
+    """What we say, with the names in it made safe; our own line breaks stay."""
+    return "\n".join(map(plain, text.split("\n")))
+
+
 def plain(name: str) -> str:
     """The name with everything that is not printed as itself, control and direction characters too, spelled out.
 
