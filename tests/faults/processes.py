@@ -3,7 +3,6 @@
 import os
 import random
 import re
-import shutil
 import signal
 import socket
 import time
@@ -165,30 +164,32 @@ def measure_cycles(
 ) -> CycleResult:
     """Kill both processes of a run at a random moment and start the same command at once, again and again."""
     rng = random.Random(seed)
-    out = folder / "cycles"
-    arguments = [*command(images, out, workers=1, epochs=epochs), *CYCLED]
     memory_before, ports_before = _shared_memory(), _listening()
     failures: list[str] = []
-    refused = kills = 0
+    refused = kills = starts = finished = 0
     pids: list[int] = []
-    for cycle in range(cycles):
-        log = folder / f"cycle-{cycle}.log"
-        ranks = start_ranks(zygote, arguments, log)
+    while kills < 2 * cycles:
+        # A run that came to its end between two kills makes room for another one.
+        out = folder / f"cycles-{finished}"
+        arguments = [*command(images, out, workers=1, epochs=epochs), *CYCLED]
+        ranks = start_ranks(zygote, arguments, folder / f"cycle-{starts}.log")
         pids += [child.pid for child in ranks]
         time.sleep(rng.uniform(0.2, 3.0))
         for child in rng.sample(ranks, 2):
             child.kill()
         codes = [child.wait() for child in ranks]
-        said = "".join(path.read_text(errors="replace") for path in folder.glob(f"cycle-{cycle}-*.log"))
+        said = "".join(path.read_text(errors="replace") for path in folder.glob(f"cycle-{starts}-*.log"))
+        starts += 1
+        finished += codes == [0, 0]
         refused += "in use by" in said
         kills += codes.count(-9)
         if any(code not in (0, -9) for code in codes):
-            failures.append(f"cycle {cycle}: {codes}: {said[-300:]}")
-        say(f"cycle {cycle + 1} of {cycles}: {codes}")
+            failures.append(f"start {starts}: {codes}: {said[-300:]}")
+        say(f"start {starts}: {codes}, {kills} kills")
     time.sleep(6)  # loader processes look for their owner every five seconds
     processes = sum(_session_alive(pid) for pid in pids)
     result = CycleResult(
-        cycles=cycles,
+        cycles=starts,
         kills=kills,
         refused=refused,
         processes=processes,
@@ -198,7 +199,6 @@ def measure_cycles(
         completed=_completes(zygote, arguments, folder, out, images, epochs),
         failures=tuple(failures),
     )
-    shutil.rmtree(out)
     return result
 
 

@@ -27,6 +27,7 @@ from openmae.training import loop, saving, session
 from openmae.training.checkpoints import MODEL, Checkpoint, list_checkpoints, read_checkpoint, write_checkpoint
 from openmae.training.loop import Meter
 from openmae.training.runs import BAD_IMAGES, ENCODER, METRICS
+from openmae.training.runtime import numerics
 from openmae.training.schedules import learning_rate
 from openmae.training.stopping import Interrupted
 from tests.training.toy import (
@@ -125,7 +126,7 @@ def test_what_decides_the_last_digits_is_told_when_it_has_changed(
     train(replace(recipe, epochs=4), tmp_path, loss=Crash(10**6))
     told = (tmp_path / "log.txt").read_text()
     assert "last digits" not in told
-    now = session.numerics
+    now = numerics
     monkeypatch.setattr(session, "numerics", lambda fabric: {**now(fabric), "threads": 96, "processes": 7})
     train(recipe, tmp_path)
     assert re.search(

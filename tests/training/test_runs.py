@@ -1,8 +1,10 @@
+import errno
 import json
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -212,3 +214,45 @@ def test_only_the_first_process_writes_to_the_log(tmp_path: Path, tiny_recipe: P
         run.note("told before")
         run.say("told now")
     assert (tmp_path / LOG).read_text().count("told") == 2
+
+
+def test_figures_that_a_full_disk_refuses_are_written_with_later_ones(
+    tmp_path: Path, tiny_recipe: PretrainRecipe, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = open_run(tmp_path, tiny_recipe, console)
+    run.rewind(0)
+    run.log(1, loss=1.0)
+    opened = Path.open
+
+    def half(self: Path, *arguments: Any, **options: Any) -> Any:
+        """A disk that takes the beginning of a line."""
+        if self.name != METRICS:
+            return opened(self, *arguments, **options)
+        with opened(self, "a") as file:
+            file.write('{"step": ')
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", half)
+        run.log(2, loss=0.5)
+        run.log(3, loss=0.25)
+    run.log(4, loss=0.125)
+    assert [record["step"] for record in run.records(METRICS)] == [1, 2, 3, 4]
+    assert run.rewind(3)["loss"] == 0.25
+    assert [record["step"] for record in run.records(METRICS)] == [1, 2, 3]
+
+
+def test_a_run_that_only_saved_its_first_weights_may_be_another_one(
+    tmp_path: Path, tiny_recipe: PretrainRecipe, console: Console
+) -> None:
+    open_run(tmp_path, tiny_recipe, console).close()
+    (tmp_path / "checkpoints" / "step-00000000").mkdir(parents=True)
+    open_run(tmp_path, replace(tiny_recipe, epochs=7), console)
+    assert not (tmp_path / "checkpoints").exists(), "weights of another recipe must not be continued"
+
+
+def test_after_a_later_checkpoint_it_may_not(tmp_path: Path, tiny_recipe: PretrainRecipe, console: Console) -> None:
+    open_run(tmp_path, tiny_recipe, console).close()
+    (tmp_path / "checkpoints" / "step-00000010").mkdir(parents=True)
+    with pytest.raises(ValueError, match="holds another run"):
+        open_run(tmp_path, replace(tiny_recipe, epochs=7), console)

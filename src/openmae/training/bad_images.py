@@ -43,10 +43,9 @@ class BadImages:
             torch.distributed.all_gather_object(gathered, list(self._new.values()))
         found = {record.image: record for record in chain.from_iterable(gathered)}
         self._new = {}
-        for image, record in found.items():
-            if image not in self._known:
-                self._known.add(image)
-                self._run.append(BAD_IMAGES, record._asdict())
+        self._known |= found.keys()
+        for record in found.values():
+            self._run.append(BAD_IMAGES, record._asdict())
         if len(self._known) > self._limit * self._images:
             last = list(found.values())[-1]
             raise ValueError(
