@@ -2,6 +2,7 @@ import io
 import os
 from collections.abc import Collection
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -628,3 +629,40 @@ def test_the_random_numbers_stay_what_they_are() -> None:
     assert [stream.name for stream in sorted(Stream)] == names
     raw = random_stream(7, Stream.MASK, epoch=2, index=3).bit_generator.random_raw(2)
     assert raw.tolist() == [8307775506401367174, 17805836630000384342]
+
+
+@given(
+    images=st.integers(2, 40),
+    places=st.lists(st.integers(0, 200), max_size=4).map(sorted),
+    epoch=st.integers(0, 4),
+)
+def test_an_order_changed_on_the_way_still_takes_every_image_once_and_keeps_what_was_before(
+    images: int, places: list[int], epoch: int
+) -> None:
+    order = epoch_order(images, seed=3, epoch=epoch, reshuffled=places)
+    assert sorted(order.tolist()) == list(range(images))
+    without_the_last = epoch_order(images, seed=3, epoch=epoch, reshuffled=places[:-1])
+    kept = max(0, min(images, (places[-1] if places else 10**6) - epoch * images))
+    assert order[:kept].tolist() == without_the_last[:kept].tolist()
+
+
+@pytest.mark.parametrize("places", [[50], [130], [200], [50, 130], [200, 200]])
+def test_from_a_change_on_every_order_is_another(places: list[int]) -> None:
+    for epoch in range(4):
+        before = epoch_order(100, seed=3, epoch=epoch, reshuffled=places[:-1])
+        after = epoch_order(100, seed=3, epoch=epoch, reshuffled=places)
+        start = max(0, places[-1] - epoch * 100)
+        assert (before[start:].tolist() != after[start:].tolist()) == (start < 100)
+
+
+def test_the_sampler_changes_the_order_at_the_step_it_is_told() -> None:
+    options: dict[str, Any] = {"images": 12, "batch_size": 4, "seed": 0, "first_step": 0, "last_step": 9}
+    plain = list(StepSampler(**options))
+    changed = list(StepSampler(**options, reshuffled=(4,)))
+    assert changed[:4] == plain[:4]
+    assert all(one != other for one, other in zip(changed[4:], plain[4:], strict=True))
+    repeated = {**options, "images": 6, "repeats": 2}
+    once, twice = list(StepSampler(**repeated)), list(StepSampler(**repeated, reshuffled=(4,)))
+    assert twice[:4] == once[:4]
+    assert twice[4] != once[4]
+    assert sorted(index for step in twice[3:6] for _, index in step) == list(range(6))
