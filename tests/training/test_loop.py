@@ -1,6 +1,7 @@
 import errno
 import io
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -461,6 +462,7 @@ def test_a_folder_of_bad_images_is_one_sentence_from_any_process(
     with pytest.raises(ValueError, match=r"cannot be decoded, the last one \d\d\.png \(not an image\)") as error:
         train(replace(recipe, data=str(folder), workers=workers), tmp_path / "run")
     assert not re.search("Traceback|\n", str(error.value))
+    assert not multiprocessing.active_children()  # though `error` holds on to all that was going on
 
 
 def test_too_few_images_for_a_batch_and_batches_that_cannot_be_cut_are_refused(

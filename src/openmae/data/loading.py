@@ -8,6 +8,7 @@ import enum
 import os
 import signal
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 from typing import NamedTuple
@@ -308,6 +309,21 @@ def _loader(
         worker_init_fn=_serve_the_last_step,
     )
     return loader
+
+
+@contextmanager
+def batches_of(loader: DataLoader[Batch]) -> Iterator[Iterator[Batch]]:
+    """The batches of a loader, whose processes end with the block, also when it ends with an error.
+
+    Left to itself torch ends them when nobody refers to the iterator any more, and the traceback of an error does. They
+    would stay as long as a notebook keeps it, and then hold up the exit: they let the first SIGTERM pass.
+    """
+    batches = iter(loader)
+    try:
+        yield batches
+    finally:
+        if loader.num_workers:
+            batches._shutdown_workers()  # type: ignore[attr-defined]  # there is no public way
 
 
 def _serve_the_last_step(_worker: int) -> None:

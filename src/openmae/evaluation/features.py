@@ -11,7 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from openmae.core.encoder import encode_images
-from openmae.data.loading import BadRecord, SeededImages, automatic_workers, evaluation_loader
+from openmae.data.loading import BadRecord, SeededImages, automatic_workers, batches_of, evaluation_loader
 from openmae.data.sources import Source
 from openmae.data.transforms import EvalTransform, normalise_pixels
 from openmae.evaluation.gathering import gather_bad, gather_rows
@@ -126,8 +126,11 @@ def extract_features(
     indices: list[Tensor] = [torch.empty(0, dtype=torch.int64)]
     bad: list[BadRecord] = []
     seen = 0
-    with ProgressView("features", len(source), console, quiet=not fabric.is_global_zero) as view:
-        for batch in loader:
+    with (
+        ProgressView("features", len(source), console, quiet=not fabric.is_global_zero) as view,
+        batches_of(loader) as batches,
+    ):
+        for batch in batches:
             bad += batch.bad
             seen = min(len(source), seen + fabric.world_size * (len(batch.indices) + len(batch.bad)))
             view.update(seen, "features", f"{seen:,} of {len(source):,} images")

@@ -14,7 +14,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from openmae.core.drop_path import drop_paths
-from openmae.data.loading import Batch, SeededImages, evaluation_loader
+from openmae.data.loading import Batch, SeededImages, batches_of, evaluation_loader
 from openmae.data.sources import Source, open_data
 from openmae.data.transforms import TrainTransform, normalise_pixels
 from openmae.evaluation.features import evaluation_images
@@ -179,16 +179,17 @@ def evaluate_classifier(
     )
     hits = np.zeros(3, dtype=np.int64)
     gave_up = np.zeros(1, dtype=np.int64)
-    for batch in loader:
-        if give_up():
-            gave_up[0] = 1
-            break
-        if not len(batch.labels):
-            continue
-        with fabric.autocast():
-            images = normalise_pixels(batch.images.to(fabric.device, non_blocking=True), recipe.mean, recipe.std)
-            outputs = model(images)
-        hits += count_hits(outputs.float().cpu().numpy(), batch.labels.numpy())
+    with batches_of(loader) as batches:
+        for batch in batches:
+            if give_up():
+                gave_up[0] = 1
+                break
+            if not len(batch.labels):
+                continue
+            with fabric.autocast():
+                images = normalise_pixels(batch.images.to(fabric.device, non_blocking=True), recipe.mean, recipe.std)
+                outputs = model(images)
+            hits += count_hits(outputs.float().cpu().numpy(), batch.labels.numpy())
     *total, given_up = add_up(fabric, np.append(hits, gave_up))
     if given_up:
         return None

@@ -14,7 +14,7 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from openmae.data.loading import Batch, StepSampler, Stream, random_stream, training_loader
+from openmae.data.loading import Batch, StepSampler, Stream, batches_of, random_stream, training_loader
 from openmae.recipes import FinetuneRecipe, LinearRecipe
 from openmae.training import checkpoints
 from openmae.training.agreement import agree, scale_was_too_large
@@ -146,79 +146,81 @@ def _train(session: Session, saved: Checkpoint | None) -> dict[str, float]:
     loader = training_loader(
         job.dataset, sampler, workers=choose_workers(recipe), pin_memory=fabric.device.type == "cuda"
     )
-    batches = iter(loader)
-    if first_step and _evaluation_due(session, first_step) and not fabric.broadcast(run.was_evaluated(first_step)):
-        scores = _evaluate(session, first_step)  # the run was stopped before that was done
-        if scores is None:
-            raise Interrupted(f"stopped during the evaluation after step {first_step} of {session.total_steps}")
-        figures |= scores
-    session.model.train()
-    session.optimizer.zero_grad()  # a step that was given up may have left some
-    for step in range(first_step, session.total_steps):
-        rates = rates_at(step)
-        set_learning_rate(
-            session.inner_optimizer, rates, lr_in_momentum=isinstance(recipe, LinearRecipe) and recipe.lr_in_momentum
-        )
-        _seed_step(recipe.seed, step)
-
-        losses: list[Tensor] = []
-        for turn in range(recipe.accumulate):
-            waiting = time.perf_counter()
-            batch = _next(batches)
-            meter.waited += time.perf_counter() - waiting
-            session.bad.see(batch)
-            with fabric.no_backward_sync(cast(Any, session.model), enabled=turn < recipe.accumulate - 1):
-                with fabric.autocast():  # the loss too is computed in the run's precision
-                    loss = job.loss(session.model, fabric.to_device(batch))
-                fabric.backward(loss / recipe.accumulate)
-            losses.append(loss.detach())
-
-        done = step + 1
-        last = done == session.total_steps
-        verdict = agree(session, losses, save=last or session.saver.due(done, session.steps_per_epoch))
-        if verdict.bad_images:
-            session.bad.report(fabric)
-        if verdict.finite:
-            session.optimizer.step()
-            if session.ema is not None:
-                session.ema.update(job.model, done)
-            skipped_in_a_row = 0
-            meter.losses.append(verdict.loss)
-        elif scale_was_too_large(session, verdict):
-            meter.skipped += 1
-        else:
-            meter.skipped += 1
-            skipped_in_a_row += 1
-            session.divergence.skip(done, what_is_not_finite(fabric, job.model, batch, losses), skipped_in_a_row)
-        session.optimizer.zero_grad()
-        meter.images += recipe.batch_size
-
-        if last or done % recipe.log_every == 0:
-            latest = {
-                "epoch": round(done / session.steps_per_epoch, 4),
-                "samples": done * recipe.batch_size,
-                **meter.figures(),
-                "lr": max(rates),
-                **({"gradient_norm": verdict.gradient_norm} if verdict.finite else {}),
-            }
-            run.log(done, **latest)
-            figures |= latest
-            title = f"{recipe.stage} epoch {step // session.steps_per_epoch + 1}/{recipe.epochs}"
-            speed = f"{latest['images_per_second']:.0f} images/s"
-            session.view.update(done, title, f"loss {figures.get('loss', math.nan):.4f}  {speed}")
-            meter = Meter()
-        if last or verdict.save or verdict.stop:
-            with meter.paused():
-                save(session, done, meter.losses, skipped_in_a_row, must_work=last or verdict.stop)
-        if verdict.stop and not last:
-            raise Interrupted(f"stopped after step {done} of {session.total_steps}")
-        if _evaluation_due(session, done):
-            with meter.paused():
-                scores = _evaluate(session, done)
-                if scores is None:
-                    save(session, done, meter.losses, skipped_in_a_row, must_work=True)
-                    raise Interrupted(f"stopped during the evaluation after step {done} of {session.total_steps}")
+    with batches_of(loader) as batches:
+        if first_step and _evaluation_due(session, first_step) and not fabric.broadcast(run.was_evaluated(first_step)):
+            scores = _evaluate(session, first_step)  # the run was stopped before that was done
+            if scores is None:
+                raise Interrupted(f"stopped during the evaluation after step {first_step} of {session.total_steps}")
             figures |= scores
+        session.model.train()
+        session.optimizer.zero_grad()  # a step that was given up may have left some
+        for step in range(first_step, session.total_steps):
+            rates = rates_at(step)
+            set_learning_rate(
+                session.inner_optimizer,
+                rates,
+                lr_in_momentum=isinstance(recipe, LinearRecipe) and recipe.lr_in_momentum,
+            )
+            _seed_step(recipe.seed, step)
+
+            losses: list[Tensor] = []
+            for turn in range(recipe.accumulate):
+                waiting = time.perf_counter()
+                batch = _next(batches)
+                meter.waited += time.perf_counter() - waiting
+                session.bad.see(batch)
+                with fabric.no_backward_sync(cast(Any, session.model), enabled=turn < recipe.accumulate - 1):
+                    with fabric.autocast():  # the loss too is computed in the run's precision
+                        loss = job.loss(session.model, fabric.to_device(batch))
+                    fabric.backward(loss / recipe.accumulate)
+                losses.append(loss.detach())
+
+            done = step + 1
+            last = done == session.total_steps
+            verdict = agree(session, losses, save=last or session.saver.due(done, session.steps_per_epoch))
+            if verdict.bad_images:
+                session.bad.report(fabric)
+            if verdict.finite:
+                session.optimizer.step()
+                if session.ema is not None:
+                    session.ema.update(job.model, done)
+                skipped_in_a_row = 0
+                meter.losses.append(verdict.loss)
+            elif scale_was_too_large(session, verdict):
+                meter.skipped += 1
+            else:
+                meter.skipped += 1
+                skipped_in_a_row += 1
+                session.divergence.skip(done, what_is_not_finite(fabric, job.model, batch, losses), skipped_in_a_row)
+            session.optimizer.zero_grad()
+            meter.images += recipe.batch_size
+
+            if last or done % recipe.log_every == 0:
+                latest = {
+                    "epoch": round(done / session.steps_per_epoch, 4),
+                    "samples": done * recipe.batch_size,
+                    **meter.figures(),
+                    "lr": max(rates),
+                    **({"gradient_norm": verdict.gradient_norm} if verdict.finite else {}),
+                }
+                run.log(done, **latest)
+                figures |= latest
+                title = f"{recipe.stage} epoch {step // session.steps_per_epoch + 1}/{recipe.epochs}"
+                speed = f"{latest['images_per_second']:.0f} images/s"
+                session.view.update(done, title, f"loss {figures.get('loss', math.nan):.4f}  {speed}")
+                meter = Meter()
+            if last or verdict.save or verdict.stop:
+                with meter.paused():
+                    save(session, done, meter.losses, skipped_in_a_row, must_work=last or verdict.stop)
+            if verdict.stop and not last:
+                raise Interrupted(f"stopped after step {done} of {session.total_steps}")
+            if _evaluation_due(session, done):
+                with meter.paused():
+                    scores = _evaluate(session, done)
+                    if scores is None:
+                        save(session, done, meter.losses, skipped_in_a_row, must_work=True)
+                        raise Interrupted(f"stopped during the evaluation after step {done} of {session.total_steps}")
+                figures |= scores
     return figures
 
 
