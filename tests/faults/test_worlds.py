@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.faults.worlds import Stage, call, losses, measure, prepare
+from tests.faults.worlds import Stage, call, hand_over, losses, measure, prepare
 from tests.faults.zygote import Zygote
 
 pytestmark = pytest.mark.slow
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
 def test_losses_agree_on_any_number_of_processes(zygote: Zygote, stage: Stage) -> None:
-    largest = measure(zygote, stages=[stage])
+    largest = measure(zygote, steps=30, stages=[stage])
     assert largest.keys() == {stage, f"{stage} resumed"}
     assert max(largest.values()) < 1e-9
 
@@ -30,8 +30,7 @@ def test_losses_that_wait_to_be_logged_survive_a_restart_in_double_precision(zyg
     assert max(largest.values()) < 1e-12
 
 
-@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize(("stage", "optimizer"), [("pretrain", "muon"), ("finetune", "adamw")])
 def test_a_sharded_model_trains_as_a_whole_one_and_checkpoints_change_hands(
     zygote: Zygote, tmp_path: Path, stage: Stage, optimizer: str
 ) -> None:
@@ -39,23 +38,15 @@ def test_a_sharded_model_trains_as_a_whole_one_and_checkpoints_change_hands(
     common: dict[str, Any] = {
         "stage": stage,
         "folder": str(tmp_path),
-        "steps": 40,
-        "precision": "32-true",
+        "steps": 20,
+        "precision": "64-true",
         "optimizer": optimizer,
         "clip_norm": 1.0,
     }
     call(zygote, 1, "train", out=str(tmp_path / "whole"), **common)
-    call(zygote, 2, "train", out=str(tmp_path / "sharded"), strategy="fsdp", **common)
-    handed = str(tmp_path / "handed")
-    call(zygote, 2, "train", out=handed, strategy="fsdp", stop=10, **common)
-    call(zygote, 1, "train", out=handed, stop=20, **common)
-    call(zygote, 2, "train", out=handed, strategy="ddp", stop=30, **common)
-    call(zygote, 4, "train", out=handed, strategy="fsdp", **common)
-    expected = losses(tmp_path / "whole")
-    assert losses(tmp_path / "sharded") == pytest.approx(expected, rel=1e-4)
-    assert losses(Path(handed)) == pytest.approx(expected, rel=1e-4)
-    for name in ("sharded", "handed"):
-        tensors, whole = (load_file(tmp_path / run / "encoder.safetensors") for run in (name, "whole"))
-        assert tensors.keys() == whole.keys()
-        for key, tensor in whole.items():
-            torch.testing.assert_close(tensors[key], tensor, rtol=1e-2, atol=1e-3)
+    hand_over(zygote, tmp_path / "handed", [(2, "fsdp"), (1, "ddp"), (2, "fsdp")], **common)
+    assert losses(tmp_path / "handed") == pytest.approx(losses(tmp_path / "whole"), rel=1e-9)
+    handed, whole = (load_file(tmp_path / run / "encoder.safetensors") for run in ("handed", "whole"))
+    assert handed.keys() == whole.keys()
+    for name, tensor in whole.items():
+        torch.testing.assert_close(handed[name], tensor, rtol=1e-9, atol=1e-12)

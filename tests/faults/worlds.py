@@ -33,6 +33,9 @@ RANDOMNESS = {
 
 Stage = Literal["pretrain", "finetune"]
 Precision = Literal["32-true", "64-true"]
+Turn = tuple[int, Literal["ddp", "fsdp"]]
+"""A number of processes, and how they share the work."""
+SHARDED: Sequence[Turn] = ((2, "fsdp"), (1, "ddp"), (2, "ddp"), (4, "fsdp"))
 
 
 def launch(zygote: Zygote, world_size: int, function: str, arguments: Any) -> list[Any]:
@@ -162,19 +165,28 @@ def prepare(zygote: Zygote, folder: Path) -> None:
     )
 
 
+def hand_over(zygote: Zygote, out: Path, turns: Sequence[Turn], *, steps: int, **arguments: Any) -> None:
+    """One run that others continue: each of `turns` makes its share of the steps and stops as a crash would."""
+    for number, (world_size, strategy) in enumerate(turns, start=1):
+        stop = steps * number // len(turns) if number < len(turns) else None
+        call(zygote, world_size, "train", out=str(out), steps=steps, stop=stop, strategy=strategy, **arguments)
+
+
 def measure(
     zygote: Zygote,
     world_sizes: Sequence[int] = (1, 2, 4),
     steps: int = 100,
     precision: Precision = "64-true",
     stages: Sequence[Stage] = ("pretrain", "finetune"),
+    sharded: Sequence[Turn] = (),
     **changes: Any,
 ) -> dict[str, float]:
     """How far the losses of the same training differ between numbers of processes.
 
     Returns:
-        The largest relative difference of a step's loss from that on `world_sizes[0]` processes: of each stage, and of
-        each stage "resumed", a run whose number of processes changes on the way, through all of `world_sizes`.
+        The largest relative difference of a step's loss from that on `world_sizes[0]` processes: of each stage, of each
+        stage "resumed", a run whose number of processes changes on the way, through all of `world_sizes`, and, if
+        there are turns for it, "sharded".
     """
     largest: dict[str, float] = {}
     with TemporaryDirectory() as temporary:
@@ -187,12 +199,15 @@ def measure(
                 out = folder / f"{stage}-{world_size}"
                 call(zygote, world_size, "train", stage=stage, out=str(out), **common)
                 runs.append(losses(out))
-            resumed = folder / f"{stage}-resumed"
-            for turn, world_size in enumerate(world_sizes, start=1):
-                stop = steps * turn // len(world_sizes) if turn < len(world_sizes) else None
-                call(zygote, world_size, "train", stage=stage, out=str(resumed), stop=stop, **common)
             largest[stage] = max(_difference(runs[0], run) for run in runs)
-            largest[f"{stage} resumed"] = _difference(runs[0], losses(resumed))
+            handed: dict[str, Sequence[Turn]] = {
+                f"{stage} resumed": [(world_size, "ddp") for world_size in world_sizes],
+                f"{stage} sharded": sharded,
+            }
+            for name, turns in handed.items():
+                if turns:
+                    hand_over(zygote, folder / name, turns, stage=stage, **common)
+                    largest[name] = _difference(runs[0], losses(folder / name))
     return largest
 
 
@@ -244,6 +259,8 @@ class WorldsResult:
 
 
 def measure_worlds(zygote: Zygote, *, steps: int = 100, world_sizes: tuple[int, ...] = (1, 2, 4)) -> WorldsResult:
-    """Both stages, also with a number of processes that changes on the way."""
-    double, single = (measure(zygote, world_sizes, steps, precision) for precision in ("64-true", "32-true"))
+    """Both stages, also with a number of processes that changes on the way, and with a sharded model."""
+    double, single = (
+        measure(zygote, world_sizes, steps, precision, sharded=SHARDED) for precision in ("64-true", "32-true")
+    )
     return WorldsResult(steps=steps, world_sizes=world_sizes, double=double, single=single)

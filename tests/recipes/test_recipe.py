@@ -256,7 +256,7 @@ def test_numbers_must_be_finite(field: str, text: str) -> None:
         (
             PRETRAIN,
             {"strategy": "fsdp", "precision": "16-mixed"},
-            "--strategy fsdp knows neither --ema-decay nor --precision 16-mixed",
+            "--strategy fsdp knows neither --ema-decay nor --precision 16-mixed;",
             "use --strategy ddp",
         ),
         (PRETRAIN, {"mlp_bias_std": -1.0}, "--mlp-bias-std must be 0 or greater", "not -1.0"),

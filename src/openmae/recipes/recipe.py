@@ -209,10 +209,10 @@ class Recipe:
     """Stop when more than this share of the images read cannot be decoded."""
 
     def __post_init__(self) -> None:
-        if self.strategy == "fsdp" and (self.ema_decay is not None or self.precision in ("16-mixed", "64-true")):
+        if self.strategy == "fsdp" and (self.ema_decay is not None or self.precision == "16-mixed"):
             raise ValueError(
-                "--strategy fsdp knows neither --ema-decay nor --precision 16-mixed and 64-true; leave them out, or "
-                "use --strategy ddp"
+                "--strategy fsdp knows neither --ema-decay nor --precision 16-mixed; leave them out, or use "
+                "--strategy ddp"
             )
         for words, test, names in RANGES:
             for name in names.split():

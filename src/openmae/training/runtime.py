@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.precision import MixedPrecision
+from lightning_fabric.plugins.precision import DoublePrecision, MixedPrecision
 from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
 from torch import nn
@@ -18,6 +18,7 @@ from torch.distributed.fsdp import fully_shard
 from openmae.data.loading import automatic_workers
 from openmae.recipes import Recipe
 from openmae.training.launching import processes_exist
+from openmae.training.rendezvous import use_fresh_store
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
 
@@ -49,11 +50,13 @@ def join_processes(
         raise ValueError(
             f"{devices * nodes} devices need a process each; use the command line, which starts them, or torchrun"
         )
+    double = precision == "64-true"
     fabric = Fabric(
         accelerator=accelerator,
         devices=devices,
         num_nodes=nodes,
-        precision=precision,
+        precision=None if double else precision,
+        plugins=DoublePrecision() if double else None,  # its name is refused for sharded models, which know it
         strategy=_strategy(strategy, devices * nodes),
     )
     if devices * nodes > 1:
@@ -61,6 +64,7 @@ def join_processes(
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
         logging.getLogger("lightning_utilities").setLevel(logging.WARNING)
         warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+        use_fresh_store()
     fabric.launch()
     return fabric
 
