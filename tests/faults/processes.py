@@ -6,7 +6,7 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,17 +15,23 @@ from tests.faults.zygote import HUNG, Child, Zygote
 
 PATIENCE = 20.0  # the product's default for --peer-timeout
 LIMIT = 30.0
+SECONDS_TO_MISS_AN_OWNER = 7.0
+"""Loader processes look for theirs every five."""
 LONG = ["--epochs", "4000", "--save-every", "20steps", "--log-every", "5"]
 CYCLED = ["--save-every", "10steps", "--peer-timeout", "5"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossResult:
-    """Seconds from the loss of a process until all others had ended, by what was done to which; and what was wrong."""
+    """Seconds from the loss of a process until all others had ended, by what was done to which; and what was wrong.
+
+    `left`: processes of those that ended by themselves, loader processes, that did not end with them.
+    """
 
     cases: int
     ended_after: dict[str, float]
     named: int
+    left: int
     failures: tuple[str, ...]
 
 
@@ -104,7 +110,7 @@ def measure_losses(
     """Do each of the cases once, and wait for the others to end."""
     seconds: dict[str, float] = {}
     failures: list[str] = []
-    named = 0
+    named = left = 0
     for number, (name, rank, what, worker) in enumerate(CASES):
         if name not in cases:
             continue
@@ -133,8 +139,24 @@ def measure_losses(
             named += 1
         else:
             failures.append(f"{name}: not named: {said[-300:]}")
+        orphans = _orphans(child for child in others if child not in alive)
+        left += len(orphans)
+        if orphans:
+            failures.append(f"{name}: {len(orphans)} of {len(others)} left loader processes behind")
         say(f"{name}: all ended after {seconds[name]} s with {codes}")
-    return LossResult(cases=len(seconds), ended_after=seconds, named=named, failures=tuple(failures))
+    return LossResult(cases=len(seconds), ended_after=seconds, named=named, left=left, failures=tuple(failures))
+
+
+def _orphans(ended: Iterable[Child]) -> list[Child]:
+    """Those of the processes that are survived by others of their session; these are ended now."""
+    waiting = list(ended)
+    until = time.monotonic() + SECONDS_TO_MISS_AN_OWNER
+    while waiting and time.monotonic() < until:
+        waiting = [child for child in waiting if _session_alive(child.pid)]
+        time.sleep(0.05)
+    for child in waiting:
+        child.kill()
+    return waiting
 
 
 def wait_for_lines(out: Path, ranks: Sequence[Child], lines: int = 2) -> None:
@@ -186,7 +208,7 @@ def measure_cycles(
         if any(code not in (0, -9) for code in codes):
             failures.append(f"start {starts}: {codes}: {said[-300:]}")
         say(f"start {starts}: {codes}, {kills} kills")
-    time.sleep(6)  # loader processes look for their owner every five seconds
+    time.sleep(SECONDS_TO_MISS_AN_OWNER)
     processes = sum(_session_alive(pid) for pid in pids)
     result = CycleResult(
         cycles=starts,

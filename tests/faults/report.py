@@ -133,7 +133,7 @@ ROWS = (
         "30 s, all",
         lambda f: (
             "; ".join(f"{case} {seconds:g} s" for case, seconds in f["ended_after"].items())
-            + f"; {f['named']} of {f['cases']} named"
+            + f"; {f['named']} of {f['cases']} named, {f['left']} processes left behind"
         ),
     ),
     Row(

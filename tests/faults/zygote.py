@@ -85,6 +85,7 @@ class Zygote:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        self.ask({"end": True})  # to close its input may not be enough: whoever was forked meanwhile has it too
         self._process.stdin.close()
         self._process.wait(30)
         self._process.stdout.close()
@@ -140,6 +141,8 @@ def _serve(requests: IO[str], answers: IO[str]) -> None:
             answer = _wait(int(request["wait"]), float(request["seconds"]))
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
+        if "end" in request:
+            return
 
 
 def _wait(pid: int, seconds: float) -> int | None:

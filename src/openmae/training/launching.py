@@ -109,7 +109,7 @@ def run_processes(arguments: Sequence[str], *, devices: int, nodes: int, patienc
     finally:
         for process in processes:
             if process.poll() is None:
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)  # with its loader processes, which may have been stopped too
                 process.wait()
         for which, handler in previous.items():
             signal.signal(which, handler)

@@ -148,6 +148,9 @@ class Watch:
         if whose is None and self._peers:
             self._tell("failed", reason)
             time.sleep(2 * BEAT)  # long enough to be heard
+        # Loader processes look for their owner every few seconds; one that has been stopped does not, and would stay.
+        for child in multiprocessing.active_children():
+            child.kill()
         # Not an exception: the first thread may be waiting in a collective operation, which nothing interrupts.
         os._exit(LOST)
 
