@@ -23,6 +23,7 @@ from tests.faults import (
     powerloss,
     processes,
     resuming,
+    stops,
     syscalls,
     worlds,
 )
@@ -53,7 +54,7 @@ def say(message: str) -> None:
 
 def _kills(contender: Callable[[Path], job.Contender]) -> Callable[[Bench], Any]:
     return lambda bench: kills.measure_kills(
-        bench.zygote, contender(bench.images), bench.folder, trials=bench.size(100, 10), say=say
+        bench.zygote, contender(bench.images), bench.folder, trials=bench.size(100, 5), say=say
     )
 
 
@@ -118,7 +119,7 @@ MEASUREMENTS: tuple[tuple[int, str, Callable[[Bench], Any]], ...] = (
             bench.zygote,
             job.openmae(bench.images),
             bench.folder,
-            trials=10,
+            trials=5,
             hooks=(controls.STATEFUL_RANDOMNESS,),
             say=say,
         ),
@@ -150,6 +151,11 @@ MEASUREMENTS: tuple[tuple[int, str, Callable[[Bench], Any]], ...] = (
         lambda bench: processes.measure_cycles(
             bench.zygote, bench.images, bench.folder, cycles=bench.size(50, 3), say=say
         ),
+    ),
+    (
+        7,
+        "stops",
+        lambda bench: stops.measure_stops(bench.zygote, bench.images, bench.folder, runs=bench.size(30, 6), say=say),
     ),
     (8, "nonfinite", lambda bench: nonfinite.measure_nonfinite(bench.zygote, bench.images, bench.folder, say=say)),
     (9, "malicious", lambda bench: malicious.measure_malicious(bench.folder)),

@@ -11,7 +11,8 @@ from pathlib import Path
 from tests.faults.job import Contender, Trace, losses, trace, uninterrupted
 from tests.faults.zygote import Child, Zygote
 
-KILLS_PER_RUN = 4
+KILLS_OF_A_RUN = (1, 1, 1, 4)
+"""As many at most, drawn for each run."""
 INSIDE_SHARE = 0.3
 DEEPEST = 0.012
 """Seconds after the start of a save at which a kill is aimed at most; a save of the tiny job takes about as long."""
@@ -58,16 +59,19 @@ def measure_kills(
     hooks: tuple[str, ...] = (),
     say: Callable[[str], None] = lambda _: None,
 ) -> KillResult:
-    """Kill `trials` times in all, at least three tenths of them truly inside a save; count the outcomes of the runs."""
+    """Kill `trials` runs, once or more often, and count their outcomes.
+
+    At least three tenths as many kills as runs are truly inside a save.
+    """
     rng = random.Random(seed)
     before = time.monotonic()
     expected = uninterrupted(zygote, contender, folder, hooks=hooks)
     duration = time.monotonic() - before
     tally, wanted, runs = _Tally(), round(INSIDE_SHARE * trials), 0
-    while tally.kills < trials or (tally.inside < wanted and runs < trials):
+    while sum(tally.outcomes.values()) < trials or (tally.inside < wanted and runs < 2 * trials):
         out = folder / f"killed-{runs:03d}"
         runs += 1
-        allowed = max(1, min(KILLS_PER_RUN, trials - tally.kills))
+        allowed = rng.choice(KILLS_OF_A_RUN)
         before_kills = tally.kills
         outcome = _one_run(
             zygote, contender, out, expected, tally, rng, allowed=allowed, wanted=wanted, duration=duration, hooks=hooks

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 CANARY = "canary"
-LONGEST = 10.0
-"""Seconds that a refusal may take."""
+LONGEST = 60.0
+"""Seconds after which a command counts as hung."""
 Make = Callable[[Path], list[str]]
 REFUSED = r"^openmae: [^\n]+; [^\n]+$"
 

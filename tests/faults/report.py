@@ -148,6 +148,17 @@ ROWS = (
         ),
     ),
     Row(
+        7,
+        "stops",
+        "SIGTERM, SIGINT or SIGUSR1 to a run and its loader processes: seconds until it has ended, with code 75 and "
+        "the command to continue, and does it continue identically?",
+        "10 s, all",
+        lambda f: (
+            f"{f['median']:g} s in the median, {f['longest']:g} s at most; {f['stopped']} of {f['runs']} ended so, "
+            f"{f['finished']} came to their end first; {f['identical']} of {f['runs']} identical"
+        ),
+    ),
+    Row(
         8,
         "nonfinite",
         "Pixels, loss, gradient, weights or optimizer state not finite in one of two processes: corrupt files, hangs?",

@@ -7,6 +7,7 @@ import pytest
 from tests.faults.job import METRICS, command
 from tests.faults.nonfinite import measure_nonfinite
 from tests.faults.processes import LONG, measure_cycles, measure_losses, start_ranks, wait_for_lines
+from tests.faults.stops import measure_stops
 from tests.faults.zygote import Zygote
 
 
@@ -55,3 +56,11 @@ def test_what_is_not_finite_in_one_process_reaches_no_file_and_hangs_nobody(
     assert (result.corrupt_files, result.hung) == (0, 0), result.failures
     assert result.completed == result.told == result.runs
     assert result.rewinds == 3
+
+
+@pytest.mark.slow
+def test_a_run_that_is_asked_to_stop_says_how_to_go_on_and_does(zygote: Zygote, images: Path, tmp_path: Path) -> None:
+    result = measure_stops(zygote, images, tmp_path, runs=4)
+    assert result.stopped > 0
+    assert result.identical == result.runs, result.failures
+    assert not result.failures
