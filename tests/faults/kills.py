@@ -14,6 +14,8 @@ from tests.faults.zygote import Child, Zygote
 KILLS_OF_A_RUN = (1, 1, 1, 4)
 """As many at most, drawn for each run."""
 INSIDE_SHARE = 0.3
+PATIENT_RUNS = 10
+"""How many more are killed at most because too few kills were inside a save."""
 DEEPEST = 0.012
 """Seconds after the start of a save at which a kill is aimed at most; a save of the tiny job takes about as long."""
 
@@ -68,7 +70,7 @@ def measure_kills(
     expected = uninterrupted(zygote, contender, folder, hooks=hooks)
     duration = time.monotonic() - before
     tally, wanted, runs = _Tally(), round(INSIDE_SHARE * trials), 0
-    while sum(tally.outcomes.values()) < trials or (tally.inside < wanted and runs < 2 * trials):
+    while sum(tally.outcomes.values()) < trials or (tally.inside < wanted and runs < trials + PATIENT_RUNS):
         out = folder / f"killed-{runs:03d}"
         runs += 1
         allowed = rng.choice(KILLS_OF_A_RUN)

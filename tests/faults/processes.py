@@ -139,7 +139,7 @@ def measure_losses(
             named += 1
         else:
             failures.append(f"{name}: not named: {said[-300:]}")
-        orphans = _orphans(child for child in others if child not in alive)
+        orphans = _orphans(child.pid for child in others if child not in alive)
         left += len(orphans)
         if orphans:
             failures.append(f"{name}: {len(orphans)} of {len(others)} left loader processes behind")
@@ -147,15 +147,14 @@ def measure_losses(
     return LossResult(cases=len(seconds), ended_after=seconds, named=named, left=left, failures=tuple(failures))
 
 
-def _orphans(ended: Iterable[Child]) -> list[Child]:
-    """Those of the processes that are survived by others of their session; these are ended now."""
+def _orphans(ended: Iterable[int]) -> list[int]:
+    """Those of the processes that others of their session survive, once these should have noticed; ends them."""
     waiting = list(ended)
     until = time.monotonic() + SECONDS_TO_MISS_AN_OWNER
-    while waiting and time.monotonic() < until:
-        waiting = [child for child in waiting if _session_alive(child.pid)]
+    while (waiting := [pid for pid in waiting if _session_alive(pid)]) and time.monotonic() < until:
         time.sleep(0.05)
-    for child in waiting:
-        child.kill()
+    for pid in waiting:
+        os.killpg(pid, signal.SIGKILL)
     return waiting
 
 
@@ -208,8 +207,7 @@ def measure_cycles(
         if any(code not in (0, -9) for code in codes):
             failures.append(f"start {starts}: {codes}: {said[-300:]}")
         say(f"start {starts}: {codes}, {kills} kills")
-    time.sleep(SECONDS_TO_MISS_AN_OWNER)
-    processes = sum(_session_alive(pid) for pid in pids)
+    processes = len(_orphans(pids))
     result = CycleResult(
         cycles=starts,
         kills=kills,

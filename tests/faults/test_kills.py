@@ -10,8 +10,8 @@ from tests.faults.zygote import Zygote
 
 @pytest.mark.slow
 def test_killed_runs_end_as_the_uninterrupted_one_did(zygote: Zygote, images: Path, tmp_path: Path) -> None:
-    result = measure_kills(zygote, openmae(images), tmp_path, trials=4)
-    assert result.kills >= result.runs >= 4
+    result = measure_kills(zygote, openmae(images), tmp_path, trials=2)
+    assert result.kills >= result.runs >= 2
     assert result.inside_saves >= 1
     assert result.identical == result.runs, result
     assert result.unreadable == result.from_scratch == result.lines_differing == 0, result

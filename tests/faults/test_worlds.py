@@ -15,13 +15,13 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
 def test_losses_agree_on_any_number_of_processes(zygote: Zygote, stage: Stage) -> None:
-    largest = measure(zygote, steps=30, stages=[stage])
+    largest = measure(zygote, steps=20, stages=[stage])
     assert largest.keys() == {stage, f"{stage} resumed"}
     assert max(largest.values()) < 1e-9
 
 
 def test_accumulation_steps_change_nothing_either(zygote: Zygote) -> None:
-    largest = measure(zygote, (1, 2), steps=20, stages=["finetune"], accumulate=2)
+    largest = measure(zygote, (1, 2), steps=10, stages=["finetune"], accumulate=2)
     assert max(largest.values()) < 1e-9
 
 

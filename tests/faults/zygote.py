@@ -190,6 +190,9 @@ def _fork(request: Mapping[str, Any]) -> int:
 if __name__ == "__main__":
     for name in sys.argv[1:]:
         importlib.import_module(name)
+    import pyarrow
+
+    pyarrow.array([0])  # the first conversion looks for pandas, which takes half a second
     # Whatever a library prints while it is imported or forked must not end up among the answers.
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
