@@ -1,6 +1,8 @@
 """The command line: parse, find the recipe, call the verb."""
 
+import atexit
 import difflib
+import gc
 import json as json_module
 import os
 import shlex
@@ -29,6 +31,9 @@ from openmae.training.launching import (
     run_processes,
 )
 from openmae.training.stopping import STOPPED, Interrupted
+
+# torch and its like leave a million objects, in which Python looks for garbage for two seconds when it ends.
+atexit.register(gc.freeze)
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
 DEBUG = "OPENMAE_DEBUG"

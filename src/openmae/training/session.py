@@ -102,7 +102,7 @@ def save(
     *,
     must_work: bool,
 ) -> None:
-    """Copy everything that a run consists of, and write it.
+    """Put everything that a run consists of into memory, and write it.
 
     Raises:
         Diverged: when something of it is not finite on any process: that is never written.
@@ -119,10 +119,11 @@ def save(
     if fabric.broadcast(session.saver.saved == step):
         return
     keep, scaler = fabric.is_global_zero, loss_scaler(fabric)
+    copy = not must_work  # else the training waits until it is written
     saved = Checkpoint(
-        model=model_state(job.model, keep=keep),
-        ema=None if ema is None else model_state(ema.module, keep=keep),
-        optimizer=optimizer_state(job.model, session.inner_optimizer, keep=keep),
+        model=model_state(job.model, keep=keep, copy=copy),
+        ema=None if ema is None else model_state(ema.module, keep=keep, copy=copy),
+        optimizer=optimizer_state(job.model, session.inner_optimizer, keep=keep, copy=copy),
         state={
             "pending_losses": list(pending_losses),  # a copy: the training goes on while this is written
             "skipped_in_a_row": skipped_in_a_row,
