@@ -1,4 +1,4 @@
-"""What a checkpoint of ViT-B costs the training: the time that the steps after a save take longer than the others.
+"""What a checkpoint of ViT-B costs the training: how much longer the steps take while one is being written.
 
     python benchmarks/saving.py --data photos/
 
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,13 @@ import torch
 from rich.console import Console
 
 import openmae
+from openmae.recipes import PretrainRecipe
 from openmae.recipes.recipe import Every
-from openmae.training import loop, pretraining, session
+from openmae.training import loop, pretraining, saving, session
 from openmae.training.stopping import STOPPED
 
 EVERY = 12  # steps between two checkpoints
-AFFECTED = 6  # steps after a checkpoint within which it is written; the rest of them are what a step takes otherwise
-MINUTES = 5  # the default of --save-every
+MINUTES = round(PretrainRecipe.save_every.number)  # between two checkpoints, unless somebody asks for another number
 
 
 def main() -> None:
@@ -43,7 +44,8 @@ def main() -> None:
     arguments = parser.parse_args()
     starts: list[float] = []
     blocked: list[float] = []
-    make, save = pretraining.reconstruction_loss, session.save
+    written: list[tuple[float, float]] = []
+    make, save, write = pretraining.reconstruction_loss, session.save, saving.write_checkpoint
 
     def timed(recipe: Any, model: Any) -> Any:
         loss = make(recipe, model)
@@ -59,11 +61,18 @@ def main() -> None:
         save(*words, **options)
         blocked.append(time.perf_counter() - began)
 
+    def timed_write(*words: Any, **options: Any) -> Path:
+        began = time.perf_counter()
+        path = write(*words, **options)
+        written.append((began, time.perf_counter()))
+        return path
+
     pretraining.reconstruction_loss = timed
     loop.save = timed_save  # type: ignore[attr-defined]
+    saving.write_checkpoint = timed_write  # type: ignore[attr-defined]
     with tempfile.TemporaryDirectory() as folder:
         images = sum(1 for _ in Path(arguments.data).rglob("*.*"))
-        steps = EVERY * arguments.saves + AFFECTED
+        steps = EVERY * (arguments.saves + 1)
         openmae.pretrain(
             "vit-b16-800e",
             data=arguments.data,
@@ -75,18 +84,17 @@ def main() -> None:
             console=Console(quiet=True),
         )
         size = sum(file.stat().st_size for file in next(Path(folder, "run/checkpoints").glob("step-*")).iterdir())
-    durations = [after - before for before, after in pairwise(starts)]
-    places = range(EVERY - 1, len(durations) - AFFECTED, EVERY)
-    usual = statistics.median(
-        duration
-        for place, duration in enumerate(durations)
-        if place >= EVERY and (place - EVERY + 1) % EVERY >= AFFECTED
-    )
-    extra = [sum(durations[place : place + AFFECTED]) - AFFECTED * usual for place in places]
+    steps = list(pairwise(starts))
+    usual = statistics.mean(after - before for before, after in steps if not _overlap(before, after, written))
+    extra = []
+    for writing in written[1:-1]:  # the first and the last are waited for
+        during = [after - before for before, after in steps if _overlap(before, after, [writing])]
+        extra.append(sum(during) - len(during) * usual)
     cost = statistics.median(extra)
     print(f"{torch.__version__}, {torch.get_num_threads()} threads, batch {arguments.batch_size}")
-    print(f"a checkpoint: {size / 1e6:,.0f} MB; a step: {usual:.2f} s (median)")
+    print(f"a checkpoint: {size / 1e6:,.0f} MB; a step: {usual:.2f} s (mean)")
     print(f"copied while the training waits: {statistics.median(blocked[1:-1]):.2f} s (median of {len(blocked) - 2})")
+    print(f"written beside it: {statistics.median(to - since for since, to in written[1:-1]):.1f} s (median)")
     print(f"a checkpoint in all: {cost:.2f} s (median of {len(extra)}, {min(extra):.2f} to {max(extra):.2f})")
     print(f"every {MINUTES} minutes: {100 * cost / (60 * MINUTES):.2f} % of the run's time")
     if arguments.stops:
@@ -95,6 +103,10 @@ def main() -> None:
             f"from SIGTERM to the end of the process: {statistics.median(seconds):.1f} s (median of {len(seconds)}, "
             f"{min(seconds):.1f} to {max(seconds):.1f})"
         )
+
+
+def _overlap(before: float, after: float, written: Sequence[tuple[float, float]]) -> bool:
+    return any(before < ended and began < after for began, ended in written)
 
 
 def stopped(data: str, batch_size: int, step: float) -> float:

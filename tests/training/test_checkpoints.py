@@ -329,25 +329,51 @@ def test_space_is_looked_for_before_anything_is_written(tmp_path: Path, monkeypa
     write(tmp_path, 2)
 
 
+@pytest.mark.parametrize("lie", ["numbers", "a name", "metadata", "a tensor more"])
 def test_the_older_ones_stay_until_the_new_one_has_been_read_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lie: str
 ) -> None:
-    """A disk that takes a file and gives back another one, of which the manifest knows nothing."""
+    """A disk that takes a file and gives back another one, which is as good a file."""
     old = write(tmp_path, 1)
     from safetensors.torch import save_file
 
-    def lie(tensors: dict[str, Tensor], path: Path, **options: Any) -> None:
-        save_file({name: tensor + 1 for name, tensor in tensors.items()}, path, **options)
+    def other(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None) -> None:
+        if lie == "numbers":
+            tensors = {name: tensor + 1 for name, tensor in tensors.items()}
+        elif lie == "a name":
+            tensors = {f"{name}2": tensor for name, tensor in tensors.items()}
+        elif lie == "metadata":
+            metadata = {"recipe": "another"}
+        else:
+            tensors = {**tensors, "more": torch.zeros(1)}
+        save_file(tensors, path, metadata=metadata)
 
-    monkeypatch.setattr(checkpoints, "save_file", lie)
+    monkeypatch.setattr(checkpoints, "save_file", other)
     with pytest.raises(Damaged, match=f"{MODEL} did not come back from the disk as it was written"):
         write(tmp_path, 2, keep=1)
     assert list(tmp_path.iterdir()) == [old]
     verify(old)
 
 
+def test_the_older_ones_stay_when_the_manifest_does_not_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = write(tmp_path, 1)
+    write_text = checkpoints.write_text
+
+    def spoiled(path: Path, text: str) -> None:
+        write_text(path, text)
+        if path.name == MANIFEST:
+            flip(path, 30)
+
+    monkeypatch.setattr(checkpoints, "write_text", spoiled)
+    with pytest.raises(Damaged, match=f"{MANIFEST} did not come back"):
+        write(tmp_path, 2, keep=1)
+    assert list(tmp_path.iterdir()) == [old]
+
+
 @pytest.mark.parametrize("name", [STATE, MODEL])
-def test_a_file_that_is_not_what_the_manifest_says_is_noticed_before_the_older_ones_go(
+def test_a_file_that_changes_before_it_is_read_back_is_noticed_before_the_older_ones_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     old = write(tmp_path, 1)

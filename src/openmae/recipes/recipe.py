@@ -199,7 +199,7 @@ class Recipe:
     """Steps between two lines in metrics.jsonl."""
     track: Literal["wandb", "mlflow"] | None = None
     """Also send the curves there; TensorBoard files are written in any case."""
-    save_every: Every = Every(5, "min")
+    save_every: Every = Every(10, "min")
     """How often a checkpoint is written: 5min, 200steps, 1epoch; there is one at the end in any case."""
     keep_last: int = 2
     """How many checkpoints to keep."""

@@ -1,6 +1,9 @@
 """When checkpoints are written, and writing them beside the training."""
 
 import errno
+import os
+import sys
+import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,6 +14,7 @@ from openmae.training.checkpoints import Checkpoint, Damaged, write_checkpoint
 from openmae.training.runs import Run
 
 SECONDS_TO_RETRY = 60.0
+LEAST_PRIORITY = 19
 REMEDIES = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some space, or ask for a larger quota",
@@ -20,14 +24,14 @@ REMEDIES = {
 
 
 class Saver:
-    """Writes the checkpoints of one run, in a thread of its own, one at a time.
+    """Writes the checkpoints of one run, one at a time, in a thread of its own unless the run waits for it.
 
     A disk that refuses does not end a run: the user is told, and another save is tried a minute later.
     """
 
     def __init__(self, run: Run, every: Every, *, keep: int, metadata: Mapping[str, str]) -> None:
         self._run, self._every, self._keep, self._metadata = run, every, keep, metadata
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint", initializer=_let_the_training_pass)
         self._pending: Future[None] | None = None
         self._next = self._from_now()
         self._failed = False
@@ -53,14 +57,14 @@ class Saver:
             ValueError: with `must_work`, when it could not be written; says why and what to do.
         """
         self.wait()
-        self._pending = self._thread.submit(self._write, step, checkpoint)
         self._next = self._from_now()
-        if must_work:
-            pending, self._pending = self._pending, None
-            try:
-                pending.result()
-            except (OSError, Damaged) as error:
-                raise ValueError(f"cannot save step {step}: {_reason(error)}; {_remedy(error)}") from error
+        if not must_work:
+            self._pending = self._thread.submit(self._write, step, checkpoint)
+            return
+        try:
+            self._write(step, checkpoint)
+        except (OSError, Damaged) as error:
+            raise ValueError(f"cannot save step {step}: {_reason(error)}; {_remedy(error)}") from error
 
     def wait(self) -> None:
         """Until nothing is being written."""
@@ -107,6 +111,12 @@ class Saver:
 
     def _from_now(self) -> float:
         return time.monotonic() + 60 * (self._every.number if self._every.unit == "min" else 0)
+
+
+def _let_the_training_pass() -> None:
+    """Have this thread run where the processors have little else to do; only Linux has priorities of threads."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LEAST_PRIORITY)
 
 
 def _reason(error: Exception) -> str:
