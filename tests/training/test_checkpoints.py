@@ -329,7 +329,7 @@ def test_space_is_looked_for_before_anything_is_written(tmp_path: Path, monkeypa
     write(tmp_path, 2)
 
 
-@pytest.mark.parametrize("lie", ["numbers", "a name", "metadata", "a tensor more"])
+@pytest.mark.parametrize("lie", ["numbers", "a name", "metadata", "shapes", "types", "a tensor more"])
 def test_the_older_ones_stay_until_the_new_one_has_been_read_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lie: str
 ) -> None:
@@ -344,6 +344,11 @@ def test_the_older_ones_stay_until_the_new_one_has_been_read_back(
             tensors = {f"{name}2": tensor for name, tensor in tensors.items()}
         elif lie == "metadata":
             metadata = {"recipe": "another"}
+        elif lie == "shapes":
+            tensors = {name: tensor.reshape(-1, 1) for name, tensor in tensors.items()}
+        elif lie == "types":
+            same_size = {torch.float32: torch.int32, torch.int64: torch.float64}
+            tensors = {name: tensor.view(same_size[tensor.dtype]) for name, tensor in tensors.items()}
         else:
             tensors = {**tensors, "more": torch.zeros(1)}
         save_file(tensors, path, metadata=metadata)

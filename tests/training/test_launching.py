@@ -78,6 +78,21 @@ def test_who_lost_another_one_is_not_waited_for_long(child: dict[str, str], monk
     assert time.monotonic() - began < 30
 
 
+def test_loader_processes_end_with_one_that_had_to_be_killed(child: dict[str, str], tmp_path: Path) -> None:
+    """They do not notice that it has gone when they have been stopped with it."""
+    child["code"] = (
+        "import subprocess; loader = subprocess.Popen(['sleep', '60']); open(f'{rank}', 'w').write(str(loader.pid)); "
+        "time.sleep(0.5 * rank); sys.exit(3) if rank else os.killpg(0, signal.SIGSTOP)"
+    )
+    assert run(patience=1.0) == 3
+    loader = Path(f"/proc/{(tmp_path / '0').read_text()}/stat")
+    until = time.monotonic() + 10
+    while loader.exists() and loader.read_text().rpartition(")")[2].split()[0] != "Z" and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not loader.exists() or loader.read_text().rpartition(")")[2].split()[0] == "Z"
+    os.kill(int((tmp_path / "1").read_text()), signal.SIGKILL)  # of the one that has ended by itself
+
+
 @pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_requests_to_stop_reach_every_process_once(
     child: dict[str, str], tmp_path: Path, which: signal.Signals
