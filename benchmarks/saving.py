@@ -31,7 +31,7 @@ from openmae.recipes.recipe import Every
 from openmae.training import loop, pretraining, saving, session
 from openmae.training.stopping import STOPPED
 
-EVERY = 12  # steps between two checkpoints
+EVERY = 24  # steps between two checkpoints; writing one at the least priority takes a dozen on two cores
 MINUTES = round(PretrainRecipe.save_every.number)  # between two checkpoints, unless somebody asks for another number
 
 
@@ -39,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="a folder of photographs")
     parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--saves", type=int, default=5)
+    parser.add_argument("--saves", type=int, default=4)
     parser.add_argument("--stops", type=int, default=3)
     arguments = parser.parse_args()
     starts: list[float] = []
