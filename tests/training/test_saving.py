@@ -1,4 +1,6 @@
 import errno
+import os
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,6 +112,31 @@ def test_the_training_goes_on_while_a_checkpoint_is_written(
 
 def test_leaving_lets_the_last_one_be_finished(folder: Folder, slow_disk: threading.Event) -> None:
     threading.Timer(0.1, slow_disk.set).start()
+    with saver(folder, "1step") as found:
+        found.save(1, EMPTY, must_work=False)
+    assert saved(folder) == [1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priorities of their own")
+def test_only_what_is_written_beside_the_training_lets_it_pass(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    priorities: list[int] = []
+
+    def note(*_: Any, **__: Any) -> None:
+        priorities.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    monkeypatch.setattr(saving, "write_checkpoint", note)
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    with saver(folder, "1step") as found:
+        found.save(1, EMPTY, must_work=False)
+        found.save(2, EMPTY, must_work=True)
+    assert priorities == [19, own]
+
+
+def test_priorities_that_may_not_be_set_do_not_matter(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbid(*_: int) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "setpriority", forbid)
     with saver(folder, "1step") as found:
         found.save(1, EMPTY, must_work=False)
     assert saved(folder) == [1]

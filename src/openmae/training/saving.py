@@ -1,5 +1,6 @@
 """When checkpoints are written, and writing them beside the training."""
 
+import contextlib
 import errno
 import os
 import sys
@@ -116,7 +117,8 @@ class Saver:
 def _let_the_training_pass() -> None:
     """Have this thread run where the processors have little else to do; only Linux has priorities of threads."""
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LEAST_PRIORITY)
+        with contextlib.suppress(OSError):  # where a sandbox forbids it
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LEAST_PRIORITY)
 
 
 def _reason(error: Exception) -> str:
