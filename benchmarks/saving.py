@@ -31,7 +31,7 @@ from openmae.recipes.recipe import Every
 from openmae.training import loop, pretraining, saving, session
 from openmae.training.stopping import STOPPED
 
-EVERY = 24  # steps between two checkpoints; writing one at the least priority takes a dozen on two cores
+EVERY = 24  # steps between two checkpoints; on two busy cores nearly all of them pass before one is written: raise it
 MINUTES = round(PretrainRecipe.save_every.number)  # between two checkpoints, unless somebody asks for another number
 
 

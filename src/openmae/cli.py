@@ -32,7 +32,7 @@ from openmae.training.launching import (
 )
 from openmae.training.stopping import STOPPED, Interrupted
 
-# torch and its like leave a million objects, in which Python looks for garbage for two seconds when it ends.
+# torch and its like leave a million objects, in which Python looks for garbage when it ends.
 atexit.register(gc.freeze)
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
