@@ -3,7 +3,8 @@
     python benchmarks/saving.py --data photos/
 
 Pre-trains vit-b16-800e for a few dozen steps with a checkpoint every so often. A step's time is that from one forward
-pass to the next, so that copying (before the next step) and the writing beside the next steps are both in it.
+pass to the next, so that copying (before the next step) and the writing beside the next steps are both in it. What the
+steps of one writing are compared with is the steps around it: a shared machine is not equally fast for half an hour.
 
 Then the same command is asked to stop with SIGTERM while it trains, and the time is taken until it has ended: the rest
 of a step, the checkpoint, and its verification.
@@ -31,7 +32,7 @@ from openmae.recipes.recipe import Every
 from openmae.training import loop, pretraining, saving, session
 from openmae.training.stopping import STOPPED
 
-EVERY = 24  # steps between two checkpoints; on two busy cores nearly all of them pass before one is written: raise it
+EVERY = 24  # steps between two checkpoints; on two busy cores one is written during a third of them
 MINUTES = round(PretrainRecipe.save_every.number)  # between two checkpoints, unless somebody asks for another number
 
 
@@ -39,8 +40,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="a folder of photographs")
     parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--saves", type=int, default=4)
-    parser.add_argument("--stops", type=int, default=3)
+    parser.add_argument("--saves", type=int, default=14)
+    parser.add_argument("--stops", type=int, default=5)
     arguments = parser.parse_args()
     starts: list[float] = []
     blocked: list[float] = []
@@ -87,15 +88,21 @@ def main() -> None:
     steps = list(pairwise(starts))
     usual = statistics.mean(after - before for before, after in steps if not _overlap(before, after, written))
     extra = []
-    for writing in written[1:-1]:  # the first and the last are waited for
-        during = [after - before for before, after in steps if _overlap(before, after, [writing])]
-        extra.append(sum(during) - len(during) * usual)
-    cost = statistics.median(extra)
+    # The first is waited for, and so is the last, which makes the one before it be waited for too.
+    for last, writing, following in zip(written, written[1:-2], written[2:], strict=False):
+        around = [(before, after) for before, after in steps if last[1] < before and after < following[0]]
+        during = [after - before for before, after in around if _overlap(before, after, [writing])]
+        quiet = [after - before for before, after in around if not _overlap(before, after, [writing])]
+        extra.append(sum(during) - len(during) * statistics.mean(quiet))
+        means = statistics.mean(during), statistics.mean(quiet)
+        print(f"  {len(during)} steps of {means[0]:.2f} s, {len(quiet)} of {means[1]:.2f} s: {extra[-1]:+.2f} s")
+    cost = statistics.mean(extra)
+    error = statistics.stdev(extra) / len(extra) ** 0.5
     print(f"{torch.__version__}, {torch.get_num_threads()} threads, batch {arguments.batch_size}")
     print(f"a checkpoint: {size / 1e6:,.0f} MB; a step: {usual:.2f} s (mean)")
     print(f"copied while the training waits: {statistics.median(blocked[1:-1]):.2f} s (median of {len(blocked) - 2})")
     print(f"written beside it: {statistics.median(to - since for since, to in written[1:-1]):.1f} s (median)")
-    print(f"a checkpoint in all: {cost:.2f} s (median of {len(extra)}, {min(extra):.2f} to {max(extra):.2f})")
+    print(f"a checkpoint in all: {cost:.2f} s (mean of {len(extra)}, standard error {error:.2f} s)")
     print(f"every {MINUTES} minutes: {100 * cost / (60 * MINUTES):.2f} % of the run's time")
     if arguments.stops:
         seconds = [stopped(arguments.data, arguments.batch_size, usual) for _ in range(arguments.stops)]

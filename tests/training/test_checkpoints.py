@@ -338,7 +338,9 @@ def test_the_older_ones_stay_until_the_new_one_has_been_read_back(
     from safetensors.torch import save_file
 
     def other(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None) -> None:
-        if lie == "numbers":
+        if not path.name.endswith(MODEL):
+            pass
+        elif lie == "numbers":
             tensors = {name: tensor + 1 for name, tensor in tensors.items()}
         elif lie == "a name":
             tensors = {f"{name}2": tensor for name, tensor in tensors.items()}
@@ -382,13 +384,14 @@ def test_a_file_that_changes_before_it_is_read_back_is_noticed_before_the_older_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     old = write(tmp_path, 1)
-    fill = checkpoints._fill
+    forget = checkpoints._forget_cached
 
-    def spoiled(temporary: Path, *rest: Any) -> None:
-        fill(temporary, *rest)
-        flip(temporary / name, 9 if name == MODEL else 3)  # in the header: the tensors stay what they were
+    def spoiled(file: Path) -> None:
+        forget(file)
+        if file.name == name:
+            flip(file, 9 if name == MODEL else 3)  # in the header: the tensors stay what they were
 
-    monkeypatch.setattr(checkpoints, "_fill", spoiled)
+    monkeypatch.setattr(checkpoints, "_forget_cached", spoiled)
     with pytest.raises(Damaged, match=name):
         write(tmp_path, 2, keep=1)
     assert list(tmp_path.iterdir()) == [old]

@@ -129,7 +129,7 @@ def test_only_what_is_written_beside_the_training_lets_it_pass(folder: Folder, m
     with saver(folder, "1step") as found:
         found.save(1, EMPTY, must_work=False)
         found.save(2, EMPTY, must_work=True)
-    assert priorities == [19, own]
+    assert priorities == [min(own + saving.NICER, 19), own]
 
 
 def test_priorities_that_may_not_be_set_do_not_matter(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,21 +2,22 @@
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from torch import Tensor
 
 MODEL, EMA, OPTIMIZER, STATE, MANIFEST = (
@@ -27,6 +28,7 @@ MODEL, EMA, OPTIMIZER, STATE, MANIFEST = (
     "manifest.json",
 )
 TEMPORARY_PREFIX, DOOMED_PREFIX = ".writing-", ".deleting-"
+CHUNK_BYTES = 2**18  # what is read is hashed and compared while it lies in the processor's cache
 SPACE_TO_SPARE = 16 * 2**20  # bytes left for logs and curves
 OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how safetensors says what the system said
 DIRECTORY_NAME = re.compile(r"step-\d{8,}")
@@ -69,7 +71,8 @@ def write_checkpoint(
         for leftover in folder.glob(f"{prefix}*"):
             shutil.rmtree(leftover)
     tensors, scalars = _split_optimizer(checkpoint.optimizer)
-    files = {MODEL: checkpoint.model, OPTIMIZER: tensors} | (
+    # The largest first: it is read back while the others are written.
+    files = {OPTIMIZER: tensors, MODEL: checkpoint.model} | (
         {EMA: checkpoint.ema} if checkpoint.ema is not None else {}
     )
     _require_space(folder, sum(tensor.nbytes for contents in files.values() for tensor in contents.values()))
@@ -77,11 +80,10 @@ def write_checkpoint(
     temporary = folder / f"{TEMPORARY_PREFIX}{directory_name(step)}"
     state = json.dumps({**checkpoint.state, "step": step, "optimizer": scalars}, indent=1, allow_nan=False)
     try:
-        _fill(temporary, files, state, metadata)
-        hashes = _read_back(temporary, files, state, metadata)
+        hashes = _fill(temporary, files, state, metadata)
         manifest = json.dumps({"sha256": hashes}, indent=1)
         write_text(temporary / MANIFEST, manifest)
-        _require_text(temporary / MANIFEST, manifest)
+        _read_back_text(temporary / MANIFEST, manifest)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)  # a full disk needs the space
         raise
@@ -100,32 +102,21 @@ def write_checkpoint(
     return final
 
 
-def _fill(temporary: Path, files: Mapping[str, Mapping[str, Tensor]], state: str, metadata: Mapping[str, str]) -> None:
-    temporary.mkdir()
-    for name, contents in files.items():
-        write_tensors(temporary / name, contents, _metadata_of(name, metadata))
-    write_text(temporary / STATE, state)
-
-
-def _read_back(
+def _fill(
     temporary: Path, files: Mapping[str, Mapping[str, Tensor]], state: str, metadata: Mapping[str, str]
 ) -> dict[str, str]:
-    """The SHA-256 of each file, once all that comes back from the disk is known to be what is in memory."""
-
-    def hashed(name: str) -> str:
-        if name == STATE:
-            _require_text(temporary / name, state)
-        else:
-            _require_tensors(temporary / name, files[name], _metadata_of(name, metadata))
-        return _sha256(temporary / name)
-
-    names = [*files, STATE]
-    with ThreadPoolExecutor(max_workers=len(names)) as threads:  # what is asked to stop has little time
-        return dict(zip(names, threads.map(hashed, names), strict=True))
-
-
-def _metadata_of(name: str, metadata: Mapping[str, str]) -> Mapping[str, str]:
-    return {} if name == OPTIMIZER else metadata
+    """Write the files; the SHA-256 of each, once all that comes back from the disk is known to be what is in memory."""
+    temporary.mkdir()
+    hashes: dict[str, Future[str]] = {}
+    with ThreadPoolExecutor(len(files) + 1) as threads:
+        for name, contents in files.items():
+            own = {} if name == OPTIMIZER else metadata
+            write_tensors(temporary / name, contents, own)
+            # Beside the writing of the next one: what is asked to stop has little time.
+            hashes[name] = threads.submit(_read_back, temporary / name, contents, own)
+        write_text(temporary / STATE, state)
+        hashes[STATE] = threads.submit(_read_back_text, temporary / STATE, state)
+    return {name: hashed.result() for name, hashed in hashes.items()}
 
 
 def _make_directory(folder: Path) -> None:
@@ -144,27 +135,35 @@ def _require_space(folder: Path, size: int) -> None:
         raise OSError(errno.ENOSPC, problem, str(folder))
 
 
-def _require_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Raise Damaged unless the disk gives back a file of these tensors."""
+def _read_back(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """The SHA-256 of what the disk gives back; Damaged unless it is these tensors and this metadata."""
     _forget_cached(file)
+    digest = hashlib.sha256()
     try:
-        with safe_open(file, framework="pt") as written:
+        with safe_open(file, framework="pt") as written, file.open("rb") as bytes_of:
             same = (
                 set(written.keys()) == set(tensors)
                 and (written.metadata() or {}) == metadata
-                and all(_same(written.get_tensor(name), tensor) for name, tensor in tensors.items())
+                and all(_alike(written.get_slice(name), tensor) for name, tensor in tensors.items())
             )
+            if same:
+                length = bytes_of.read(8)
+                digest.update(length + bytes_of.read(int.from_bytes(length, "little")))  # safetensors' header
+                same = all(_comes_next(tensors[name], bytes_of, digest) for name in written.offset_keys())
     except SafetensorError:
         same = False
     if not same:
         raise Damaged(f"{file.name} did not come back from the disk as it was written")
+    return digest.hexdigest()
 
 
-def _require_text(file: Path, text: str) -> None:
-    """Raise Damaged unless the disk gives back a file of this text."""
+def _read_back_text(file: Path, text: str) -> str:
+    """The SHA-256 of what the disk gives back; Damaged unless it is this text."""
     _forget_cached(file)
-    if file.read_bytes() != text.encode():
+    came_back = file.read_bytes()
+    if came_back != text.encode():
         raise Damaged(f"{file.name} did not come back from the disk as it was written")
+    return hashlib.sha256(came_back).hexdigest()
 
 
 def _forget_cached(file: Path) -> None:
@@ -174,17 +173,29 @@ def _forget_cached(file: Path) -> None:
             os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
-    """Whether these are equal as bytes: NaN is not equal to itself, and these are compared, not judged."""
-    if (one.dtype, one.shape) != (other.dtype, other.shape):
-        return False
-    # In numpy, in the one thread that this runs in: torch would start more, which the training needs.
-    return np.array_equal(_words(one), _words(other))
+def _alike(written: Any, tensor: Tensor) -> bool:
+    return (written.get_dtype(), written.get_shape()) == (_name_of(tensor.dtype), list(tensor.shape))
 
 
-def _words(tensor: Tensor) -> NDArray[Any]:
-    words = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-    return words.view(np.uint64) if len(words) % 8 == 0 else words
+@functools.cache
+def _name_of(dtype: torch.dtype) -> str:
+    """What safetensors calls it, such as F32."""
+    header = save({"empty": torch.empty(0, dtype=dtype)})[8:]
+    return str(json.loads(header)["empty"]["dtype"])
+
+
+def _comes_next(tensor: Tensor, bytes_of: BufferedReader, digest: "hashlib._Hash") -> bool:
+    """Whether the next bytes are the tensor's: bytes, for NaN is not equal to itself. Adds them to the digest."""
+    expected = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    buffer = memoryview(bytearray(min(CHUNK_BYTES, len(expected))))
+    for start in range(0, len(expected), CHUNK_BYTES):
+        part = expected[start : start + CHUNK_BYTES]
+        came_back = buffer[: bytes_of.readinto(buffer[: len(part)])]
+        digest.update(came_back)
+        # In numpy, in the one thread that this runs in: torch would start more, which the training needs.
+        if not np.array_equal(np.frombuffer(came_back, np.uint8), part):
+            return False
+    return True
 
 
 def _delete(path: Path) -> None:
