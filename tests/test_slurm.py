@@ -161,9 +161,9 @@ def test_a_setup_that_fails_ends_the_job(cluster: Cluster) -> None:
 
 
 def test_names_of_run_folders_are_quoted_as_sbatch_reads_them(cluster: Cluster, tmp_path: Path) -> None:
-    found = directives(write(out='runs/100 % "best" #1'))
-    assert found["job-name"] == r'"100 % \"best\" #1"'
-    assert found["output"] == rf'"{tmp_path}/runs/100 %% \"best\" #1/slurm-%j.log"'
+    found = directives(write(out='runs/100 % "best" it\'s #1'))
+    assert found["job-name"] == """'100 % "best" it'"'"'s #1'"""
+    assert found["output"] == f"""'{tmp_path}/runs/100 %% "best" it'"'"'s #1/slurm-%j.log'"""
 
 
 def test_no_job_is_called_as_a_terminal_session(cluster: Cluster) -> None:
@@ -198,6 +198,7 @@ def test_submission_names_the_job_and_how_to_watch_and_cancel_it(
     assert f"squeue {clusters}--jobs=12345\n" in out
     assert f"tail -F '{tmp_path}/a run/slurm-12345.log'\n" in out
     assert f"scancel {clusters}12345\n" in out
+    assert {path.name for path in Path("a run").iterdir()} == {"slurm.sh"}  # none of submitit's pickles
 
 
 def test_what_went_wrong_with_sbatch_is_said(
@@ -235,7 +236,7 @@ def test_what_went_wrong_with_sbatch_is_said(
         (("linear", "fashion-mnist", "--data", "photos", "--out", "a run"), 1, "give --weights"),
         ((*TRAINING, "--nodes", "4", "--devices", "3", "--batch-size", "128"), 1, "use --batch-size 120"),
         (("--partition", "a\nb", *TRAINING), 1, "has a line break"),
-        ((*TRAINING[:-1], "a\\run"), 1, "has a backslash; give --out another"),
+        ((*TRAINING[:-1], "a\\run"), 1, "has a backslash; use another name"),
         ((*TRAINING[:-1], "commands/srun/run"), 1, "give --out a folder that you may write"),
     ],
 )
@@ -248,6 +249,16 @@ def test_what_is_wrong_is_refused_before_anything_is_written(
     assert "Traceback" not in err
     assert {path.name for path in tmp_path.iterdir()} == {"commands"}
     assert cluster.arguments("sbatch") is None
+
+
+def test_without_submitit_it_says_how_to_get_it(
+    cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "submitit.slurm.slurm", None)
+    code, _, err = run(capsys, "slurm", *TRAINING)
+    assert code == 1
+    assert "pip install 'openmae[slurm]'" in err
+    assert {path.name for path in tmp_path.iterdir()} == {"commands"}
 
 
 def test_help_of_slurm_teaches(capsys: pytest.CaptureFixture[str]) -> None:

@@ -289,7 +289,7 @@ def _slurm(arguments: list[str], console: Console) -> None:
 
         The script is written to RUN/slurm.sh, and its log to RUN/slurm-JOB.log. Two minutes before the time limit the
         training saves and the job is requeued, to continue where it stopped. RUN, the data and this Python environment
-        must be at the same paths on every machine.
+        must be at the same paths on every machine. Needs the extra: pip install 'openmae[slurm]'.
 
         Args:
             dry_run: Write the script and print it, but do not submit it.

@@ -1,7 +1,8 @@
 """`openmae slurm`: a training command as an sbatch script in its run folder, and its submission.
 
-The script is plain text, to be read, changed and submitted by hand as well. It needs nothing on the cluster but Slurm
-and this Python environment at the same path on every machine.
+submitit writes it (extra `slurm`). Its executors would submit a pickled function; this script is plain text that runs a
+command, to be read, changed and submitted by hand as well. It needs nothing on the cluster but Slurm and this Python
+environment at the same path on every machine.
 """
 
 import re
@@ -9,7 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -26,20 +27,20 @@ JOB = re.compile(r"(\d+)(?:;(\S+))?")
 # Slurm takes a job with one of these names for a terminal session, and Lightning then starts processes of its own.
 SESSION_NAMES = ("bash", "interactive")
 
-TEMPLATE = """\
-#!/bin/bash
+SETUP = """\
 # `openmae slurm` wrote this file, and writes it anew each time. To submit it as it is:
 #   sbatch {file}
-{directives}
 set -e
 # What torchrun or another job has left in the shell that submitted would mislead every process.
 unset MASTER_ADDR MASTER_PORT WORLD_SIZE RANK LOCAL_RANK LOCAL_WORLD_SIZE TORCHELASTIC_RUN_ID
-{setup}
+{setup}"""
+COMMAND = """\
 code=0
 # When one process ends, the others have {wait} seconds: none waits forever for one that crashed, and none is killed for
 # having stopped in good order a moment later. srun does not take --cpus-per-task from the job by itself (Slurm 22.05).
 srun --kill-on-bad-exit=0 --wait={wait} --cpus-per-task={cpus} \\
-  {command} || code=$?
+  {command} || code=$?"""
+TEARDOWN = """\
 if [ "$code" -eq {stopped} ]; then  # stopped and saved: the same job continues from its last checkpoint
   scontrol requeue "$SLURM_JOB_ID" || echo "Slurm does not requeue this job; to continue, submit it again" >&2
 fi
@@ -97,35 +98,57 @@ def write_script(run: Path, recipe: Recipe, arguments: Sequence[str], allocation
 
 def render(file: Path, recipe: Recipe, arguments: Sequence[str], allocation: Allocation) -> str:
     """The script that is to lie at `file`, in the run folder."""
+    sbatch_string = _submitit()
     run = file.parent
-    if "\\" in str(run):
-        raise ValueError(f"Slurm writes no log into {run}, for its name has a backslash; give --out another folder")
-    directives = {
-        "job-name": f"openmae-{run.name}" if run.name in SESSION_NAMES else run.name,
+    options = {
+        "job_name": f"openmae-{run.name}" if run.name in SESSION_NAMES else run.name,
         "nodes": recipe.nodes,
-        "ntasks-per-node": recipe.devices,
-        "gpus-per-node": recipe.devices,
-        "cpus-per-task": allocation.cpus_per_device,
+        "ntasks_per_node": recipe.devices,
+        "gpus_per_node": recipe.devices,
+        "cpus_per_task": allocation.cpus_per_device,
         "mem": allocation.memory,
         "time": allocation.time,
         "partition": allocation.partition,
         "account": allocation.account,
         "qos": allocation.qos,
+        "wckey": None,  # submitit's own is unknown to a cluster that accounts by them
+    }
+    more = {
         "chdir": Path.cwd(),  # arguments may hold relative paths
         "output": f"{str(run).replace('%', '%%')}/slurm-%j.log",
-        "open-mode": "append",
         "signal": f"USR1@{NOTICE_SECONDS}",
+        "requeue": True,
     }
-    lines = [f"#SBATCH --{name}={_directive(str(value))}" for name, value in directives.items() if value is not None]
-    return TEMPLATE.format(
-        file=shlex.quote(str(file)),
-        directives="\n".join([*lines, "#SBATCH --requeue"]),
-        setup=allocation.setup or "",
-        wait=WAIT_SECONDS,
-        cpus=allocation.cpus_per_device,
-        command=shlex.join([sys.executable, "-m", "openmae.cli", recipe.stage, *arguments]),
-        stopped=STOPPED,
+    for value in (*options.values(), *more.values()):
+        _require_sayable(str(value))
+    command = shlex.join([sys.executable, "-m", "openmae.cli", recipe.stage, *arguments])
+    return sbatch_string(
+        command=COMMAND.format(wait=WAIT_SECONDS, cpus=allocation.cpus_per_device, command=command),
+        folder=run,
+        setup=[SETUP.format(file=shlex.quote(str(file)), setup=allocation.setup or "")],
+        teardown=[TEARDOWN.format(stopped=STOPPED)],
+        stderr_to_stdout=True,
+        use_srun=False,  # it takes one log for each process, and no notice of how the training ended
+        additional_parameters=more,
+        **options,
     )
+
+
+def _submitit() -> Callable[..., str]:
+    try:
+        # What its executors write their scripts with; the version is bounded because the name is not public.
+        from submitit.slurm.slurm import _make_sbatch_string
+    except ImportError as error:
+        raise ValueError("a job's script is written by submitit; pip install 'openmae[slurm]'") from error
+    return _make_sbatch_string
+
+
+def _require_sayable(value: str) -> None:
+    """submitit quotes as a shell does. sbatch reads that the same way, but for a backslash, and one line at a time."""
+    if "\\" in value:
+        raise ValueError(f"{value!r} cannot be said to Slurm, for it has a backslash; use another name")
+    if not value.isprintable():
+        raise ValueError(f"{value!r} cannot be said to Slurm, for it has a line break or the like; use another name")
 
 
 def submit(file: Path) -> Job:
@@ -149,10 +172,3 @@ def submit(file: Path) -> Job:
     if job is None:
         raise ValueError(f"sbatch took {file} but named no job ({answer.stdout!r}); `squeue --me` shows whether it did")
     return Job(job[1], f"--clusters={shlex.quote(job[2])} " if job[2] else "")
-
-
-def _directive(value: str) -> str:
-    """`value` for a #SBATCH line, in double quotes where it needs them: sbatch has its own rules, not a shell's."""
-    if not value.isprintable():
-        raise ValueError(f"{value!r} cannot be said to Slurm, for it has a line break or the like; use another name")
-    return value if re.fullmatch(r"[\w@%+=:,./-]+", value) else '"' + re.sub(r'(["\\])', r"\\\1", value) + '"'
