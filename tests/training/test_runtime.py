@@ -1,5 +1,6 @@
 import os
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -112,6 +113,14 @@ def test_several_devices_want_a_process_each(
         monkeypatch.setenv("SLURM_JOB_NAME", job)
     with pytest.raises(ValueError, match="4 devices need a process each; use the command line"):
         start_fabric(replace(tiny_recipe, devices=2, nodes=2))
+
+
+def test_where_slurm_is_installed_a_plain_process_is_told_nothing_about_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "srun").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert runtime.join_processes(accelerator="cpu").world_size == 1  # warnings are errors here
 
 
 def test_what_decides_the_last_bits_is_described() -> None:

@@ -50,6 +50,8 @@ def join_processes(
         raise ValueError(
             f"{devices * nodes} devices need a process each; use the command line, which starts them, or torchrun"
         )
+    # One process needs no srun where Slurm happens to be installed, and several are started by ourselves or by its job.
+    warnings.filterwarnings("ignore", message="The `srun` command is available")
     double = precision == "64-true"
     fabric = Fabric(
         accelerator=accelerator,
