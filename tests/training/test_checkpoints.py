@@ -379,17 +379,20 @@ def test_the_older_ones_stay_when_the_manifest_does_not_come_back(
     assert list(tmp_path.iterdir()) == [old]
 
 
-@pytest.mark.parametrize("name", [STATE, MODEL])
+@pytest.mark.parametrize(
+    ("name", "place"), [(STATE, 3), (MODEL, 9), (MODEL, -1)], ids=["text", "header", "last tensor's end"]
+)
 def test_a_file_that_changes_before_it_is_read_back_is_noticed_before_the_older_ones_go(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, place: int
 ) -> None:
+    monkeypatch.setattr(checkpoints, "CHUNK_BYTES", 64)
     old = write(tmp_path, 1)
     forget = checkpoints._forget_cached
 
     def spoiled(file: Path) -> None:
         forget(file)
         if file.name == name:
-            flip(file, 9 if name == MODEL else 3)  # in the header: the tensors stay what they were
+            flip(file, place % file.stat().st_size)
 
     monkeypatch.setattr(checkpoints, "_forget_cached", spoiled)
     with pytest.raises(Damaged, match=name):
@@ -399,6 +402,7 @@ def test_a_file_that_changes_before_it_is_read_back_is_noticed_before_the_older_
 
 def test_not_a_number_can_be_read_back_too(tmp_path: Path) -> None:
     tensors = {"state": torch.tensor([1.0, math.nan, -0.0]), "count": torch.tensor(3), "none": torch.empty(0, 2)}
+    tensors |= {"short": torch.tensor([1.5], dtype=torch.bfloat16), "flags": torch.tensor([True, False])}
     saved = Checkpoint(model=tensors, ema=None, optimizer={}, state={})
     verify(write_checkpoint(tmp_path, 1, saved, metadata={}, keep=1))
 
