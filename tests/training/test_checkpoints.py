@@ -385,7 +385,7 @@ def test_the_older_ones_stay_when_the_manifest_does_not_come_back(
 def test_a_file_that_changes_before_it_is_read_back_is_noticed_before_the_older_ones_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, place: int
 ) -> None:
-    monkeypatch.setattr(checkpoints, "CHUNK_BYTES", 64)
+    monkeypatch.setattr(checkpoints, "CHUNK_BYTES", 4)
     old = write(tmp_path, 1)
     forget = checkpoints._forget_cached
 
