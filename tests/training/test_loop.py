@@ -24,7 +24,7 @@ from torch.optim import Optimizer
 from openmae.data.loading import Batch
 from openmae.recipes import FinetuneRecipe, PretrainRecipe, Recipe, find_recipe
 from openmae.recipes.recipe import Every
-from openmae.training import loop, saving, session
+from openmae.training import agreement, loop, saving, session
 from openmae.training.checkpoints import MODEL, Checkpoint, list_checkpoints, read_checkpoint, write_checkpoint
 from openmae.training.loop import Meter
 from openmae.training.runs import BAD_IMAGES, ENCODER, METRICS
@@ -247,6 +247,23 @@ def test_a_scheduler_that_asks_again_and_again_is_heard_once(recipe: PretrainRec
     with pytest.raises(Interrupted, match="stopped after step 4 of 12"):
         train(recipe, tmp_path, loss=Crash(3, act=insist))
     assert steps_saved(tmp_path) == [4, 0]
+
+
+def test_a_signal_while_the_weights_change_is_heard_in_the_same_step(
+    recipe: PretrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_late(*arguments: Any, **options: Any) -> Any:
+        verdict = agreement.agree(*arguments, **options)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return verdict
+
+    train(recipe, tmp_path / "straight")
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "agree", too_late)
+        with pytest.raises(Interrupted, match="stopped after step 1 of 12"):
+            train(recipe, tmp_path / "stopped")
+    train(recipe, tmp_path / "stopped")
+    assert_same_run(tmp_path / "straight", tmp_path / "stopped")
 
 
 def test_a_signal_during_the_last_step_does_not_make_the_run_unfinished(recipe: PretrainRecipe, tmp_path: Path) -> None:

@@ -209,10 +209,12 @@ def _train(session: Session, saved: Checkpoint | None) -> dict[str, float]:
                 speed = f"{latest['images_per_second']:.0f} images/s"
                 session.view.update(done, title, f"loss {figures.get('loss', math.nan):.4f}  {speed}")
                 meter = Meter()
-            if last or verdict.save or verdict.stop:
+            # A process alone hears of a signal that came after the exchange, and not only a whole step later.
+            stop = verdict.stop or (fabric.world_size == 1 and session.asked.is_set())
+            if last or verdict.save or stop:
                 with meter.paused():
-                    save(session, done, meter.losses, skipped_in_a_row, must_work=last or verdict.stop)
-            if verdict.stop and not last:
+                    save(session, done, meter.losses, skipped_in_a_row, must_work=last or stop)
+            if stop and not last:
                 raise Interrupted(f"stopped after step {done} of {session.total_steps}")
             if _evaluation_due(session, done):
                 with meter.paused():
