@@ -23,6 +23,7 @@ from tests.faults import (
     powerloss,
     processes,
     resuming,
+    saving,
     stops,
     syscalls,
     worlds,
@@ -84,6 +85,11 @@ MEASUREMENTS: tuple[tuple[int, str, Callable[[Bench], Any]], ...] = (
     (2, "crashes", lambda bench: syscalls.measure_crashes(bench.zygote, bench.folder, say=say)),
     (2, "power", lambda bench: powerloss.measure_power_loss(bench.zygote, bench.folder, say=say)),
     (2, "power_first", lambda bench: powerloss.measure_power_loss(bench.zygote, bench.folder, first=True, say=say)),
+    (
+        2,
+        "power_hurry",
+        lambda bench: powerloss.measure_power_loss(bench.zygote, bench.folder, kind=saving.IN_A_HURRY, say=say),
+    ),
     (
         3,
         "errors",
@@ -182,7 +188,10 @@ def main() -> int:
     if unknown := [name for name in asked.only if name not in known]:
         parser.error(f"there is no measurement {unknown[0]}; choose from {', '.join(sorted(known))}")
     chosen = [entry for entry in MEASUREMENTS if not asked.only or {str(entry[0]), entry[1]} & set(asked.only)]
-    if any(key in ("crashes", "power", "errors", "disk_full", "control_sync") for _, key, _ in chosen):
+    if any(
+        key in ("crashes", "power", "power_first", "power_hurry", "errors", "disk_full", "control_sync")
+        for _, key, _ in chosen
+    ):
         reason = syscalls.unavailable()
         if reason is not None:
             say(f"measurements 2 and 3 and a control need strace: {reason}")

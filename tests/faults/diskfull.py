@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.faults.job import ENCODER, openmae, trace, uninterrupted
+from tests.faults.job import ENCODER, Trace, openmae, trace
 from tests.faults.syscalls import ERRORS, WORDS
 from tests.faults.zygote import Child, Zygote
 
@@ -49,8 +49,7 @@ def measure_disk_full(
 ) -> DiskFullResult:
     """Disturb that many runs of the tiny job, and continue each."""
     rng, contender = random.Random(seed), openmae(images)
-    expected = uninterrupted(zygote, contender, folder)
-    counts = _counts(zygote, images, folder)
+    expected, counts = _undisturbed(zygote, images, folder)
     told = went_on = identical = 0
     failures = []
     for run in range(runs):
@@ -81,16 +80,15 @@ def measure_disk_full(
     return DiskFullResult(runs=runs, told=told, went_on=went_on, identical=identical, failures=tuple(failures))
 
 
-def _counts(zygote: Zygote, images: Path, folder: Path) -> dict[str, int]:
-    """How often a run that is left alone makes each call."""
-    contender, file = openmae(images), folder / "counted"
-    arguments = contender.arguments(folder / "counting")
-    child = zygote.start(contender.target, arguments, log=folder / "counting.log", hooks=[AWAIT_TRACER])
+def _undisturbed(zygote: Zygote, images: Path, folder: Path) -> tuple[Trace, dict[str, int]]:
+    """The trace of a run that is left alone, and how often it makes each call."""
+    contender, file, out, log = openmae(images), folder / "counted", folder / "counting", folder / "counting.log"
+    child = zygote.start(contender.target, contender.arguments(out), log=log, hooks=[AWAIT_TRACER])
     tracer = _attach(child, file, [])
-    assert child.wait() == 0, (folder / "counting.log").read_text()
+    assert child.wait() == 0, log.read_text()
     tracer.communicate(timeout=30)
     words = (line.split(None, 1)[1].partition("(")[0] for line in file.read_text(errors="replace").splitlines())
-    return {call: count for call, count in Counter(words).items() if call in CALLS}
+    return trace(out), {call: count for call, count in Counter(words).items() if call in CALLS}
 
 
 def _attach(child: Child, file: Path, options: Sequence[str]) -> subprocess.Popen[bytes]:

@@ -218,6 +218,7 @@ def measure_power_loss(
     folder: Path,
     *,
     first: bool = False,
+    kind: str = saving.IN_PEACE,
     hooks: Sequence[str] = (),
     cuts: int | None = None,
     say: Callable[[str], None] = lambda _: None,
@@ -236,7 +237,8 @@ def measure_power_loss(
     either: set[int | None] = {None, NEW} if first else {NEWER, NEW}
     recorder = Recorder(root)
     directories = {inode: dict[str, int]() for inode in recorder.seen.directories}
-    done = watched_save(zygote, root / inside, NEW, folder / "gate", ["-y", "-s", str(1 << 24)], hooks=hooks)
+    options = ["-y", "-s", str(1 << 24)]
+    done = watched_save(zygote, root / inside, NEW, folder / "gate", options, kind=kind, hooks=hooks)
     assert done.code == 0, done.message
     steps = [effects for call in calls_of(done.trace) if (effects := recorder.record(call))]
     directories |= {inode: {} for inode in recorder.seen.directories}

@@ -213,9 +213,9 @@ def measure_cycles(
         kills=kills,
         refused=refused,
         processes=processes,
-        ports=len(_listening() - ports_before),
-        shared_memory=len(_shared_memory() - memory_before),
-        semaphores=sum(name.startswith("sem.") for name in _shared_memory() - memory_before),
+        ports=len(_left(_listening, ports_before)),
+        shared_memory=len(memory_left := _left(_shared_memory, memory_before)),
+        semaphores=sum(name.startswith("sem.") for name in memory_left),
         completed=_completes(zygote, arguments, folder, out, images, epochs),
         failures=tuple(failures),
     )
@@ -229,6 +229,16 @@ def _completes(zygote: Zygote, arguments: Sequence[str], folder: Path, out: Path
     again = [*command(images, straight, workers=1, epochs=epochs), *CYCLED]
     codes += [child.wait() for child in start_ranks(zygote, again, folder / "straight.log")]
     return codes == [0, 0, 0, 0] and tensors_sha256(out / ENCODER) == tensors_sha256(straight / ENCODER)
+
+
+def _left(look: Callable[[], set[str]], before: set[str]) -> set[str]:
+    """What has come and stays; others on this machine come and go as well."""
+    left = look() - before
+    until = time.monotonic() + LIMIT
+    while left and time.monotonic() < until:
+        time.sleep(0.1)
+        left &= look()
+    return left
 
 
 def _session_alive(leader: int) -> bool:

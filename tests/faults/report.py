@@ -48,7 +48,8 @@ ROWS = (
     Row(
         2,
         "crashes",
-        "A crash at every system call of a save: is a verified checkpoint found, and does the next save work?",
+        "A crash at every system call of a save, and of one in a hurry after a signal: is a verified checkpoint found, "
+        "and does the next save work?",
         "100 %",
         lambda f: f"{share(f['verified'], f['points'])} verified, {share(f['recovered'], f['points'])} recovered",
     ),
@@ -68,9 +69,16 @@ ROWS = (
         lambda f: f"{share(f['verified'], f['states'])} states of the disk",
     ),
     Row(
+        2,
+        "power_hurry",
+        "The same for a save in a hurry",
+        "100 %",
+        lambda f: f"{share(f['verified'], f['states'])} states of the disk",
+    ),
+    Row(
         3,
         "errors",
-        "ENOSPC, EIO, EROFS, EDQUOT at every system call of a save, once or from then on: does a good checkpoint "
+        "ENOSPC, EIO, EROFS, EDQUOT at every system call of either, once or from then on: does a good checkpoint "
         "survive, and is the error told in one sentence?",
         "100 %",
         lambda f: (

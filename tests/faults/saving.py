@@ -8,15 +8,18 @@ from typing import Any
 
 MESSAGE_BYTES = 1 << 16
 SAVE = "tests.faults.saving:save_once"
+IN_PEACE, IN_A_HURRY = "in peace", "in a hurry"
+KINDS = (IN_PEACE, IN_A_HURRY)
 KEEP = 1
 """The harshest there is: a save that is not safe leaves nothing when it deletes all older checkpoints."""
 
 
-def write(folder: Path, step: int, *, keep: int = KEEP) -> None:
-    """Save a checkpoint with the contents that belong to `step`, as the loop does."""
+def write(folder: Path, step: int, *, keep: int = KEEP, in_a_hurry: bool = False) -> None:
+    """Save a checkpoint with the contents that belong to `step`, as the loop does, in a hurry after a signal."""
     from openmae.training import checkpoints
 
-    checkpoints.write_checkpoint(folder, step, contents(step), metadata={"recipe": "faults"}, keep=keep)
+    metadata = {"recipe": "faults"}
+    checkpoints.write_checkpoint(folder, step, contents(step), metadata=metadata, keep=keep, in_a_hurry=in_a_hurry)
 
 
 def contents(step: int) -> Any:
@@ -68,6 +71,9 @@ def save_once(arguments: list[str]) -> int:
 
     What it says goes into mapped memory, which takes no system call that could be made to fail as well. The error is
     worded by the product's command line.
+
+    Args:
+        arguments: the folder of checkpoints, the step, a folder to announce itself in, and how to save.
     """
     import contextlib
     import io
@@ -86,7 +92,7 @@ def save_once(arguments: list[str]) -> int:
     (gate / "ready").touch()
     while not (gate / "go").exists():
         time.sleep(0.0005)
-    cli.VERBS["save"] = lambda _arguments, _console: write(folder, step)
+    cli.VERBS["save"] = lambda _arguments, _console: write(folder, step, in_a_hurry=arguments[3] == IN_A_HURRY)
     said = io.StringIO()
     with contextlib.redirect_stderr(said):
         code = cli.main(["save"])

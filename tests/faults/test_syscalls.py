@@ -5,6 +5,7 @@ import pytest
 from tests.faults.controls import NO_SYNC
 from tests.faults.diskfull import measure_disk_full
 from tests.faults.powerloss import Bytes, Disk, Effect, Names, Size, Sync, _possible, measure_power_loss
+from tests.faults.saving import KINDS
 from tests.faults.syscalls import calls_of, measure_crashes, measure_errors
 from tests.faults.zygote import Zygote
 
@@ -13,15 +14,18 @@ pytestmark = pytest.mark.usefixtures("strace")
 
 @pytest.mark.slow
 def test_a_crash_at_any_call_of_a_save_leaves_a_verified_checkpoint(zygote: Zygote, tmp_path: Path) -> None:
-    result = measure_crashes(zygote, tmp_path)
-    assert result.points > 20
+    result = measure_crashes(zygote, tmp_path, trials=40)
+    assert result.points == 40
     assert result.verified == result.recovered == result.points, result.failures
 
 
 @pytest.mark.slow
-def test_a_power_cut_at_any_call_of_a_save_leaves_a_verified_checkpoint(zygote: Zygote, tmp_path: Path) -> None:
-    result = measure_power_loss(zygote, tmp_path)
-    assert result.states > 50
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_power_cut_at_any_call_of_a_save_leaves_a_verified_checkpoint(
+    zygote: Zygote, tmp_path: Path, kind: str
+) -> None:
+    result = measure_power_loss(zygote, tmp_path, kind=kind)
+    assert result.states > 30
     assert result.verified == result.states, result.failures
 
 

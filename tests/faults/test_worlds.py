@@ -34,7 +34,7 @@ def test_losses_that_wait_to_be_logged_survive_a_restart_in_double_precision(zyg
 def test_a_sharded_model_trains_as_a_whole_one_and_checkpoints_change_hands(
     zygote: Zygote, tmp_path: Path, stage: Stage, optimizer: str
 ) -> None:
-    prepare(zygote, tmp_path)
+    prepare(zygote, tmp_path, weights=stage == "finetune")
     common: dict[str, Any] = {
         "stage": stage,
         "folder": str(tmp_path),

@@ -139,8 +139,8 @@ def losses(out: Path) -> list[float]:
     return [record["loss"] for record in records if "loss" in record]
 
 
-def prepare(zygote: Zygote, folder: Path) -> None:
-    """Labelled images in `folder`, and weights to fine-tune."""
+def prepare(zygote: Zygote, folder: Path, *, weights: bool) -> None:
+    """Labelled images in `folder`, and weights to fine-tune if there is need of them."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -153,16 +153,9 @@ def prepare(zygote: Zygote, folder: Path) -> None:
         chosen = np.concatenate([np.flatnonzero(source.labels == label)[:per_class] for label in range(10)])
         rows = [{"bytes": source.read(int(index)), "path": None} for index in chosen]
         pq.write_table(pa.table({"image": rows, "label": source.labels[chosen]}), folder / f"{name}.parquet")
-    call(
-        zygote,
-        1,
-        "train",
-        stage="pretrain",
-        folder=str(folder),
-        out=str(folder / "weights"),
-        steps=10,
-        precision="32-true",
-    )
+    if weights:
+        settings = {"folder": str(folder), "out": str(folder / "weights"), "steps": 10, "precision": "32-true"}
+        call(zygote, 1, "train", stage="pretrain", **settings)
 
 
 def hand_over(zygote: Zygote, out: Path, turns: Sequence[Turn], *, steps: int, **arguments: Any) -> None:
@@ -191,7 +184,7 @@ def measure(
     largest: dict[str, float] = {}
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        prepare(zygote, folder)
+        prepare(zygote, folder, weights="finetune" in stages)
         common: dict[str, Any] = {"folder": str(folder), "steps": steps, "precision": precision, **changes}
         for stage in stages:
             runs = []

@@ -1,8 +1,10 @@
 import errno
 import json
 import math
+import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +26,7 @@ from openmae.training.checkpoints import (
     STATE,
     Checkpoint,
     Damaged,
+    GivenUp,
     list_checkpoints,
     newest_verified,
     read_checkpoint,
@@ -318,7 +321,7 @@ def test_space_is_looked_for_before_anything_is_written(tmp_path: Path, monkeypa
     old = write(tmp_path, 1)
     needed = sum(tensor.nbytes for tensor in small_model().state_dict().values())
     enough = needed + checkpoints.SPACE_TO_SPARE
-    monkeypatch.setattr(checkpoints, "write_tensors", pytest.fail)
+    monkeypatch.setattr(checkpoints, "_save", pytest.fail)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=enough - 1))
     with pytest.raises(OSError, match=r"No space left on device: 0 MB to write, 17 MB free") as refused:
         write(tmp_path, 2)
@@ -447,20 +450,77 @@ def test_a_crash_while_writing_a_file_leaves_the_old_one(
 
 
 def test_files_are_synced_before_they_get_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    events: list[str] = []
+    events: list[str | int] = []
     rename = Path.rename
 
     def noted(self: Path, target: Path) -> Path:
-        events.append(f"rename {target.name}")
+        events.append(target.name)
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", noted)
-    monkeypatch.setattr("openmae.training.checkpoints.os.fsync", lambda _: events.append("sync"))
-    write(tmp_path, 1)
-    for name in (MODEL, OPTIMIZER, STATE, MANIFEST, "step-00000001"):
-        place = events.index(f"rename {name}")
-        assert events[place - 1] == "sync", name
-        assert events[place + 1] == "sync", name  # the folder, or the rename itself could be lost
+    monkeypatch.setattr("openmae.training.checkpoints.os.fsync", lambda file: events.append(os.fstat(file).st_ino))
+    path = write(tmp_path, 1)
+    renamed = events.index(path.name)
+    for file in path.iterdir():
+        assert file.stat().st_ino in events[:renamed], file.name
+    # Folders as well, or the names themselves could be lost.
+    assert path.stat().st_ino in events[events.index(MANIFEST) : renamed]
+    assert tmp_path.stat().st_ino in events[renamed:]
+
+
+def test_a_file_is_synced_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "file"
+    events: list[bool] = []
+    monkeypatch.setattr("openmae.training.checkpoints.os.fsync", lambda _: events.append(file.exists()))
+    for write_file in (partial(write_text, text="new"), partial(write_tensors, tensors={}, metadata={})):
+        write_file(file)
+        assert events == [False, True]
+        file.unlink()
+        events.clear()
+
+
+def test_in_a_hurry_the_same_is_written_and_verified_by_whoever_continues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = small_model()
+    optimizer = AdamW(model.parameters(), lr=0.1)
+    train(model, optimizer, 1)
+    saved = snapshot(model, optimizer, model)
+    metadata = {"openmae.recipe": "x"}
+    in_peace = write_checkpoint(tmp_path / "in peace", 2, saved, metadata=metadata, keep=1)
+    monkeypatch.setattr(checkpoints, "_read_back", pytest.fail)
+    folder = tmp_path / "in a hurry"
+    old = write_checkpoint(folder, 1, saved, metadata=metadata, keep=1, in_a_hurry=True)
+    new = write_checkpoint(folder, 2, saved, metadata=metadata, keep=1, in_a_hurry=True)
+    for file in in_peace.iterdir():
+        assert file.read_bytes() == (new / file.name).read_bytes()
+    assert newest_verified(folder, pytest.fail) == new
+    flip(new / MODEL, -1 % (new / MODEL).stat().st_size)
+    assert newest_verified(folder, lambda _: None) == old
+
+
+@pytest.mark.parametrize("in_a_hurry", [False, True])
+def test_what_is_given_up_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_a_hurry: bool) -> None:
+    monkeypatch.setattr(checkpoints, "CHUNK_BYTES", 4)
+    old = write(tmp_path, 1)
+    asked = times = 0
+
+    def now() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked >= times
+
+    options: dict[str, Any] = {"metadata": {}, "keep": 9, "in_a_hurry": in_a_hurry, "given_up": now}
+    while True:
+        times, asked = times + 1, 0
+        try:
+            new = write_checkpoint(tmp_path, 2, snapshot(small_model()), **options)
+            break
+        except GivenUp:
+            assert list(tmp_path.iterdir()) == [old]
+    assert times > 5
+    assert steps(tmp_path) == [2, 1]
+    verify(new)
 
 
 def test_tensors_are_written_contiguous_and_without_gradient(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import re
 import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,9 +26,9 @@ from openmae.data.loading import Batch
 from openmae.recipes import FinetuneRecipe, PretrainRecipe, Recipe, find_recipe
 from openmae.recipes.recipe import Every
 from openmae.training import agreement, loop, saving, session
-from openmae.training.checkpoints import MODEL, Checkpoint, list_checkpoints, read_checkpoint, write_checkpoint
+from openmae.training.checkpoints import MODEL, Checkpoint, GivenUp, list_checkpoints, read_checkpoint, write_checkpoint
 from openmae.training.loop import Meter
-from openmae.training.runs import BAD_IMAGES, ENCODER, METRICS
+from openmae.training.runs import BAD_IMAGES, ENCODER, LOG, METRICS
 from openmae.training.runtime import numerics
 from openmae.training.schedules import learning_rate
 from openmae.training.stopping import Interrupted
@@ -115,7 +116,7 @@ def test_what_is_written_is_the_state_of_its_step_however_slow_the_disk(
         assert torch.equal(one[3], other[3])
 
 
-def _waiting(self: saving.Saver, save: Callable[..., None], *arguments: Any, must_work: bool) -> None:
+def _waiting(self: saving.Saver, save: Callable[..., None], *arguments: Any, must_work: bool, **_: Any) -> None:
     save(self, *arguments, must_work=True)
 
 
@@ -262,6 +263,37 @@ def test_a_signal_while_the_weights_change_is_heard_in_the_same_step(
         patch.setattr(loop, "agree", too_late)
         with pytest.raises(Interrupted, match="stopped after step 1 of 12"):
             train(recipe, tmp_path / "stopped")
+    train(recipe, tmp_path / "stopped")
+    assert_same_run(tmp_path / "straight", tmp_path / "stopped")
+
+
+def test_a_signal_gives_up_what_is_being_written_and_saves_its_own_step_in_a_hurry(
+    recipe: PretrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, how = threading.Event(), dict[int, bool]()
+
+    def slow(folder: Path, step: int, *arguments: Any, given_up: Callable[[], bool], **options: Any) -> Path:
+        how[step] = options["in_a_hurry"]
+        if step == 4:
+            began.set()
+        until = time.monotonic() + 10
+        while step == 4 and time.monotonic() < until:
+            if given_up():
+                raise GivenUp
+        return write_checkpoint(folder, step, *arguments, **options)
+
+    def ask() -> None:
+        assert began.wait(10)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    train(recipe, tmp_path / "straight")
+    with monkeypatch.context() as patch:
+        patch.setattr(saving, "write_checkpoint", slow)
+        with pytest.raises(Interrupted, match="stopped after step 5 of 12"):
+            train(replace(recipe, save_every=Every(4, "steps")), tmp_path / "stopped", loss=Crash(4, act=ask))
+    assert how == {0: False, 4: False, 5: True}
+    assert steps_saved(tmp_path / "stopped") == [5, 0]
+    assert not (tmp_path / "stopped" / LOG).exists(), "it is no failure"
     train(recipe, tmp_path / "stopped")
     assert_same_run(tmp_path / "straight", tmp_path / "stopped")
 

@@ -2,7 +2,8 @@ import errno
 import os
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,7 +13,7 @@ import torch
 
 from openmae.recipes.recipe import Every
 from openmae.training import saving
-from openmae.training.checkpoints import Checkpoint, Damaged, list_checkpoints, write_checkpoint
+from openmae.training.checkpoints import Checkpoint, Damaged, GivenUp, list_checkpoints, write_checkpoint
 from openmae.training.runs import Run
 from openmae.training.saving import Saver
 
@@ -115,6 +116,36 @@ def test_leaving_lets_the_last_one_be_finished(folder: Folder, slow_disk: thread
     with saver(folder, "1step") as found:
         found.save(1, EMPTY, must_work=False)
     assert saved(folder) == [1]
+
+
+def test_what_is_being_written_is_given_up_for_a_later_step_only(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, write = threading.Event(), write_checkpoint
+
+    def slow(*arguments: Any, given_up: Callable[[], bool], **options: Any) -> Path:
+        began.set()
+        until = time.monotonic() + 1
+        while time.monotonic() < until:
+            if given_up():
+                raise GivenUp
+        return write(*arguments, **options)
+
+    with monkeypatch.context() as patch, saver(folder, "5min") as found:
+        patch.setattr(saving, "write_checkpoint", slow)
+        found.save(1, EMPTY, must_work=False)
+        assert began.wait(10)
+        found.give_up_before(1)
+        assert (found.saved, saved(folder)) == (1, [1])
+        began.clear()
+        found.save(2, EMPTY, must_work=False)
+        assert began.wait(10)
+        found.give_up_before(3)
+        assert (found.saved, saved(folder)) == (1, [1])
+        found.save(3, EMPTY, must_work=True, in_a_hurry=True)
+        assert (found.saved, saved(folder)) == (3, [3, 1])
+        assert not found.due(4, 10), "to give up is no failure, after which another try is due in a minute"
+    assert folder.said == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priorities of their own")

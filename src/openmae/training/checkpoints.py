@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save, save_file
 from torch import Tensor
@@ -38,6 +39,10 @@ class Damaged(Exception):
     """A checkpoint whose files do not match its manifest; the message says which."""
 
 
+class GivenUp(Exception):
+    """A checkpoint that nobody needs any more was not written to its end."""
+
+
 class Checkpoint(NamedTuple):
     """What a checkpoint holds, the same whatever strategy trained it. `optimizer` is by parameter name."""
 
@@ -52,7 +57,14 @@ def directory_name(step: int) -> str:
 
 
 def write_checkpoint(
-    folder: Path, step: int, checkpoint: Checkpoint, *, metadata: Mapping[str, str], keep: int
+    folder: Path,
+    step: int,
+    checkpoint: Checkpoint,
+    *,
+    metadata: Mapping[str, str],
+    keep: int,
+    in_a_hurry: bool = False,
+    given_up: Callable[[], bool] = lambda: False,
 ) -> Path:
     """Write `folder/step-XXXXXXXX`, then delete all but the `keep` newest up to it.
 
@@ -62,7 +74,17 @@ def write_checkpoint(
     in memory, before one rename makes it visible; the hashes are of what came back. A crash leaves the old checkpoints
     or the new one, never a half, and an old one is deleted only once the new one is known to be good.
 
+    Args:
+        folder: of all checkpoints of the run.
+        step: how many steps it has seen.
+        checkpoint: everything; nobody may change it meanwhile.
+        metadata: of the files of weights.
+        keep: how many to keep, with this one.
+        in_a_hurry: neither read it back nor delete older ones; whoever continues from it verifies it anyway.
+        given_up: asked now and then on the way, whether nobody needs it any more.
+
     Raises:
+        GivenUp: when nobody does; what was there before is untouched.
         OSError: when the disk refuses; what was there before is untouched.
         Damaged: when what comes back from the disk is not what was written.
     """
@@ -71,7 +93,7 @@ def write_checkpoint(
         for leftover in folder.glob(f"{prefix}*"):
             shutil.rmtree(leftover)
     tensors, scalars = _split_optimizer(checkpoint.optimizer)
-    # The largest first: it is read back while the others are written.
+    # The largest first: it is hashed while the others are written.
     files = {OPTIMIZER: tensors, MODEL: checkpoint.model} | (
         {EMA: checkpoint.ema} if checkpoint.ema is not None else {}
     )
@@ -80,7 +102,7 @@ def write_checkpoint(
     temporary = folder / f"{TEMPORARY_PREFIX}{directory_name(step)}"
     state = json.dumps({**checkpoint.state, "step": step, "optimizer": scalars}, indent=1, allow_nan=False)
     try:
-        hashes = _fill(temporary, files, state, metadata)
+        hashes = _fill(temporary, files, state, metadata, read_back=not in_a_hurry, given_up=given_up)
         manifest = json.dumps({"sha256": hashes}, indent=1)
         write_text(temporary / MANIFEST, manifest)
         _read_back_text(temporary / MANIFEST, manifest)
@@ -93,6 +115,8 @@ def write_checkpoint(
         _delete(final)
     temporary.rename(final)
     sync_directory(folder)
+    if in_a_hurry:
+        return final
     existing = list_checkpoints(folder)
     kept = existing[existing.index(final) :][:keep]
     with contextlib.suppress(OSError):  # the new one is safe; what could not be deleted is next time
@@ -103,20 +127,41 @@ def write_checkpoint(
 
 
 def _fill(
-    temporary: Path, files: Mapping[str, Mapping[str, Tensor]], state: str, metadata: Mapping[str, str]
+    temporary: Path,
+    files: Mapping[str, Mapping[str, Tensor]],
+    state: str,
+    metadata: Mapping[str, str],
+    *,
+    read_back: bool,
+    given_up: Callable[[], bool],
 ) -> dict[str, str]:
-    """Write the files; the SHA-256 of each, once all that comes back from the disk is known to be what is in memory."""
+    """Write and sync the files; the SHA-256 of each.
+
+    With `read_back` only once all that comes back from the disk is known to be what is in memory.
+    """
     temporary.mkdir()
     hashes: dict[str, Future[str]] = {}
     with ThreadPoolExecutor(len(files) + 1) as threads:
         for name, contents in files.items():
             own = {} if name == OPTIMIZER else metadata
-            write_tensors(temporary / name, contents, own)
-            # Beside the writing of the next one: what is asked to stop has little time.
-            hashes[name] = threads.submit(_read_back, temporary / name, contents, own)
+            file = temporary / name
+            _save(file, contents, own)
+            # Hashed in a thread, for what is asked to stop has little time: beside the disk's work on this file, or, if
+            # it has to come back from the disk, beside the writing of the next one.
+            if not read_back:
+                hashes[name] = threads.submit(_sha256_of, file, contents, given_up)
+            sync_file(file)
+            if read_back:
+                hashes[name] = threads.submit(_read_back, file, contents, own, given_up)
+            _unless(given_up)
         write_text(temporary / STATE, state)
         hashes[STATE] = threads.submit(_read_back_text, temporary / STATE, state)
     return {name: hashed.result() for name, hashed in hashes.items()}
+
+
+def _unless(given_up: Callable[[], bool]) -> None:
+    if given_up():
+        raise GivenUp
 
 
 def _make_directory(folder: Path) -> None:
@@ -135,7 +180,9 @@ def _require_space(folder: Path, size: int) -> None:
         raise OSError(errno.ENOSPC, problem, str(folder))
 
 
-def _read_back(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+def _read_back(
+    file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], given_up: Callable[[], bool]
+) -> str:
     """The SHA-256 of what the disk gives back; Damaged unless it is these tensors and this metadata."""
     _forget_cached(file)
     digest = hashlib.sha256()
@@ -147,14 +194,35 @@ def _read_back(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str,
                 and all(_alike(written.get_slice(name), tensor) for name, tensor in tensors.items())
             )
             if same:
-                length = bytes_of.read(8)
-                digest.update(length + bytes_of.read(int.from_bytes(length, "little")))  # safetensors' header
-                same = all(_comes_next(tensors[name], bytes_of, digest) for name in written.offset_keys())
+                digest.update(_header(bytes_of))
+                same = all(_comes_next(tensors[name], bytes_of, digest, given_up) for name in written.offset_keys())
     except SafetensorError:
         same = False
     if not same:
         raise Damaged(f"{file.name} did not come back from the disk as it was written")
     return digest.hexdigest()
+
+
+def _sha256_of(file: Path, tensors: Mapping[str, Tensor], given_up: Callable[[], bool]) -> str:
+    """The SHA-256 of a file with these tensors, which is there but for what the system still holds."""
+    with safe_open(file, framework="pt") as written, file.open("rb") as bytes_of:
+        digest = hashlib.sha256(_header(bytes_of))
+        for name in written.offset_keys():
+            _unless(given_up)
+            digest.update(_bytes_of(tensors[name]).data)
+    return digest.hexdigest()
+
+
+def _header(bytes_of: BufferedReader) -> bytes:
+    """safetensors' own, with its length."""
+    length = bytes_of.read(8)
+    return length + bytes_of.read(int.from_bytes(length, "little"))
+
+
+def _bytes_of(tensor: Tensor) -> NDArray[np.uint8]:
+    """Shape (bytes), in memory of the CPU."""
+    found: NDArray[np.uint8] = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return found
 
 
 def _read_back_text(file: Path, text: str) -> str:
@@ -184,11 +252,14 @@ def _name_of(dtype: torch.dtype) -> str:
     return str(json.loads(header)["empty"]["dtype"])
 
 
-def _comes_next(tensor: Tensor, bytes_of: BufferedReader, digest: "hashlib._Hash") -> bool:
+def _comes_next(
+    tensor: Tensor, bytes_of: BufferedReader, digest: "hashlib._Hash", given_up: Callable[[], bool]
+) -> bool:
     """Whether the next bytes are the tensor's: bytes, for NaN is not equal to itself. Adds them to the digest."""
-    expected = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    expected = _bytes_of(tensor)
     buffer = memoryview(bytearray(min(CHUNK_BYTES, len(expected))))
     for start in range(0, len(expected), CHUNK_BYTES):
+        _unless(given_up)
         part = expected[start : start + CHUNK_BYTES]
         came_back = buffer[: bytes_of.readinto(buffer[: len(part)])]
         digest.update(came_back)
@@ -249,18 +320,23 @@ def read_checkpoint(path: Path) -> Checkpoint:
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """One safetensors file, synced to disk; visible under its name only when it is complete."""
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}")
+    _save(temporary, tensors, metadata)
+    sync_file(temporary)
+    temporary.rename(path)
+    sync_directory(path.parent)
+
+
+def _save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """One safetensors file, not synced; an OSError, as from any other file, when the disk refuses."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
-        save_file(contiguous, temporary, metadata=dict(metadata) or None)  # safetensors cannot read {} with {} back
+        save_file(contiguous, path, metadata=dict(metadata) or None)  # safetensors cannot read {} with {} back
     except SafetensorError as error:
         number = OS_ERROR.search(str(error))
         if number is None:
             raise
         code = int(number[1])
         raise OSError(code, os.strerror(code), str(path)) from error
-    sync_file(temporary)
-    temporary.rename(path)
-    sync_directory(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:

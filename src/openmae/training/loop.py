@@ -213,14 +213,15 @@ def _train(session: Session, saved: Checkpoint | None) -> dict[str, float]:
             stop = verdict.stop or (fabric.world_size == 1 and session.asked.is_set())
             if last or verdict.save or stop:
                 with meter.paused():
-                    save(session, done, meter.losses, skipped_in_a_row, must_work=last or stop)
+                    hurry = stop and not last
+                    save(session, done, meter.losses, skipped_in_a_row, must_work=last or stop, in_a_hurry=hurry)
             if stop and not last:
                 raise Interrupted(f"stopped after step {done} of {session.total_steps}")
             if _evaluation_due(session, done):
                 with meter.paused():
                     scores = _evaluate(session, done)
                     if scores is None:
-                        save(session, done, meter.losses, skipped_in_a_row, must_work=True)
+                        save(session, done, meter.losses, skipped_in_a_row, must_work=True, in_a_hurry=True)
                         raise Interrupted(f"stopped during the evaluation after step {done} of {session.total_steps}")
                 figures |= scores
     return figures

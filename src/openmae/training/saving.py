@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
 from openmae.recipes.recipe import Every
-from openmae.training.checkpoints import Checkpoint, Damaged, write_checkpoint
+from openmae.training.checkpoints import Checkpoint, Damaged, GivenUp, write_checkpoint
 from openmae.training.runs import Run
 
 SECONDS_TO_RETRY = 60.0
@@ -38,6 +38,8 @@ class Saver:
         self._pending: Future[None] | None = None
         self._next = self._from_now()
         self._failed = False
+        self._writing = 0
+        self._given_up = False
         self.saved: int | None = None
 
     def due(self, done: int, steps_per_epoch: int) -> bool:
@@ -48,24 +50,32 @@ class Saver:
         steps = self._every.number * (steps_per_epoch if self._every.unit == "epochs" else 1)
         return done % max(1, round(steps)) == 0
 
-    def save(self, step: int, checkpoint: Checkpoint, *, must_work: bool) -> None:
+    def give_up_before(self, step: int) -> None:
+        """What is being written, if it is of an earlier step than this one, which is to be saved now."""
+        self._given_up = self._writing < step
+        self.wait()
+        self._given_up = False
+
+    def save(self, step: int, checkpoint: Checkpoint, *, must_work: bool, in_a_hurry: bool = False) -> None:
         """Write the checkpoint, whose tensors nobody else may change.
 
         Args:
             step: how many steps it has seen.
             checkpoint: a copy of everything.
             must_work: wait until it is written.
+            in_a_hurry: as `write_checkpoint` explains.
 
         Raises:
             ValueError: with `must_work`, when it could not be written; says why and what to do.
         """
         self.wait()
         self._next = self._from_now()
+        self._writing = step
         if not must_work:
-            self._pending = self._thread.submit(self._write, step, checkpoint)
+            self._pending = self._thread.submit(self._write, step, checkpoint, in_a_hurry)
             return
         try:
-            self._write(step, checkpoint)
+            self._write(step, checkpoint, in_a_hurry)
         except (OSError, Damaged) as error:
             raise ValueError(f"cannot save step {step}: {_reason(error)}; {_remedy(error)}") from error
 
@@ -96,20 +106,28 @@ class Saver:
             return self._pending is not None
         pending, self._pending = self._pending, None
         error = pending.exception()
-        self._failed = error is not None
+        self._failed = error is not None and not isinstance(error, GivenUp)
         if isinstance(error, OSError | Damaged):
             self._next = time.monotonic() + SECONDS_TO_RETRY
             self._run.say(
                 f"a checkpoint could not be saved ({_reason(error)}); the run goes on and will try again in a minute: "
                 f"{_remedy(error)}"
             )
-        elif error is not None:
+        elif self._failed and error is not None:
             raise error
         return False
 
-    def _write(self, step: int, checkpoint: Checkpoint) -> None:
+    def _write(self, step: int, checkpoint: Checkpoint, in_a_hurry: bool) -> None:
         self._run.sync()  # a checkpoint never knows of steps that a power cut takes out of the log
-        write_checkpoint(self._run.checkpoints, step, checkpoint, metadata=self._metadata, keep=self._keep)
+        write_checkpoint(
+            self._run.checkpoints,
+            step,
+            checkpoint,
+            metadata=self._metadata,
+            keep=self._keep,
+            in_a_hurry=in_a_hurry,
+            given_up=lambda: self._given_up,
+        )
         self.saved = step
 
     def _from_now(self) -> float:

@@ -101,8 +101,17 @@ def save(
     skipped_in_a_row: int,
     *,
     must_work: bool,
+    in_a_hurry: bool = False,
 ) -> None:
     """Put everything that a run consists of into memory, and write it.
+
+    Args:
+        session: the run.
+        step: how many steps it has seen.
+        pending_losses: that have not been logged yet.
+        skipped_in_a_row: steps whose loss or gradient was not finite, up to this one.
+        must_work: return when it has been written.
+        in_a_hurry: as `checkpoints.write_checkpoint` explains.
 
     Raises:
         Diverged: when something of it is not finite on any process: that is never written.
@@ -115,6 +124,8 @@ def save(
     assert isinstance(wrong, Tensor)
     if wrong.item():
         raise Diverged(f"weights or optimizer state are not finite after step {step}")
+    if in_a_hurry:
+        session.saver.give_up_before(step)
     session.saver.wait()  # two copies at a time may be more than there is memory for
     if fabric.broadcast(session.saver.saved == step):
         return
@@ -132,4 +143,4 @@ def save(
         },
     )
     if keep:
-        session.saver.save(step, saved, must_work=must_work)
+        session.saver.save(step, saved, must_work=must_work, in_a_hurry=in_a_hurry)

@@ -45,7 +45,7 @@ class Watch:
         self._ended = threading.Event()
         self._store = _open_store(fabric) if fabric.world_size > 1 else None
         self._store_lock = threading.Lock()
-        self._peers = {rank: _Peer() for rank in range(fabric.world_size) if rank != self._rank}
+        self._peers = {rank: _Peer(where) for rank, where in enumerate(_places(fabric)) if rank != self._rank}
         self._answered = time.monotonic()
         self._parent = os.getppid()
         # Two threads: a store whose keeper is stopped never answers, and somebody must notice that.
@@ -73,7 +73,6 @@ class Watch:
     def _talk(self) -> None:
         """Give signs of life and hear those of the others, through the store that rank 0 keeps."""
         assert self._store is not None
-        self._tell("where", f"process {os.getpid()} on {socket.gethostname()}")
         beats = 0
         while not self._ended.is_set():
             self._tell("alive", str(beats))
@@ -82,8 +81,7 @@ class Watch:
                 for rank, peer in self._peers.items():
                     if self._store.check([f"failed/{rank}"]):
                         peer.failed = self._store.get(f"failed/{rank}").decode()
-                    if self._store.check([f"alive/{rank}", f"where/{rank}"]):
-                        peer.where = self._store.get(f"where/{rank}").decode()
+                    if self._store.check([f"alive/{rank}"]):
                         peer.hear(self._store.get(f"alive/{rank}"))
                 self._answered = time.monotonic()
             self._ended.wait(BEAT)
@@ -158,8 +156,8 @@ class Watch:
 class _Peer:
     """What is known of another process."""
 
-    def __init__(self) -> None:
-        self.where = ""
+    def __init__(self, where: str) -> None:
+        self.where = where
         self.failed = ""
         self.heard = time.monotonic()
         self._last = b""
@@ -176,6 +174,14 @@ def _open_store(fabric: Fabric) -> TCPStore:
     own = TCPStore(host, 0, None, True, patience, wait_for_workers=False) if fabric.global_rank == 0 else None
     port: int = fabric.broadcast(own.port if own is not None else 0)
     return own if own is not None else TCPStore(host, port, None, False, patience, wait_for_workers=False)
+
+
+def _places(fabric: Fabric) -> list[str]:
+    """Where each process is; told before the first step, for the first process to be lost may be lost in it."""
+    places = [f"process {os.getpid()} on {socket.gethostname()}"] * fabric.world_size
+    if fabric.world_size > 1:
+        torch.distributed.all_gather_object(places, places[0])
+    return places
 
 
 def _stopped_children() -> list[int]:
