@@ -6,8 +6,8 @@ Pre-trains vit-b16-800e for a few dozen steps with a checkpoint every so often. 
 pass to the next, so that copying (before the next step) and the writing beside the next steps are both in it. What the
 steps of one writing are compared with is the steps around it: a shared machine is not equally fast for half an hour.
 
-Then the same command is asked to stop with SIGTERM while it trains, and the time is taken until it has ended: the rest
-of a step, the checkpoint, and its verification.
+Then the same command is asked to stop with SIGTERM while it trains, and while it writes a checkpoint beside that; the
+time is taken until it has ended: the rest of a step, and the checkpoint.
 """
 
 import argparse
@@ -33,6 +33,7 @@ from openmae.training import loop, pretraining, saving, session
 from openmae.training.stopping import STOPPED
 
 EVERY = 24  # steps between two checkpoints; on two busy cores one is written during a third of them
+LINES = 3  # of the log, one a step, after which the command is asked to stop
 MINUTES = round(PretrainRecipe.save_every.number)  # between two checkpoints, unless somebody asks for another number
 
 
@@ -104,29 +105,31 @@ def main() -> None:
     print(f"written beside it: {statistics.median(to - since for since, to in written[1:-1]):.1f} s (median)")
     print(f"a checkpoint in all: {cost:.2f} s (mean of {len(extra)}, standard error {error:.2f} s)")
     print(f"every {MINUTES} minutes: {100 * cost / (60 * MINUTES):.2f} % of the run's time")
-    if arguments.stops:
-        seconds = [stopped(arguments.data, arguments.batch_size, usual) for _ in range(arguments.stops)]
-        print(
-            f"from SIGTERM to the end of the process: {statistics.median(seconds):.1f} s (median of {len(seconds)}, "
-            f"{min(seconds):.1f} to {max(seconds):.1f})"
-        )
+    for when, every in (("", None), (" while a checkpoint is written", f"{LINES}steps")):
+        seconds = [stopped(arguments.data, arguments.batch_size, usual, every) for _ in range(arguments.stops)]
+        if seconds:
+            print(
+                f"from SIGTERM{when} to the end of the process: {statistics.median(seconds):.1f} s "
+                f"(median of {len(seconds)}, {min(seconds):.1f} to {max(seconds):.1f})"
+            )
 
 
 def _overlap(before: float, after: float, written: Sequence[tuple[float, float]]) -> bool:
     return any(before < ended and began < after for began, ended in written)
 
 
-def stopped(data: str, batch_size: int, step: float) -> float:
-    """Seconds from SIGTERM, at a random moment of a step, to the end of the command that trains."""
+def stopped(data: str, batch_size: int, step: float, save_every: str | None = None) -> float:
+    """Seconds from SIGTERM, at a random moment of the fourth step or so, to the end of the command that trains."""
     with tempfile.TemporaryDirectory() as folder:
         words = [
             *("pretrain", "vit-b16-800e", "--data", data, "--out", f"{folder}/run", "--log-every", "1"),
             *("--batch-size", str(batch_size)),
+            *(("--save-every", save_every) if save_every else ()),
         ]
         command = [sys.executable, "-m", "openmae.cli", *words]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
             metrics = Path(folder, "run/metrics.jsonl")
-            while process.poll() is None and (not metrics.exists() or metrics.read_text().count("\n") < 3):
+            while process.poll() is None and (not metrics.exists() or metrics.read_text().count("\n") < LINES):
                 time.sleep(0.05)
             time.sleep(random.uniform(0, step))
             process.send_signal(signal.SIGTERM)

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults import processes
 from tests.faults.job import METRICS, command
 from tests.faults.nonfinite import measure_nonfinite
-from tests.faults.processes import LONG, measure_cycles, measure_losses, start_ranks, wait_for_lines
+from tests.faults.processes import LONG, _left, measure_cycles, measure_losses, start_ranks, wait_for_lines
 from tests.faults.stops import measure_stops
 from tests.faults.zygote import Zygote
 
@@ -64,3 +65,9 @@ def test_a_run_that_is_asked_to_stop_says_how_to_go_on_and_does(zygote: Zygote, 
     assert result.stopped > 0
     assert result.identical == result.runs, result.failures
     assert not result.failures
+
+
+def test_what_comes_and_goes_on_this_machine_is_not_taken_for_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "LIMIT", 0.3)
+    seen = iter([{"old", "somebody's", "ours"}, {"old", "ours"}, *[{"old", "ours", "another's"}] * 99])
+    assert _left(lambda: next(seen), {"old"}) == {"ours"}
