@@ -1,3 +1,4 @@
+import contextlib
 import functools
 import http.server
 import importlib
@@ -29,6 +30,10 @@ class Server(http.server.SimpleHTTPRequestHandler):
     paths: list[tuple[str, str]]
 
     def log_message(self, *_: Any) -> None: ...
+
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionError):  # who has read enough hangs up
+            super().handle()
 
     def do_GET(self) -> None:
         wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
