@@ -666,3 +666,17 @@ def test_the_sampler_changes_the_order_at_the_step_it_is_told() -> None:
     assert twice[:4] == once[:4]
     assert twice[4] != once[4]
     assert sorted(index for step in twice[3:6] for _, index in step) == list(range(6))
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="here shared memory has a name")
+def test_shared_memory_has_no_name_that_a_killed_process_could_leave_behind() -> None:
+    """Not even for the moment in which torch names its own."""
+    held = HeldPixels(3, 100, COLOUR)
+    tensors = [held._arena, held._places, held._used]
+    for batch in load(training_images(Pictures(20)), steps(last_step=2), workers=1):
+        tensors += [part for part in batch if isinstance(part, torch.Tensor)]
+        assert batch.images.is_contiguous(memory_format=torch.channels_last)
+    assert len(tensors) == 3 + 2 * 4
+    for tensor in tensors:
+        file, _ = tensor.untyped_storage()._share_fd_cpu_()
+        assert str(Path(f"/proc/self/fd/{file}").readlink()).startswith("/memfd:openmae")

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from openmae.data.decoding import PixelFormat, Pixels
-from openmae.data.memory import available_memory
+from openmae.data.memory import available_memory, shared_memory
 
 # Shares of the memory that is free now: what a held set may take, over all processes of this machine.
 SHARE = 0.25
@@ -26,10 +26,9 @@ class HeldPixels:
 
     def __init__(self, images: int, capacity: int, pixel_format: PixelFormat) -> None:
         self.format = pixel_format
-        # torch's shared memory has no name once it is mapped: nothing is left behind when processes are killed.
-        self._arena = _shared(capacity, dtype=torch.uint8)
-        self._places = _shared(images, 3, dtype=torch.int64)  # offset + 1, height, width
-        self._used = _shared(1, dtype=torch.int64)
+        self._arena = shared_memory(capacity, dtype=torch.uint8)
+        self._places = shared_memory(images, 3, dtype=torch.int64)  # offset + 1, height, width
+        self._used = shared_memory(1, dtype=torch.int64)
         self._lock = Lock()
 
     def get(self, image: int) -> Pixels | None:
@@ -56,12 +55,6 @@ class HeldPixels:
 
     def _pixel_size(self) -> int:
         return self.format.channels * np.dtype(self.format.kind).itemsize
-
-
-def _shared(*shape: int, dtype: torch.dtype) -> torch.Tensor:
-    zeros = torch.zeros(shape, dtype=dtype)
-    zeros.share_memory_()  # type: ignore[no-untyped-call]
-    return zeros
 
 
 def room_for_pixels(processes: int = 1) -> int:

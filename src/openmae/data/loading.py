@@ -11,16 +11,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from openmae.data.decoding import BadImage, PixelFormat, Pixels, Scratch, open_image, reason
 from openmae.data.holding import HeldPixels
+from openmae.data.memory import shared_memory
 from openmae.data.sources import Source
 from openmae.data.transforms import Box, Crop, Transform
 
@@ -259,7 +260,7 @@ def collate(samples: list[Sample]) -> Batch:
     stacked = np.empty(shape, views[0].dtype if views else np.uint8)
     for place, view in zip(stacked, views, strict=True):
         place[:] = view
-    return Batch(
+    batch = Batch(
         images=torch.from_numpy(stacked).permute(0, 3, 1, 2),
         labels=torch.tensor(np.repeat([sample.label for sample in samples], counts), dtype=torch.int64),
         noise=torch.from_numpy(np.stack(noise) if noise else np.empty((0, 0), dtype=np.float32)),
@@ -267,6 +268,16 @@ def collate(samples: list[Sample]) -> Batch:
         seeds=[seed for sample in samples for seed in sample.seeds],
         bad=[record for sample in samples for record in sample.bad],
     )
+    return batch if get_worker_info() is None else Batch(*map(_to_be_sent, batch))
+
+
+def _to_be_sent(part: Any) -> Any:
+    """A part of a batch as a loader process sends it; torch would put tensors into shared memory of its own."""
+    if not isinstance(part, Tensor):
+        return part
+    flat = part.permute(0, 2, 3, 1) if part.ndim == 4 else part  # as it lies in memory
+    shared = shared_memory(*flat.shape, dtype=part.dtype).copy_(flat)
+    return shared.permute(0, 3, 1, 2) if part.ndim == 4 else shared
 
 
 def automatic_workers() -> int:
