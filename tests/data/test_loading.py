@@ -2,6 +2,7 @@ import io
 import os
 from collections.abc import Collection
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
