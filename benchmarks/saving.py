@@ -11,6 +11,7 @@ time is taken until it has ended: the rest of a step, and the checkpoint.
 """
 
 import argparse
+import json
 import random
 import signal
 import statistics
@@ -41,9 +42,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="a folder of photographs")
     parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--saves", type=int, default=14)
-    parser.add_argument("--stops", type=int, default=5)
+    parser.add_argument("--saves", type=int, default=14, help="0: only the stops")
+    parser.add_argument("--stops", type=int, default=5, help="of each kind; 0: only the saves")
     arguments = parser.parse_args()
+    if arguments.saves:
+        time_saves(arguments)
+    for when, every in (("", None), (" while a checkpoint is written", f"{LINES}steps")):
+        seconds = [stopped(arguments.data, arguments.batch_size, every) for _ in range(arguments.stops)]
+        if seconds:
+            print(
+                f"from SIGTERM{when} to the end of the process: {statistics.median(seconds):.1f} s "
+                f"(median of {len(seconds)}, {min(seconds):.1f} to {max(seconds):.1f})",
+                flush=True,
+            )
+
+
+def time_saves(arguments: argparse.Namespace) -> None:
+    """Print what checkpoints cost the training that they are written beside."""
     starts: list[float] = []
     blocked: list[float] = []
     written: list[tuple[float, float]] = []
@@ -105,20 +120,13 @@ def main() -> None:
     print(f"written beside it: {statistics.median(to - since for since, to in written[1:-1]):.1f} s (median)")
     print(f"a checkpoint in all: {cost:.2f} s (mean of {len(extra)}, standard error {error:.2f} s)")
     print(f"every {MINUTES} minutes: {100 * cost / (60 * MINUTES):.2f} % of the run's time")
-    for when, every in (("", None), (" while a checkpoint is written", f"{LINES}steps")):
-        seconds = [stopped(arguments.data, arguments.batch_size, usual, every) for _ in range(arguments.stops)]
-        if seconds:
-            print(
-                f"from SIGTERM{when} to the end of the process: {statistics.median(seconds):.1f} s "
-                f"(median of {len(seconds)}, {min(seconds):.1f} to {max(seconds):.1f})"
-            )
 
 
 def _overlap(before: float, after: float, written: Sequence[tuple[float, float]]) -> bool:
     return any(before < ended and began < after for began, ended in written)
 
 
-def stopped(data: str, batch_size: int, step: float, save_every: str | None = None) -> float:
+def stopped(data: str, batch_size: int, save_every: str | None = None) -> float:
     """Seconds from SIGTERM, at a random moment of the fourth step or so, to the end of the command that trains."""
     with tempfile.TemporaryDirectory() as folder:
         words = [
@@ -131,7 +139,8 @@ def stopped(data: str, batch_size: int, step: float, save_every: str | None = No
             metrics = Path(folder, "run/metrics.jsonl")
             while process.poll() is None and (not metrics.exists() or metrics.read_text().count("\n") < LINES):
                 time.sleep(0.05)
-            time.sleep(random.uniform(0, step))
+            last = json.loads(metrics.read_text().splitlines()[-1])
+            time.sleep(random.uniform(0, batch_size / last["images_per_second"]))
             process.send_signal(signal.SIGTERM)
             asked = time.perf_counter()
             _, said = process.communicate()
