@@ -148,6 +148,31 @@ def test_what_is_being_written_is_given_up_for_a_later_step_only(
     assert folder.said == []
 
 
+def test_what_is_being_written_is_given_up_as_soon_as_the_run_is_asked_to_stop(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, ended = threading.Event(), threading.Event()
+
+    def slow(*_: Any, given_up: Callable[[], bool], **__: Any) -> Path:
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            if given_up():
+                ended.set()
+                raise GivenUp
+        raise AssertionError
+
+    found = Saver(cast(Run, folder), Every.parse("5min"), keep=9, metadata={}, asked=asked)
+    with found:
+        with monkeypatch.context() as patch:
+            patch.setattr(saving, "write_checkpoint", slow)
+            found.save(1, EMPTY, must_work=False)
+            asked.set()
+            assert ended.wait(10)
+            found.wait()
+        found.save(2, EMPTY, must_work=True, in_a_hurry=True)
+    assert saved(folder) == [2]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priorities of their own")
 def test_only_what_is_written_beside_the_training_lets_it_pass(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     priorities: list[int] = []

@@ -89,9 +89,9 @@ def fit(fabric: Fabric, job: Job, run: Run) -> dict[str, float]:
 
     with (
         Watch(fabric, recipe.peer_timeout, run.note),
-        Saver(run, recipe.save_every, keep=recipe.keep_last, metadata=job.metadata) as saver,
-        ProgressView(recipe.stage, total_steps, run.console, quiet=not run.writes) as view,
         stop_requests() as asked,
+        Saver(run, recipe.save_every, keep=recipe.keep_last, metadata=job.metadata, asked=asked) as saver,
+        ProgressView(recipe.stage, total_steps, run.console, quiet=not run.writes) as view,
     ):
         session = Session(
             fabric=fabric,

@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
@@ -32,7 +32,11 @@ class Saver:
     A disk that refuses does not end a run: the user is told, and another save is tried a minute later.
     """
 
-    def __init__(self, run: Run, every: Every, *, keep: int, metadata: Mapping[str, str]) -> None:
+    def __init__(
+        self, run: Run, every: Every, *, keep: int, metadata: Mapping[str, str], asked: threading.Event | None = None
+    ) -> None:
+        """`asked`: to stop, which makes what is being written beside the training needless: a later step follows."""
+        self._asked = asked or threading.Event()
         self._run, self._every, self._keep, self._metadata = run, every, keep, metadata
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint", initializer=_let_the_training_pass)
         self._pending: Future[None] | None = None
@@ -72,10 +76,11 @@ class Saver:
         self._next = self._from_now()
         self._writing = step
         if not must_work:
-            self._pending = self._thread.submit(self._write, step, checkpoint, in_a_hurry)
+            unneeded = lambda: self._given_up or self._asked.is_set()  # noqa: E731  # short, and used once
+            self._pending = self._thread.submit(self._write, step, checkpoint, in_a_hurry, unneeded)
             return
         try:
-            self._write(step, checkpoint, in_a_hurry)
+            self._write(step, checkpoint, in_a_hurry, lambda: False)
         except (OSError, Damaged) as error:
             raise ValueError(f"cannot save step {step}: {_reason(error)}; {_remedy(error)}") from error
 
@@ -117,7 +122,7 @@ class Saver:
             raise error
         return False
 
-    def _write(self, step: int, checkpoint: Checkpoint, in_a_hurry: bool) -> None:
+    def _write(self, step: int, checkpoint: Checkpoint, in_a_hurry: bool, given_up: Callable[[], bool]) -> None:
         self._run.sync()  # a checkpoint never knows of steps that a power cut takes out of the log
         write_checkpoint(
             self._run.checkpoints,
@@ -126,7 +131,7 @@ class Saver:
             metadata=self._metadata,
             keep=self._keep,
             in_a_hurry=in_a_hurry,
-            given_up=lambda: self._given_up,
+            given_up=given_up,
         )
         self.saved = step
 
