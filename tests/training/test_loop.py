@@ -272,8 +272,10 @@ def test_a_signal_gives_up_what_is_being_written_and_saves_its_own_step_in_a_hur
 ) -> None:
     began, how = threading.Event(), dict[int, bool]()
 
-    def slow(folder: Path, step: int, *arguments: Any, given_up: Callable[[], bool], **options: Any) -> Path:
-        how[step] = options["in_a_hurry"]
+    def slow(
+        folder: Path, step: int, *arguments: Any, given_up: Callable[[], bool] = lambda: False, **options: Any
+    ) -> Path:
+        how[step] = options.get("in_a_hurry", False)
         if step == 4:
             began.set()
         until = time.monotonic() + 10

@@ -46,7 +46,7 @@ def folder(tmp_path: Path) -> Folder:
 
 
 def saver(folder: Folder, every: str) -> Saver:
-    return Saver(cast(Run, folder), Every.parse(every), keep=9, metadata={})
+    return Saver(cast(Run, folder), Every.parse(every), keep=9, metadata={}, asked=threading.Event())
 
 
 def saved(folder: Folder) -> list[int]:
@@ -118,36 +118,6 @@ def test_leaving_lets_the_last_one_be_finished(folder: Folder, slow_disk: thread
     assert saved(folder) == [1]
 
 
-def test_what_is_being_written_is_given_up_for_a_later_step_only(
-    folder: Folder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    began, write = threading.Event(), write_checkpoint
-
-    def slow(*arguments: Any, given_up: Callable[[], bool], **options: Any) -> Path:
-        began.set()
-        until = time.monotonic() + 1
-        while time.monotonic() < until:
-            if given_up():
-                raise GivenUp
-        return write(*arguments, **options)
-
-    with monkeypatch.context() as patch, saver(folder, "5min") as found:
-        patch.setattr(saving, "write_checkpoint", slow)
-        found.save(1, EMPTY, must_work=False)
-        assert began.wait(10)
-        found.give_up_before(1)
-        assert (found.saved, saved(folder)) == (1, [1])
-        began.clear()
-        found.save(2, EMPTY, must_work=False)
-        assert began.wait(10)
-        found.give_up_before(3)
-        assert (found.saved, saved(folder)) == (1, [1])
-        found.save(3, EMPTY, must_work=True, in_a_hurry=True)
-        assert (found.saved, saved(folder)) == (3, [3, 1])
-        assert not found.due(4, 10), "to give up is no failure, after which another try is due in a minute"
-    assert folder.said == []
-
-
 def test_what_is_being_written_is_given_up_as_soon_as_the_run_is_asked_to_stop(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,8 +139,11 @@ def test_what_is_being_written_is_given_up_as_soon_as_the_run_is_asked_to_stop(
             asked.set()
             assert ended.wait(10)
             found.wait()
+            assert (found.saved, saved(folder)) == (None, [])
+            assert not found.due(4, 10), "to give up is no failure, after which another try is due in a minute"
         found.save(2, EMPTY, must_work=True, in_a_hurry=True)
     assert saved(folder) == [2]
+    assert folder.said == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priorities of their own")

@@ -275,9 +275,7 @@ def _to_be_sent(part: Any) -> Any:
     """A part of a batch as a loader process sends it; torch would put tensors into shared memory of its own."""
     if not isinstance(part, Tensor):
         return part
-    flat = part.permute(0, 2, 3, 1) if part.ndim == 4 else part  # as it lies in memory
-    shared = shared_memory(*flat.shape, dtype=part.dtype).copy_(flat)
-    return shared.permute(0, 3, 1, 2) if part.ndim == 4 else shared
+    return shared_memory(part.numel(), dtype=part.dtype).as_strided(part.shape, part.stride()).copy_(part)
 
 
 def automatic_workers() -> int:

@@ -1,5 +1,6 @@
 """How much memory there is to keep images in, and memory that processes share."""
 
+import math
 import os
 from pathlib import Path
 
@@ -13,14 +14,15 @@ def shared_memory(*shape: int, dtype: torch.dtype) -> Tensor:
     Where the system can, without a name: torch's own has one for a moment, and who is killed in that moment leaves it
     behind for good. Nor does it count against the few megabytes that containers have in /dev/shm.
     """
-    zeros = torch.empty(shape, dtype=dtype, device="meta")
-    if not hasattr(os, "memfd_create") or not zeros.nbytes:
+    size = math.prod(shape) * dtype.itemsize
+    if not hasattr(os, "memfd_create") or not size:
         return torch.zeros(shape, dtype=dtype).share_memory_()  # type: ignore[no-untyped-call, no-any-return]
     file = os.memfd_create("openmae")
     try:
-        os.ftruncate(file, zeros.nbytes)
-        # What torch does with the file of a tensor that it is sent; it duplicates the descriptor.
-        storage = torch.UntypedStorage._new_shared_fd_cpu(file, zeros.nbytes)  # type: ignore[attr-defined]
+        os.ftruncate(file, size)
+        # What torch does with the file of a tensor that it is sent; it duplicates the descriptor. What is public,
+        # `torch.from_file`, closes the file, and such a tensor cannot be sent.
+        storage = torch.UntypedStorage._new_shared_fd_cpu(file, size)  # type: ignore[attr-defined]
     finally:
         os.close(file)
     return torch.empty(0, dtype=dtype).set_(storage, 0, shape)  # type: ignore[call-overload, no-any-return]

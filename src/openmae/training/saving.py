@@ -6,9 +6,10 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
+from typing import Any
 
 from openmae.recipes.recipe import Every
 from openmae.training.checkpoints import Checkpoint, Damaged, GivenUp, write_checkpoint
@@ -33,17 +34,15 @@ class Saver:
     """
 
     def __init__(
-        self, run: Run, every: Every, *, keep: int, metadata: Mapping[str, str], asked: threading.Event | None = None
+        self, run: Run, every: Every, *, keep: int, metadata: Mapping[str, str], asked: threading.Event
     ) -> None:
         """`asked`: to stop, which makes what is being written beside the training needless: a later step follows."""
-        self._asked = asked or threading.Event()
+        self._asked = asked
         self._run, self._every, self._keep, self._metadata = run, every, keep, metadata
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint", initializer=_let_the_training_pass)
         self._pending: Future[None] | None = None
         self._next = self._from_now()
         self._failed = False
-        self._writing = 0
-        self._given_up = False
         self.saved: int | None = None
 
     def due(self, done: int, steps_per_epoch: int) -> bool:
@@ -54,12 +53,6 @@ class Saver:
         steps = self._every.number * (steps_per_epoch if self._every.unit == "epochs" else 1)
         return done % max(1, round(steps)) == 0
 
-    def give_up_before(self, step: int) -> None:
-        """What is being written, if it is of an earlier step than this one, which is to be saved now."""
-        self._given_up = self._writing < step
-        self.wait()
-        self._given_up = False
-
     def save(self, step: int, checkpoint: Checkpoint, *, must_work: bool, in_a_hurry: bool = False) -> None:
         """Write the checkpoint, whose tensors nobody else may change.
 
@@ -67,20 +60,18 @@ class Saver:
             step: how many steps it has seen.
             checkpoint: a copy of everything.
             must_work: wait until it is written.
-            in_a_hurry: as `write_checkpoint` explains.
+            in_a_hurry: with `must_work`; as `write_checkpoint` explains.
 
         Raises:
             ValueError: with `must_work`, when it could not be written; says why and what to do.
         """
         self.wait()
         self._next = self._from_now()
-        self._writing = step
         if not must_work:
-            unneeded = lambda: self._given_up or self._asked.is_set()  # noqa: E731  # short, and used once
-            self._pending = self._thread.submit(self._write, step, checkpoint, in_a_hurry, unneeded)
+            self._pending = self._thread.submit(self._write, step, checkpoint, given_up=self._asked.is_set)
             return
         try:
-            self._write(step, checkpoint, in_a_hurry, lambda: False)
+            self._write(step, checkpoint, in_a_hurry=in_a_hurry)
         except (OSError, Damaged) as error:
             raise ValueError(f"cannot save step {step}: {_reason(error)}; {_remedy(error)}") from error
 
@@ -122,17 +113,9 @@ class Saver:
             raise error
         return False
 
-    def _write(self, step: int, checkpoint: Checkpoint, in_a_hurry: bool, given_up: Callable[[], bool]) -> None:
+    def _write(self, step: int, checkpoint: Checkpoint, **options: Any) -> None:
         self._run.sync()  # a checkpoint never knows of steps that a power cut takes out of the log
-        write_checkpoint(
-            self._run.checkpoints,
-            step,
-            checkpoint,
-            metadata=self._metadata,
-            keep=self._keep,
-            in_a_hurry=in_a_hurry,
-            given_up=given_up,
-        )
+        write_checkpoint(self._run.checkpoints, step, checkpoint, metadata=self._metadata, keep=self._keep, **options)
         self.saved = step
 
     def _from_now(self) -> float:

@@ -125,7 +125,7 @@ def save(
     if wrong.item():
         raise Diverged(f"weights or optimizer state are not finite after step {step}")
     if in_a_hurry:
-        session.saver.give_up_before(step)
+        session.asked.set()  # whichever process was: it gives up what is being written
     session.saver.wait()  # two copies at a time may be more than there is memory for
     if fabric.broadcast(session.saver.saved == step):
         return
