@@ -18,6 +18,7 @@ from rich.table import Table
 
 from openmae import verbs
 from openmae.data.plain_text import plain_lines
+from openmae.errors import UserError
 from openmae.recipes import RECIPES, Recipe, Stage, find_recipe
 from openmae.recipes.recipe import RECIPE_TYPES, Every, ImageSize, Pooling, from_yaml, to_dict, to_yaml
 from openmae.slurm import Allocation, submit, write_script
@@ -101,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get(DEBUG):
             raise
-        known = isinstance(error, ValueError | OSError) or type(error).__module__.startswith("openmae")
+        known = isinstance(error, UserError | OSError)
         hint = "" if known else f" ({type(error).__name__}; set {DEBUG}=1 to see where, and please report it)"
         # What every process finds wrong before they have joined, one of each machine tells.
         first = os.environ.get("LOCAL_RANK", "0") == "0"
@@ -260,7 +261,7 @@ def _take_recipe(stage: Stage, arguments: list[str]) -> tuple[Recipe, list[str]]
             raise Usage(f"there is no recipe file {path}; a run folder holds one as recipe.yaml")
         try:
             recipe = from_yaml(path.read_text(encoding="utf-8"))
-        except (ValueError, OSError) as error:
+        except (UserError, OSError) as error:
             raise Usage(f"{path}: {error}") from error
         if recipe.stage != stage:
             raise Usage(f"{path} is a recipe for {recipe.stage}; use `openmae {recipe.stage}`")
@@ -273,7 +274,7 @@ def _take_recipe(stage: Stage, arguments: list[str]) -> tuple[Recipe, list[str]]
 def _find(name: str, stage: Stage | None) -> Recipe:
     try:
         return find_recipe(name, stage)
-    except ValueError as error:
+    except UserError as error:
         raise Usage(str(error)) from error
 
 
@@ -491,7 +492,7 @@ def _pack(arguments: list[str], console: Console) -> None:
                 console=console,
             )
         except KeyboardInterrupt as error:
-            raise ValueError(f"stopped; the same command packs {destination} anew") from error
+            raise UserError(f"stopped; the same command packs {destination} anew") from error
         if json:
             return _print_json(result)
         before, after, rates = result["bytes_before"], result["bytes_after"], result["images_per_second"]

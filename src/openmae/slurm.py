@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from openmae.errors import UserError
 from openmae.recipes import Recipe
 from openmae.training.stopping import STOPPED
 
@@ -69,7 +70,7 @@ class Allocation:
 
     def __post_init__(self) -> None:
         if self.cpus_per_device < 1:
-            raise ValueError(f"--cpus-per-device must be at least 1, not {self.cpus_per_device}")
+            raise UserError(f"--cpus-per-device must be at least 1, not {self.cpus_per_device}")
 
 
 class Job(NamedTuple):
@@ -84,7 +85,7 @@ def write_script(run: Path, recipe: Recipe, arguments: Sequence[str], allocation
     """Write the script for `openmae STAGE *arguments`, whose run folder is `run`; returns where.
 
     Raises:
-        ValueError: when the folder cannot be written, or something cannot be said to Slurm.
+        UserError: when the folder cannot be written, or something cannot be said to Slurm.
     """
     file = run.absolute() / SCRIPT
     text = render(file, recipe, arguments, allocation)
@@ -92,7 +93,7 @@ def write_script(run: Path, recipe: Recipe, arguments: Sequence[str], allocation
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8", errors="surrogateescape")  # arguments may be any bytes
     except OSError as error:
-        raise ValueError(f"cannot write {file} ({error.strerror}); give --out a folder that you may write") from error
+        raise UserError(f"cannot write {file} ({error.strerror}); give --out a folder that you may write") from error
     return file
 
 
@@ -139,36 +140,36 @@ def _submitit() -> Callable[..., str]:
         # What its executors write their scripts with; the version is bounded because the name is not public.
         from submitit.slurm.slurm import _make_sbatch_string
     except ImportError as error:
-        raise ValueError("a job's script is written by submitit; pip install 'openmae[slurm]'") from error
+        raise UserError("a job's script is written by submitit; pip install 'openmae[slurm]'") from error
     return _make_sbatch_string
 
 
 def _require_sayable(value: str) -> None:
     """submitit quotes as a shell does. sbatch reads that the same way, but for a backslash, and one line at a time."""
     if "\\" in value:
-        raise ValueError(f"{value!r} cannot be said to Slurm, for it has a backslash; use another name")
+        raise UserError(f"{value!r} cannot be said to Slurm, for it has a backslash; use another name")
     if not value.isprintable():
-        raise ValueError(f"{value!r} cannot be said to Slurm, for it has a line break or the like; use another name")
+        raise UserError(f"{value!r} cannot be said to Slurm, for it has a line break or the like; use another name")
 
 
 def submit(file: Path) -> Job:
     """Hand the script to sbatch.
 
     Raises:
-        ValueError: when there is no sbatch, or it refuses; the message has its reason.
+        UserError: when there is no sbatch, or it refuses; the message has its reason.
     """
     sbatch = shutil.which("sbatch")
     if sbatch is None:
-        raise ValueError(f"this machine has no sbatch; on a machine that has, run: sbatch {shlex.quote(str(file))}")
+        raise UserError(f"this machine has no sbatch; on a machine that has, run: sbatch {shlex.quote(str(file))}")
     answer = subprocess.run(  # noqa: S603  # the user's own sbatch
         [sbatch, "--parsable", str(file)], capture_output=True, text=True, errors="replace", check=False
     )
     said = " ".join(answer.stderr.split())
     if answer.returncode != 0:
         reason = said or f"exit code {answer.returncode}"
-        raise ValueError(f"sbatch refused {file} ({reason}); change the flags before `pretrain`, or that file")
+        raise UserError(f"sbatch refused {file} ({reason}); change the flags before `pretrain`, or that file")
     print(answer.stderr, end="", file=sys.stderr)  # what the cluster wants its users to know
     job = JOB.fullmatch((answer.stdout.split() or [""])[-1])
     if job is None:
-        raise ValueError(f"sbatch took {file} but named no job ({answer.stdout!r}); `squeue --me` shows whether it did")
+        raise UserError(f"sbatch took {file} but named no job ({answer.stdout!r}); `squeue --me` shows whether it did")
     return Job(job[1], f"--clusters={shlex.quote(job[2])} " if job[2] else "")

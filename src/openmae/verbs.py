@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from openmae.errors import UserError
 from openmae.recipes import FinetuneRecipe, LinearRecipe, PretrainRecipe, Recipe, Stage, find_recipe
 from openmae.recipes.recipe import Pooling
 
@@ -136,7 +137,7 @@ def reconstruct(
     from openmae.reporting.pictures import reconstruct_sample
 
     if data is not None and images:
-        raise ValueError("image files and --data were both given; give one of them")
+        raise UserError("image files and --data were both given; give one of them")
     if data is not None:
         source = open_data(data).train
         return reconstruct_sample(weights, source, Path(out), rows=rows, mask_ratio=mask_ratio, seed=seed)
@@ -212,7 +213,7 @@ def _resolve(recipe: str | Recipe, stage: Stage, overrides: dict[str, Any]) -> R
     found = find_recipe(recipe, stage) if isinstance(recipe, str) else recipe
     known = {field.name for field in dataclasses.fields(found)}
     if unknown := sorted(set(overrides) - known):
-        raise ValueError(
+        raise UserError(
             f"a {stage} recipe has no {', '.join(unknown)}; `openmae recipes {found.name}` prints its fields"
         )
     return dataclasses.replace(found, **overrides)

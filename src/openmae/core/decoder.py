@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from openmae.core.masking import Mask
 from openmae.core.patches import take_patches
 from openmae.core.positions import AxisOrder, sincos_positions
+from openmae.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,7 @@ class DecoderConfig:
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
-            raise ValueError(f"a decoder of width {self.width} cannot be split among {self.heads} heads; change either")
+            raise UserError(f"a decoder of width {self.width} cannot be split among {self.heads} heads; change either")
 
 
 class Decoder(nn.Module):

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from openmae.core.masking import Mask
 from openmae.core.patches import patch_grid, patchify, take_patches
 from openmae.core.positions import AxisOrder, sincos_positions
+from openmae.errors import UserError
 
 
 def create_encoder(
@@ -32,13 +33,13 @@ def create_encoder(
     What is None is as timm defines the model. `options` go to `timm.create_model` (drop_path_rate, global_pool, …).
 
     Raises:
-        ValueError: for an unknown name, a model that is no plain VisionTransformer, or an image size that the patch
+        UserError: for an unknown name, a model that is no plain VisionTransformer, or an image size that the patch
             size does not divide.
     """
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models("vit_*"), n=3)
         hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models('vit_*') lists them."
-        raise ValueError(f"timm has no model called {name!r}; {hint}")
+        raise UserError(f"timm has no model called {name!r}; {hint}")
     given = {"img_size": image_size, "patch_size": patch_size, "embed_dim": width, "depth": depth, "num_heads": heads}
     sizes = {key: value for key, value in given.items() if value is not None}
     vit = timm.create_model(name, pretrained=False, in_chans=channels, **{"num_classes": 0, **sizes, **options})
@@ -48,23 +49,23 @@ def create_encoder(
 
 
 def require_plain_vit(vit: nn.Module) -> VisionTransformer:
-    """Return `vit` if patches can be dropped before its first layer, else raise ValueError."""
+    """Return `vit` if patches can be dropped before its first layer, else raise UserError."""
     if not isinstance(vit, VisionTransformer):
-        raise ValueError(
+        raise UserError(
             f"{type(vit).__name__} is not a timm VisionTransformer, so its patches cannot be hidden; use a vit_* model"
         )
     embed = vit.patch_embed
     if not isinstance(embed, PatchEmbed) or embed.proj.kernel_size != embed.proj.stride:
-        raise ValueError(
+        raise UserError(
             "this model's patches overlap or pass through a convolutional stem, so hiding one would leak into its "
             "neighbours; use a vit_* model with a plain patch embedding"
         )
     if vit.num_prefix_tokens != vit.has_class_token + vit.num_reg_tokens:
-        raise ValueError(
+        raise UserError(
             f"{type(vit).__name__} has prefix tokens other than a class token and registers; use a vit_* model without"
         )
     if not isinstance(vit.patch_drop, nn.Identity):
-        raise ValueError("patch_drop_rate hides patches behind the mask's back; leave it at 0 and set the mask ratio")
+        raise UserError("patch_drop_rate hides patches behind the mask's back; leave it at 0 and set the mask ratio")
     return vit
 
 
@@ -78,7 +79,7 @@ def encoder_geometry(vit: VisionTransformer) -> tuple[tuple[int, int], tuple[int
 def fix_positions(vit: VisionTransformer, axis_order: AxisOrder) -> None:
     """Replace the learnable positions by the fixed sine-cosine table (appendix A.1)."""
     if vit.pos_embed is None:
-        raise ValueError("this model has no absolute position table; use a vit_* model that has one")
+        raise UserError("this model has no absolute position table; use a vit_* model that has one")
     prefix = 0 if vit.no_embed_class else vit.num_prefix_tokens
     table = sincos_positions(vit.embed_dim, encoder_geometry(vit)[2], prefix_tokens=prefix, axis_order=axis_order)
     vit.pos_embed = nn.Parameter(table.to(vit.pos_embed), requires_grad=False)

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from openmae.errors import UserError
+
 RATIO_TOLERANCE = 1e-6
 
 
@@ -45,16 +47,16 @@ def kept_count(patches: int, mask_ratio: float) -> int:
     (49, 78, 20)
 
     Raises:
-        ValueError: when the ratio is outside [0, 1) or would leave no patch visible, or none hidden.
+        UserError: when the ratio is outside [0, 1) or would leave no patch visible, or none hidden.
     """
     if patches < 2:
-        raise ValueError(f"masking needs at least 2 patches, not {patches}; use larger images or smaller patches")
+        raise UserError(f"masking needs at least 2 patches, not {patches}; use larger images or smaller patches")
     if not 0 <= mask_ratio < 1:
-        raise ValueError(f"the mask ratio must be at least 0 and below 1, not {mask_ratio}; the paper uses 0.75")
+        raise UserError(f"the mask ratio must be at least 0 and below 1, not {mask_ratio}; the paper uses 0.75")
     kept = math.floor(patches * (1 - mask_ratio) + RATIO_TOLERANCE)
     if kept == 0 or kept == patches:
         missing = "visible" if kept == 0 else "hidden"
-        raise ValueError(
+        raise UserError(
             f"a mask ratio of {mask_ratio} leaves none of {patches} patches {missing}; "
             f"use a ratio between {math.ceil(1000 / patches) / 1000} and {math.floor(1000 - 1000 / patches) / 1000}"
         )
@@ -84,6 +86,6 @@ def random_mask(
     grid = patches if isinstance(patches, tuple) else None
     count = patches[0] * patches[1] if isinstance(patches, tuple) else patches
     if not 0 < kept <= count:
-        raise ValueError(f"cannot keep {kept} of {count} patches; keep between 1 and {count}")
+        raise UserError(f"cannot keep {kept} of {count} patches; keep between 1 and {count}")
     device = generator.device if generator is not None else torch.device("cpu")
     return mask_from_noise(torch.rand(batch, count, generator=generator, device=device), kept, grid)

@@ -18,6 +18,7 @@ from openmae.core.encoder import (
 from openmae.core.masking import Mask
 from openmae.core.patches import normalise_patches, patchify, take_patches
 from openmae.core.positions import AxisOrder
+from openmae.errors import UserError
 
 
 class MAEOutput(NamedTuple):
@@ -62,7 +63,7 @@ class MaskedAutoencoder(nn.Module):
     ) -> None:
         super().__init__()
         if not isinstance(encoder, str) and encoder_options:
-            raise ValueError(f"{', '.join(encoder_options)}: an encoder given as a module is already built; drop these")
+            raise UserError(f"{', '.join(encoder_options)}: an encoder given as a module is already built; drop these")
         vit = create_encoder(encoder, **encoder_options) if isinstance(encoder, str) else require_plain_vit(encoder)
         self.encoder = vit
         self.normalise_target = normalise_target
@@ -91,11 +92,11 @@ class MaskedAutoencoder(nn.Module):
         """Reconstruct what `mask` hides.
 
         Raises:
-            ValueError: when the images are not of the model's size, or the mask is of another grid or hides nothing.
+            UserError: when the images are not of the model's size, or the mask is of another grid or hides nothing.
         """
         self._check(images, mask)
         if not mask.dropped.shape[1]:
-            raise ValueError("the mask hides no patch, so there is nothing to predict; keep fewer, or use encode()")
+            raise UserError("the mask hides no patch, so there is nothing to predict; keep fewer, or use encode()")
         patches_BLP = patchify(images, self.patch_size)
         prediction_BLP = self.decoder(encode(self.encoder, patches_BLP, mask), mask)
         return MAEOutput(loss=self.loss(patches_BLP, prediction_BLP, mask), prediction=prediction_BLP, mask=mask)
@@ -118,7 +119,7 @@ class MaskedAutoencoder(nn.Module):
     def _check(self, images: Tensor, mask: Mask | None) -> None:
         expected = (self.channels, *self.image_size)
         if images.ndim != 4 or images.shape[1:] != expected:
-            raise ValueError(
+            raise UserError(
                 f"the images are {_by(images.shape)} but the model was built for batches of {_by(expected)} (channels "
                 "x height x width); resize or convert them, or rebuild the model"
             )
@@ -126,11 +127,11 @@ class MaskedAutoencoder(nn.Module):
             return
         if mask.patches != self.patches or mask.grid not in (None, self.grid):
             found = f"{mask.patches} patches" if mask.grid is None else f"a grid of {_by(mask.grid)}"
-            raise ValueError(
+            raise UserError(
                 f"the mask covers {found} but the model has {_by(self.grid)}; build it with patches={self.grid}"
             )
         if len(mask.kept) != len(images):
-            raise ValueError(
+            raise UserError(
                 f"the mask is for {len(mask.kept)} images, not {len(images)}; build it with batch={len(images)}"
             )
 

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from openmae.errors import UserError
+
 TARGET_EPS = 1e-6
 
 
@@ -18,7 +20,7 @@ def patch_grid(image_size: tuple[int, int], patch_size: tuple[int, int]) -> tupl
     """Rows and columns of patches in an image of `image_size` (height, width).
 
     Raises:
-        ValueError: when the patch size does not divide the image size.
+        UserError: when the patch size does not divide the image size.
 
     >>> patch_grid((224, 448), (16, 16))
     (14, 28)
@@ -26,7 +28,7 @@ def patch_grid(image_size: tuple[int, int], patch_size: tuple[int, int]) -> tupl
     (height, width), (patch_height, patch_width) = image_size, patch_size
     if height % patch_height or width % patch_width:
         fitting = [max(1, round(side / patch)) * patch for side, patch in zip(image_size, patch_size, strict=True)]
-        raise ValueError(
+        raise UserError(
             f"an image of {height}x{width} is not a multiple of the patch size {patch_height}x{patch_width}; "
             f"use --image-size {fitting[0]}x{fitting[1]} or a patch size that divides {height} and {width}"
         )

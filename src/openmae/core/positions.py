@@ -6,6 +6,8 @@ import torch
 from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor
 
+from openmae.errors import UserError
+
 AxisOrder = Literal["column-first", "row-first"]
 WAVELENGTH_BASE = 10_000.0
 
@@ -20,10 +22,10 @@ def sincos_positions(
     one another but weights trained with one do not fit the other.
 
     Raises:
-        ValueError: when `width` is not a multiple of 4.
+        UserError: when `width` is not a multiple of 4.
     """
     if width % 4:
-        raise ValueError(f"sine-cosine positions need a width that 4 divides, not {width}; use {width // 4 * 4 + 4}")
+        raise UserError(f"sine-cosine positions need a width that 4 divides, not {width}; use {width // 4 * 4 + 4}")
     rows, columns = grid
     # float64 until the end, so that the table is the same on every device.
     frequencies = WAVELENGTH_BASE ** -(torch.arange(width // 4, dtype=torch.float64) / (width // 4))

@@ -24,6 +24,7 @@ from openmae.data.holding import HeldPixels
 from openmae.data.memory import shared_memory
 from openmae.data.sources import Source
 from openmae.data.transforms import Box, Crop, Transform
+from openmae.errors import UserError
 
 REPLACEMENT_ATTEMPTS = 20
 MAX_AUTOMATIC_WORKERS = 8
@@ -130,14 +131,14 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
 
     def __post_init__(self) -> None:
         if self.images * self.repeats < self.batch_size:
-            raise ValueError(
+            raise UserError(
                 f"{self.images} images do not fill a batch of {self.batch_size}; use --batch-size "
                 f"{self.images * self.repeats} or less"
             )
         parts = self.accumulate * self.world_size * self.repeats
         if self.batch_size % parts:
             repeated = f" with {self.repeats} repeats" if self.repeats > 1 else ""
-            raise ValueError(
+            raise UserError(
                 f"a batch of {self.batch_size} cannot be cut into {self.accumulate} accumulation steps on "
                 f"{self.world_size} devices{repeated}; use --batch-size {max(1, self.batch_size // parts) * parts}"
             )
@@ -208,7 +209,7 @@ class SeededImages(Dataset[Sample]):
                 if views:
                     break
             else:
-                raise ValueError(
+                raise UserError(
                     f"{len(bad)} images in a row cannot be decoded, the last one {bad[-1].name} ({bad[-1].reason}); "
                     "look at the files before training on them"
                 )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from openmae.data.decoding import LARGEST, BadImage, PixelFormat, Pixels, PixelType, open_image, reason
 from openmae.data.sources import ShardSource, Source
 from openmae.data.transforms import Box, Crop, Transform
+from openmae.errors import UserError
 
 FORMAT_SAMPLE = 64
 STATISTICS_SAMPLE = 512
@@ -81,7 +82,7 @@ def measure(source: Source, wanted: PixelFormat) -> Statistics:
     """Mean and deviation of a sample of the images.
 
     Raises:
-        ValueError: when none of the sample can be decoded in that format.
+        UserError: when none of the sample can be decoded in that format.
     """
     running = RunningStatistics(wanted.channels)
     why = "there are none"
@@ -91,7 +92,7 @@ def measure(source: Source, wanted: PixelFormat) -> Statistics:
         except (BadImage, OSError) as error:
             why = f"{source.name(index)}: {reason(error)}"
     if not running.images:
-        raise ValueError(f"none of the images can be read as {wanted.channels} channels of {wanted.kind} ({why})")
+        raise UserError(f"none of the images can be read as {wanted.channels} channels of {wanted.kind} ({why})")
     return running.result()
 
 

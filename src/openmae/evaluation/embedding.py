@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from openmae.data.sources import UNLABELLED, open_data
+from openmae.errors import UserError
 from openmae.evaluation.features import BATCH_SIZE, Features, extract_features
 from openmae.training.runtime import measuring_processes
 from openmae.training.weights import encoder_from, read_weights
@@ -52,7 +53,7 @@ def embed(
         out.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(table, out)
     except OSError as error:
-        raise ValueError(
+        raise UserError(
             f"cannot write {out} ({error.strerror}); give --out a file in a folder that you may write"
         ) from error
     return counts

@@ -14,6 +14,7 @@ from openmae.core.encoder import encode_images
 from openmae.data.loading import BadRecord, SeededImages, automatic_workers, batches_of, evaluation_loader
 from openmae.data.sources import Source
 from openmae.data.transforms import EvalTransform, normalise_pixels
+from openmae.errors import UserError
 from openmae.evaluation.gathering import gather_bad, gather_rows
 from openmae.recipes import Recipe, SupervisedRecipe
 from openmae.recipes.recipe import Pooling
@@ -44,7 +45,7 @@ class Features(NamedTuple):
         if pool == "mean":
             return self.mean
         if self.cls is None:
-            raise ValueError("this encoder has no class token; use --pool mean")
+            raise UserError("this encoder has no class token; use --pool mean")
         return self.cls
 
 
@@ -147,7 +148,7 @@ def extract_features(
     mean_ND, labels_N, indices_N = (gather_rows(fabric, torch.cat(parts)) for parts in (mean, labels, indices))
     cls_ND = None if vit.cls_token is None else gather_rows(fabric, torch.cat(cls))
     if not len(indices_N):
-        raise ValueError(
+        raise UserError(
             f"none of the {len(source)} images can be decoded, e.g. {bad[0].name} ({bad[0].reason}); check --data"
         )
     if bad and fabric.is_global_zero:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from openmae.core.drop_path import take_drop_path_as_argument
 from openmae.data.loading import Batch
 from openmae.data.transforms import seeded_globals
+from openmae.errors import UserError
 from openmae.evaluation.supervised import Task, open_task, run_supervised, untrained_twin
 from openmae.recipes import FinetuneRecipe
 from openmae.training.runs import ENCODER
@@ -40,7 +41,7 @@ def build_classifier(recipe: FinetuneRecipe, task: Task) -> VisionTransformer:
     """A timm classifier that starts from the pre-trained encoder: learnable positions, fresh head and pooling norm."""
     with torch.device("meta"):
         if recipe.pool == "cls" and not build_encoder(recipe).has_class_token:
-            raise ValueError(f"{recipe.backbone} has no class token; use --pool mean")
+            raise UserError(f"{recipe.backbone} has no class token; use --pool mean")
     vit = build_encoder(
         recipe,
         num_classes=task.classes,
@@ -86,7 +87,7 @@ def classification_loss(recipe: FinetuneRecipe, classes: int) -> Callable[[nn.Mo
         if mixing is None:
             return F.cross_entropy(model(images, uniform=uniform), labels, label_smoothing=recipe.label_smoothing)
         if len(images) % 2:
-            raise ValueError(
+            raise UserError(
                 f"mixup and CutMix pair the images of a batch, and {len(images)} on each device and "
                 "accumulation step is odd; use an even --batch-size, or --mixup 0 --cutmix 0"
             )

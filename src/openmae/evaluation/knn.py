@@ -12,6 +12,7 @@ from rich.console import Console
 from torch.nn import functional as F
 
 from openmae.data.sources import open_data
+from openmae.errors import UserError
 from openmae.evaluation.features import extract_features
 from openmae.evaluation.gathering import add_up
 from openmae.evaluation.scores import Scores, count_hits, labelled_splits, scores_of
@@ -107,7 +108,7 @@ def knn(
     key_labels = torch.from_numpy(bank_labels).to(device)
     voters = min(neighbours, len(keys) - leave_one_out)
     if voters < 1:
-        raise ValueError(f"{len(keys)} labelled images are too few for nearest neighbours; use at least 2")
+        raise UserError(f"{len(keys)} labelled images are too few for nearest neighbours; use at least 2")
 
     hits = np.zeros(3, dtype=np.int64)
     for start in range(rank * CHUNK, len(queries), world_size * CHUNK):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from openmae.core.encoder import encode_images
+from openmae.errors import UserError
 from openmae.evaluation.cached_linear import fit_linear
 from openmae.evaluation.features import Features, extract_features, pool_tokens
 from openmae.evaluation.gathering import gather_rows
@@ -56,7 +57,7 @@ class LinearProbe(nn.Module):
             pooled = pool_tokens(self.encoder, encode_images(self.encoder, images))
         features = pooled.mean if self.pool == "mean" else pooled.cls
         if features is None:
-            raise ValueError("this encoder has no class token; use --pool mean")
+            raise UserError("this encoder has no class token; use --pool mean")
         scores: Tensor = self.head(features)
         return scores
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from openmae.data.loading import Stream, random_stream
 from openmae.data.sources import UNLABELLED, Data, Source, Subset
+from openmae.errors import UserError
 
 HELD_OUT = 0.2
 
@@ -46,24 +47,24 @@ def labelled_splits(data: Data, *, fraction: float, seed: int) -> tuple[Source, 
     """The labelled training images, reduced to `fraction` of the labels, and the labelled test images if there are any.
 
     Raises:
-        ValueError: when the training images have no labels.
+        UserError: when the training images have no labels.
     """
     train = _with_labels(data.train)
     if len(train) == 0 or len(train.classes) < 2:
-        raise ValueError(
+        raise UserError(
             "these images have no labels to measure with; put each class into a folder of its own, or give Parquet "
             "with a label column"
         )
     test = _with_labels(data.test) if data.test is not None else None
     if test is not None and len(test) == 0:
-        raise ValueError("the test split has no labels to measure with; label it, or leave it out")
+        raise UserError("the test split has no labels to measure with; label it, or leave it out")
     if test is not None and data.test is not None and len(test) < len(data.test):
-        raise ValueError(
+        raise UserError(
             f"{len(data.test) - len(test)} of {len(data.test)} test images are of no class of the training split; give "
             "both splits the same classes"
         )
     if test is not None and int(test.labels.max()) >= len(train.classes):
-        raise ValueError(
+        raise UserError(
             f"the test split has class {int(test.labels.max())} but the training split names only {len(train.classes)} "
             "classes; give both splits the same classes"
         )

@@ -17,6 +17,7 @@ from openmae.core.drop_path import drop_paths
 from openmae.data.loading import Batch, SeededImages, batches_of, evaluation_loader
 from openmae.data.sources import Source, open_data
 from openmae.data.transforms import TrainTransform, normalise_pixels
+from openmae.errors import UserError
 from openmae.evaluation.features import evaluation_images
 from openmae.evaluation.gathering import add_up
 from openmae.evaluation.scores import Scores, count_hits, labelled_splits, scores_of, with_held_out
@@ -52,13 +53,13 @@ def open_task(recipe: R, console: Console) -> tuple[R, Task]:
     Without a test split a balanced fifth of the labelled images is held out, by the recipe's seed.
 
     Raises:
-        ValueError: when either is missing, unlabelled, or of another network.
+        UserError: when either is missing, unlabelled, or of another network.
     """
     say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     if recipe.data is None:
-        raise ValueError("no images to measure on; give --data a labelled folder or Parquet file, or fashion-mnist")
+        raise UserError("no images to measure on; give --data a labelled folder or Parquet file, or fashion-mnist")
     if recipe.weights is None:
-        raise ValueError("no weights to measure; give --weights a run folder, a checkpoint or an encoder.safetensors")
+        raise UserError("no weights to measure; give --weights a run folder, a checkpoint or an encoder.safetensors")
     weights = read_weights(recipe.weights)
     require_architecture(weights, recipe)
     data = with_held_out(open_data(recipe.data, labels=recipe.labels, say=say), seed=recipe.seed)
@@ -133,11 +134,11 @@ def train_transform(recipe: SupervisedRecipe) -> TrainTransform:
     """Crops, flips and RandAugment as the recipe says.
 
     Raises:
-        ValueError: for RandAugment on pixels that it cannot change.
+        UserError: for RandAugment on pixels that it cannot change.
     """
     policy = recipe.rand_augment if isinstance(recipe, FinetuneRecipe) else None
     if policy is not None and (recipe.channels not in (1, 3) or pixel_format(recipe).kind != "uint8"):
-        raise ValueError(
+        raise UserError(
             f"RandAugment changes 8-bit grey and colour, not {recipe.channels} channels of {recipe.pixel_type}; add "
             "--rand-augment None"
         )
@@ -194,7 +195,7 @@ def evaluate_classifier(
     if given_up:
         return None
     if not total[-1]:
-        raise ValueError("none of the test images can be decoded; check --data")
+        raise UserError("none of the test images can be decoded; check --data")
     return scores_of(np.array(total))
 
 

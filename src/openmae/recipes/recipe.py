@@ -11,6 +11,8 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import yaml
 from tyro.conf import Suppress
 
+from openmae.errors import UserError
+
 Stage = Literal["pretrain", "linear", "finetune"]
 Follows = Literal["fair", "mm", "openmae"]
 Pooling = Literal["cls", "mean"]
@@ -63,7 +65,7 @@ class ImageSize(NamedTuple):
         """Read "224" or "224x448" (height x width)."""
         sides = text.lower().split("x")
         if len(sides) > 2 or not all(side.isdigit() and int(side) > 0 for side in sides):
-            raise ValueError(f"{text!r} is not an image size; write 224, or 224x448 for height x width")
+            raise UserError(f"{text!r} is not an image size; write 224, or 224x448 for height x width")
         return cls(int(sides[0]), int(sides[-1]))
 
     def __str__(self) -> str:
@@ -86,7 +88,7 @@ class Every(NamedTuple):
         found = re.fullmatch(r"(\d+(?:\.\d+)?) *(min|step|epoch)(?:ute)?s?", text.strip().lower())
         units: dict[str, Literal["min", "steps", "epochs"]] = {"min": "min", "step": "steps", "epoch": "epochs"}
         if found is None or (float(found[1]) == 0 and found[2] != "min"):
-            raise ValueError(f"{text!r} does not say how often; write 5min, 200steps or 1epoch")
+            raise UserError(f"{text!r} does not say how often; write 5min, 200steps or 1epoch")
         return cls(float(found[1]), units[found[2]])
 
     def __str__(self) -> str:
@@ -210,7 +212,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.strategy == "fsdp" and (self.ema_decay is not None or self.precision == "16-mixed"):
-            raise ValueError(
+            raise UserError(
                 "--strategy fsdp knows neither --ema-decay nor --precision 16-mixed; leave them out, or use "
                 "--strategy ddp"
             )
@@ -218,20 +220,20 @@ class Recipe:
             for name in names.split():
                 value = getattr(self, name, None)
                 if value is not None and not test(value):
-                    raise ValueError(f"--{name.replace('_', '-')} must {words}, not {value}")
+                    raise UserError(f"--{name.replace('_', '-')} must {words}, not {value}")
         if not len(self.mean) == len(self.std) == self.channels and not self.measures_statistics:
-            raise ValueError(
+            raise UserError(
                 f"--mean has {len(self.mean)} values and --std {len(self.std)} for {self.channels} channels; give one "
                 "of each per channel, or --normalize from-data"
             )
         if not all(map(math.isfinite, self.mean)) or not all(0 < value < math.inf for value in self.std):
-            raise ValueError(f"--mean must be numbers and --std positive ones, not {self.mean} and {self.std}")
+            raise UserError(f"--mean must be numbers and --std positive ones, not {self.mean} and {self.std}")
         if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"--betas must lie in 0 … 1, 1 excluded, not {self.betas}")
+            raise UserError(f"--betas must lie in 0 … 1, 1 excluded, not {self.betas}")
         if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
-            raise ValueError(f"--crop-scale must be two rising shares in (0, 1], not {self.crop_scale}")
+            raise UserError(f"--crop-scale must be two rising shares in (0, 1], not {self.crop_scale}")
         if not 0 <= self.seed < 2**32:
-            raise ValueError(f"--seed must lie in 0 … 4294967295, not {self.seed}")
+            raise UserError(f"--seed must lie in 0 … 4294967295, not {self.seed}")
 
     @property
     def measures_statistics(self) -> bool:
@@ -299,9 +301,9 @@ class SupervisedRecipe(Recipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.label_fraction <= 1:
-            raise ValueError(f"--label-fraction must lie in (0, 1], not {self.label_fraction}; 0.01 is one per cent")
+            raise UserError(f"--label-fraction must lie in (0, 1], not {self.label_fraction}; 0.01 is one per cent")
         if self.eval_resize < min(self.image_size):
-            raise ValueError(
+            raise UserError(
                 f"--eval-resize {self.eval_resize} is smaller than the image size {self.image_size}; make it at least "
                 f"{min(self.image_size)}"
             )
@@ -375,51 +377,51 @@ def from_yaml(text: str) -> Recipe:
     """Read a recipe that `to_yaml` wrote.
 
     Raises:
-        ValueError: when the text is no such recipe; the message names the field.
+        UserError: when the text is no such recipe; the message names the field.
     """
     try:
         values = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that there is not
         problem = " ".join(str(error).split())[:200]
-        raise ValueError(f"not a readable recipe ({problem}); `openmae recipes NAME` prints one") from error
+        raise UserError(f"not a readable recipe ({problem}); `openmae recipes NAME` prints one") from error
     if not isinstance(values, dict) or str(values.get("stage")) not in RECIPE_TYPES:
-        raise ValueError(
+        raise UserError(
             "not a recipe: it has no stage of pretrain, linear or finetune; `openmae recipes NAME` prints one"
         )
     kind = RECIPE_TYPES[values.pop("stage")]
     types = typing.get_type_hints(kind)
     known = {field.name for field in dataclasses.fields(kind)}
     if unknown := sorted(map(str, set(values) - known)):
-        raise ValueError(
+        raise UserError(
             f"unknown recipe fields: {', '.join(unknown)}; `openmae recipes NAME` prints the ones there are"
         )
     try:
         return kind(**{name: _typed(name, value, types[name]) for name, value in values.items()})
     except TypeError as error:
-        raise ValueError(f"incomplete recipe: {error}") from error
+        raise UserError(f"incomplete recipe: {error}") from error
 
 
 def _typed(name: str, value: Any, kind: Any) -> Any:
-    """`value` as the field's type demands it, or a ValueError that says what was expected."""
+    """`value` as the field's type demands it, or a UserError that says what was expected."""
     if kind in (ImageSize, Every):
         return kind.parse(str(value))
     if typing.get_origin(kind) is tuple:
         if not isinstance(value, list) or not all(type(part) in (int, float) for part in value):
-            raise ValueError(f"{name} must be a list of numbers, not {value!r}")
+            raise UserError(f"{name} must be a list of numbers, not {value!r}")
         parts = typing.get_args(kind)
         if ... not in parts and len(value) != len(parts):
-            raise ValueError(f"{name} must be a list of {len(parts)} numbers, not {value!r}")
+            raise UserError(f"{name} must be a list of {len(parts)} numbers, not {value!r}")
         return tuple(float(part) for part in value)
     if typing.get_origin(kind) is Literal:
         if value not in typing.get_args(kind):
-            raise ValueError(f"{name} must be one of {', '.join(map(str, typing.get_args(kind)))}, not {value!r}")
+            raise UserError(f"{name} must be one of {', '.join(map(str, typing.get_args(kind)))}, not {value!r}")
         return value
     options = typing.get_args(kind) or (kind,)  # a union such as float | None
     if float in options and isinstance(value, str) and EXPONENT.fullmatch(value):
         value = float(value)
     if (isinstance(value, bool) and bool not in options) or not any(_is(value, option) for option in options):
         names = " or ".join(_describe(option) for option in options)
-        raise ValueError(f"{name} must be {names}, not {value!r}")
+        raise UserError(f"{name} must be {names}, not {value!r}")
     return float(value) if float in options and isinstance(value, int) and not isinstance(value, bool) else value
 
 

@@ -24,6 +24,7 @@ from openmae.data.loading import automatic_workers
 from openmae.data.plain_text import plain
 from openmae.data.sources import Source, open_data
 from openmae.data.statistics import STATISTICS_SAMPLE, measure
+from openmae.errors import UserError
 from openmae.recipes import PretrainRecipe, find_recipe
 from openmae.reporting.contact_sheet import write_contact_sheet
 from openmae.training.checkpoints import write_text
@@ -41,7 +42,7 @@ def run_check(
     """Survey all splits; writes check.json, bad_images.jsonl and contact_sheet.png into `out`, runs/check-NAME if None.
 
     Raises:
-        ValueError: when no image can be read, or `out` cannot be written.
+        UserError: when no image can be read, or `out` cannot be written.
     """
 
     def say(message: str) -> None:
@@ -54,13 +55,13 @@ def run_check(
         out.mkdir(parents=True, exist_ok=True)
         surveys = _survey(splits, out / BAD_IMAGES, console, automatic_workers() if workers is None else workers)
     except OSError as error:
-        raise ValueError(f"cannot write to {out} ({error.strerror}); give --out a folder that you may write") from error
+        raise UserError(f"cannot write to {out} ({error.strerror}); give --out a folder that you may write") from error
     result = _result(data, splits, surveys)
     result["out"] = str(out)
     write_text(out / RESULT, json.dumps(result, indent=1))
     if not any(survey.images - survey.bad for survey in surveys.values()):
         why = next(iter(result["bad_reasons"]), "there are none")
-        raise ValueError(
+        raise UserError(
             f"none of the {result['images']:,} images can be read ({why}); look at what {out / BAD_IMAGES} lists"
         )
     write_contact_sheet(train, out / SHEET)
@@ -94,7 +95,7 @@ def _result(data: str, splits: dict[str, Source], surveys: dict[str, Survey]) ->
     wanted = common_format(train.formats)
     statistics = None
     if wanted is not None:
-        with contextlib.suppress(ValueError):  # in a mixture the sample may hold none of the commonest kind
+        with contextlib.suppress(UserError):  # in a mixture the sample may hold none of the commonest kind
             mean, std = measure(splits["train"], wanted)
             statistics = {"sample": min(STATISTICS_SAMPLE, len(sources[0])), "mean": list(mean), "std": list(std)}
     recipe = find_recipe(RECIPE, "pretrain")

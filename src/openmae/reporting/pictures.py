@@ -15,6 +15,7 @@ from openmae.data.decoding import LARGEST, BadImage, Pixels, decode, reason
 from openmae.data.loading import Stream, random_stream
 from openmae.data.sources import Source
 from openmae.data.transforms import apply, normalise_pixels
+from openmae.errors import UserError
 from openmae.evaluation.features import evaluation_transform
 from openmae.recipes import PretrainRecipe
 from openmae.training.pixels import pixel_format
@@ -39,17 +40,17 @@ def reconstruct(
     """Write a PNG with one row for each image file.
 
     Raises:
-        ValueError: when the weights have no decoder, an image cannot be read, or `out` cannot be written.
+        UserError: when the weights have no decoder, an image cannot be read, or `out` cannot be written.
     """
     if not images:
-        raise ValueError("no images to reconstruct; name image files, or a data set with --data")
+        raise UserError("no images to reconstruct; name image files, or a data set with --data")
     model, recipe = load_autoencoder(weights)
     arrays = []
     for path in images:
         try:
             arrays.append(decode(path.read_bytes(), pixel_format(recipe)))
         except (BadImage, OSError) as error:
-            raise ValueError(f"{path} cannot be read ({reason(error)}); leave it out or repair it") from error
+            raise UserError(f"{path} cannot be read ({reason(error)}); leave it out or repair it") from error
     return write_picture(model, recipe, arrays, out, mask_ratio=mask_ratio, seed=seed)
 
 
@@ -59,7 +60,7 @@ def reconstruct_sample(
     """The same picture for `rows` readable images drawn from a source.
 
     Raises:
-        ValueError: when none of them can be read, and as `reconstruct` does.
+        UserError: when none of them can be read, and as `reconstruct` does.
     """
     model, recipe = load_autoencoder(weights)
     arrays: list[Pixels] = []
@@ -72,7 +73,7 @@ def reconstruct_sample(
         except (BadImage, OSError) as error:
             why = f"{source.name(int(index))}: {reason(error)}"
     if not arrays:
-        raise ValueError(f"none of the images can be reconstructed ({why}); give images like those of the training")
+        raise UserError(f"none of the images can be reconstructed ({why}); give images like those of the training")
     return write_picture(model, recipe, arrays, out, mask_ratio=mask_ratio, seed=seed)
 
 
@@ -107,7 +108,7 @@ def write_picture(
         out.parent.mkdir(parents=True, exist_ok=True)
         picture.save(out, format="PNG")
     except OSError as error:
-        raise ValueError(
+        raise UserError(
             f"cannot write {out} ({error.strerror}); give --out a file in a folder that you may write"
         ) from error
     return out

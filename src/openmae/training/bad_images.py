@@ -6,6 +6,7 @@ import torch
 from lightning_fabric import Fabric
 
 from openmae.data.loading import BadRecord, Batch, SeededImages
+from openmae.errors import UserError
 from openmae.training.runs import BAD_IMAGES, Run
 
 
@@ -36,7 +37,7 @@ class BadImages:
         """List what any process has met; every process must call it together.
 
         Raises:
-            ValueError: in every process, when more than the permitted share is unreadable.
+            UserError: in every process, when more than the permitted share is unreadable.
         """
         gathered = [list(self._new.values())] * fabric.world_size
         if fabric.world_size > 1:
@@ -48,7 +49,7 @@ class BadImages:
             self._run.append(BAD_IMAGES, record._asdict())
         if len(self._known) > self._limit * self._images:
             last = list(found.values())[-1]
-            raise ValueError(
+            raise UserError(
                 f"{len(self._known)} of {self._images} images cannot be decoded, the last one {last.name} "
                 f"({last.reason}); repair what {self._run.path / BAD_IMAGES} lists, or raise --max-bad"
             )

@@ -7,6 +7,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from openmae.data.loading import Batch
+from openmae.errors import UserError
 from openmae.recipes import Recipe
 from openmae.training.runs import REWINDS, Run
 from openmae.training.runtime import choose_precision
@@ -46,11 +47,11 @@ class Divergence:
         """Remember that the run goes back to step `to`, and tell.
 
         Raises:
-            ValueError: when there is no checkpoint to go back to, or it has gone back three times before.
+            UserError: when there is no checkpoint to go back to, or it has gone back three times before.
         """
         if to is None or len(self._rewinds) >= MOST_REWINDS:
             why = f"after going back {len(self._rewinds)} times" if to is not None else "and there is no checkpoint"
-            raise ValueError(f"{reason}, {why}; {self._advice()}")
+            raise UserError(f"{reason}, {why}; {self._advice()}")
         self._run.append(REWINDS, {"to": to, "reason": str(reason)})
         self._rewinds.append(to)
         self._run.say(f"{reason}: going back to step {to} and on from there with the images in another order")

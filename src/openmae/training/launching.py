@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
+from openmae.errors import UserError
 from openmae.recipes import Recipe, SupervisedRecipe
 from openmae.training.stopping import REQUESTS, STOPPED
 
@@ -51,16 +52,16 @@ def _under_srun() -> bool:
 
 
 def require_startable(recipe: Recipe) -> None:
-    """Raise ValueError for what every process would find wrong, before any is started (maybe after days in a queue).
+    """Raise UserError for what every process would find wrong, before any is started (maybe after days in a queue).
 
     Data and weights are not opened: they may be reachable from the compute nodes only, or be made by an earlier job.
     """
     from openmae.data.loading import StepSampler
 
     if recipe.data is None:
-        raise ValueError("no images to train on; give --data behind the recipe")
+        raise UserError("no images to train on; give --data behind the recipe")
     if isinstance(recipe, SupervisedRecipe) and recipe.weights is None:
-        raise ValueError("no weights to start from; give --weights behind the recipe")
+        raise UserError("no weights to start from; give --weights behind the recipe")
     StepSampler(  # refuses a batch that cannot be cut into equal parts
         images=recipe.batch_size,
         batch_size=recipe.batch_size,
@@ -140,7 +141,7 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]], patience: float) -> int:
 def _environment(devices: int, nodes: int) -> dict[str, str]:
     """What lightning-fabric and torch want to know of the other processes."""
     if nodes > 1 and not {"MASTER_ADDR", "MASTER_PORT", "NODE_RANK"} <= set(os.environ):
-        raise ValueError(
+        raise UserError(
             f"{nodes} machines must find each other; set MASTER_ADDR, MASTER_PORT and NODE_RANK on each, or start with "
             "torchrun or `openmae slurm`"
         )

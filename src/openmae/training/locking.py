@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import IO
 
+from openmae.errors import UserError
+
 LOCK = ".lock"
 
 
@@ -18,7 +20,7 @@ class FolderLock:
     network file systems that know locks at all.
 
     Raises:
-        ValueError: when another process holds it; says which.
+        UserError: when another process holds it; says which.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -32,7 +34,7 @@ class FolderLock:
             self.release()
             if held:
                 user = holder or "another process"
-                raise ValueError(
+                raise UserError(
                     f"{folder} is in use by {user}; wait for it or stop it, or give another --out"
                 ) from error
             return  # a file system without locks, of which there are some: nobody can be refused there

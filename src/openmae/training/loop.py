@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from openmae.data.loading import Batch, StepSampler, Stream, batches_of, random_stream, training_loader
+from openmae.errors import UserError
 from openmae.recipes import FinetuneRecipe, LinearRecipe
 from openmae.training import checkpoints
 from openmae.training.agreement import agree, scale_was_too_large
@@ -71,7 +72,7 @@ def fit(fabric: Fabric, job: Job, run: Run) -> dict[str, float]:
 
     Raises:
         Interrupted: after a signal, once the state is saved.
-        ValueError: for losses that stay not finite, more unreadable images than the recipe permits, or a disk that
+        UserError: for losses that stay not finite, more unreadable images than the recipe permits, or a disk that
             takes no checkpoint at the beginning or the end.
     """
     recipe = job.recipe
@@ -289,12 +290,12 @@ def _next(batches: Iterator[Batch]) -> Batch:
     """The next batch. What is wrong with the data reaches the user without the traceback of a loader process."""
     try:
         return next(batches)
-    except ValueError as error:
-        raise ValueError(str(error).strip().rsplit("ValueError: ", 1)[-1]) from error
+    except UserError as error:
+        raise UserError(str(error).strip().rsplit("UserError: ", 1)[-1]) from error
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        raise ValueError(
+        raise UserError(
             f"a process that decodes images has died ({error}); if memory was short use fewer --workers, and run the "
             "same command again to continue"
         ) from error

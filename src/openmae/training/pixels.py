@@ -10,6 +10,7 @@ from openmae.data.holding import HeldPixels, room_for_pixels
 from openmae.data.sources import Source
 from openmae.data.statistics import decoded_bytes, measure, noted_statistics, readable, stored_formats, widest_type
 from openmae.data.transforms import Transform
+from openmae.errors import UserError
 from openmae.recipes import Recipe
 
 R = TypeVar("R", bound=Recipe)
@@ -26,14 +27,14 @@ def settle_pixels(recipe: R, source: Source, say: Callable[[str], None]) -> R:
     """`recipe` with pixel type and statistics as the images have them, where it leaves them open.
 
     Raises:
-        ValueError: when the images have another number of channels than the recipe.
+        UserError: when the images have another number of channels than the recipe.
     """
     if recipe.pixel_type == "auto":
         recipe = replace(recipe, pixel_type=widest_type(stored_formats(source)))
     wanted = pixel_format(recipe)
     reasons = list(readable(source, wanted))
     if all(reasons):
-        raise ValueError(
+        raise UserError(
             f"the images cannot be read as {wanted.channels} channels of {wanted.kind}, e.g. {reasons[0]}; "
             f"`openmae check {recipe.data}` shows what they are"
         )

@@ -15,6 +15,7 @@ from openmae.core.model import MAEOutput, MaskedAutoencoder
 from openmae.data.loading import Batch, SeededImages
 from openmae.data.sources import open_data
 from openmae.data.transforms import TrainTransform, normalise_pixels
+from openmae.errors import UserError
 from openmae.recipes import PretrainRecipe
 from openmae.training.job import Job
 from openmae.training.loop import fit
@@ -28,7 +29,7 @@ from openmae.training.weights import build_autoencoder, read_weights, recipe_met
 def run_pretraining(recipe: PretrainRecipe, out: Path, console: Console) -> dict[str, Any]:
     """Pre-train as `recipe` says into the run folder `out`, or continue what is there; returns the results."""
     if recipe.data is None:
-        raise ValueError("no images to train on; give --data a folder of images, a Parquet file, or fashion-mnist")
+        raise UserError("no images to train on; give --data a folder of images, a Parquet file, or fashion-mnist")
     told: list[str] = []
 
     def say(message: str) -> None:

@@ -12,6 +12,8 @@ from datetime import timedelta
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.constants import default_pg_timeout
 
+from openmae.errors import UserError
+
 POLL = 0.05
 _kept: list[TCPStore] = []  # a store lives as long as the process that keeps it, and nobody else refers to this one
 
@@ -46,7 +48,7 @@ def meet(
         timeout: how long to wait for the others.
 
     Raises:
-        ValueError: when they do not come.
+        UserError: when they do not come.
     """
     ends = time.monotonic() + timeout.total_seconds()
     if rank == 0:
@@ -59,14 +61,14 @@ def meet(
                     shared.set(f"openmae/answer/{word}", str(fresh.port))
             missing = {other for other in missing if not fresh.check([f"here/{other}"])}
             if missing and time.monotonic() > ends:
-                raise ValueError(_nobody_came(f"rank {min(missing)}", timeout))
+                raise UserError(_nobody_came(f"rank {min(missing)}", timeout))
             time.sleep(POLL)
         return fresh
     word = uuid.uuid4().hex
     shared.set(f"openmae/asks/{rank}", word)
     while not shared.check([f"openmae/answer/{word}"]):
         if time.monotonic() > ends:
-            raise ValueError(_nobody_came("rank 0", timeout))
+            raise UserError(_nobody_came("rank 0", timeout))
         time.sleep(POLL)
     port = int(shared.get(f"openmae/answer/{word}"))
     fresh = TCPStore(host, port, None, False, timeout, wait_for_workers=False)

@@ -17,6 +17,7 @@ from rich.console import Console
 from torch.utils.tensorboard import SummaryWriter
 
 from openmae.data.plain_text import plain_lines
+from openmae.errors import UserError
 from openmae.recipes import Recipe
 from openmae.recipes.recipe import from_yaml, to_dict, to_yaml
 from openmae.training.checkpoints import directory_name, list_checkpoints, sync_file, write_text
@@ -74,7 +75,7 @@ class Run:
             write_text(path / RECIPE, to_yaml(recipe))
             write_text(path / ENVIRONMENT, json.dumps(describe_environment(recipe.seed), indent=1))
         except OSError as error:
-            raise ValueError(
+            raise UserError(
                 f"cannot write to {path} ({error.strerror}); give --out a folder that you may write"
             ) from error
 
@@ -193,7 +194,7 @@ def fit_batch(recipe: R, images: int, console: Console, *, even: bool = False) -
 
 
 def check_continuable(path: Path, recipe: Recipe) -> None:
-    """Raise ValueError when `path` holds a run of another recipe; one that never logged a step is no run."""
+    """Raise UserError when `path` holds a run of another recipe; one that never logged a step is no run."""
     file = path / RECIPE
     if not file.is_file() or not _has_begun(path):
         return
@@ -201,7 +202,7 @@ def check_continuable(path: Path, recipe: Recipe) -> None:
     changed = [name for name in new if name not in MAY_CHANGE and old.get(name) != new[name]]
     if changed:
         differences = ", ".join(f"{name} {old.get(name)} there, {new[name]} now" for name in changed[:3])
-        raise ValueError(
+        raise UserError(
             f"{path} holds another run ({differences}); use another --out, or the same command as before to continue it"
         )
 

@@ -16,6 +16,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 
 from openmae.data.loading import automatic_workers
+from openmae.errors import UserError
 from openmae.recipes import Recipe
 from openmae.training.launching import processes_exist
 from openmae.training.rendezvous import use_fresh_store
@@ -27,7 +28,7 @@ def start_fabric(recipe: Recipe) -> Fabric:
     """Choose devices, precision and strategy as `recipe` says, and join the other processes if there are any.
 
     Raises:
-        ValueError: for several devices when nobody has started a process for each.
+        UserError: for several devices when nobody has started a process for each.
     """
     return join_processes(
         devices=recipe.devices, nodes=recipe.nodes, precision=choose_precision(recipe), strategy=recipe.strategy
@@ -47,7 +48,7 @@ def join_processes(
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ["WORLD_SIZE"]) // devices
     if devices * nodes > 1 and not processes_exist():
-        raise ValueError(
+        raise UserError(
             f"{devices * nodes} devices need a process each; use the command line, which starts them, or torchrun"
         )
     # One process needs no srun where Slurm happens to be installed, and several are started by ourselves or by its job.

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
 
+from openmae.errors import UserError
 from openmae.recipes.recipe import Every
 from openmae.training.checkpoints import Checkpoint, Damaged, GivenUp, write_checkpoint
 from openmae.training.runs import Run
@@ -63,7 +64,7 @@ class Saver:
             in_a_hurry: with `must_work`; as `write_checkpoint` explains.
 
         Raises:
-            ValueError: with `must_work`, when it could not be written; says why and what to do.
+            UserError: with `must_work`, when it could not be written; says why and what to do.
         """
         self.wait()
         self._next = self._from_now()
@@ -73,7 +74,7 @@ class Saver:
         try:
             self._write(step, checkpoint, in_a_hurry=in_a_hurry)
         except (OSError, Damaged) as error:
-            raise ValueError(f"cannot save step {step}: {_reason(error)}; {_remedy(error)}") from error
+            raise UserError(f"cannot save step {step}: {_reason(error)}; {_remedy(error)}") from error
 
     def wait(self) -> None:
         """Until nothing is being written."""

@@ -9,6 +9,7 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from openmae.errors import UserError
 from openmae.training import checkpoints
 from openmae.training.bad_images import BadImages
 from openmae.training.checkpoints import Checkpoint
@@ -63,7 +64,7 @@ def restore(session: Session) -> Checkpoint | None:
     try:
         saved = checkpoints.read_checkpoint(path)
     except OSError as error:
-        raise ValueError(
+        raise UserError(
             f"rank {fabric.global_rank} cannot read {path} ({error.strerror}); put the run folder where every machine "
             "sees it"
         ) from error

@@ -11,6 +11,8 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
+from openmae.errors import UserError
+
 
 def whole(tensor: Tensor) -> Tensor:
     """The tensor itself, or all shards of it put together, which every process must ask for together."""
@@ -56,11 +58,11 @@ def load_model(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Put what `model_state` gave into the model, in place, each process its shards.
 
     Raises:
-        ValueError: when the tensors are of another model.
+        UserError: when the tensors are of another model.
     """
     own = module.state_dict()
     if own.keys() != tensors.keys() or any(own[name].shape != tensors[name].shape for name in own):
-        raise ValueError("the checkpoint is of another network; use another --out, or the code that wrote it")
+        raise UserError("the checkpoint is of another network; use another --out, or the code that wrote it")
     with torch.no_grad():
         for name, target in own.items():
             target.copy_(sharded_like(tensors[name], target))

@@ -5,6 +5,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from openmae.errors import UserError
 from openmae.recipes import Recipe
 from openmae.recipes.recipe import to_dict
 
@@ -55,7 +56,7 @@ def open_tracker(kind: Literal["wandb", "mlflow"], folder: Path, recipe: Recipe)
     """Start the tracker that `--track` names.
 
     Raises:
-        ValueError: when its package is not installed; the message has the command.
+        UserError: when its package is not installed; the message has the command.
     """
     return WeightsAndBiases(folder, recipe) if kind == "wandb" else MLflow(folder, recipe)
 
@@ -64,6 +65,6 @@ def _import(name: str) -> Any:
     try:
         return import_module(name)
     except ImportError as error:
-        raise ValueError(
+        raise UserError(
             f"--track {name} needs a package that is not installed; pip install 'openmae[{name}]'"
         ) from error

@@ -15,6 +15,7 @@ from openmae.core.decoder import DecoderConfig
 from openmae.core.encoder import create_encoder, encoder_geometry, fix_positions, initialise
 from openmae.core.model import MaskedAutoencoder
 from openmae.core.positions import resize_positions
+from openmae.errors import UserError
 from openmae.recipes import PretrainRecipe, Recipe
 from openmae.recipes.recipe import from_yaml, to_yaml
 from openmae.training import checkpoints
@@ -46,15 +47,15 @@ def read_weights(spec: str | Path, *, with_decoder: bool = False) -> Weights:
     """Read a run folder, a checkpoint or a `.safetensors` file of ours.
 
     Raises:
-        ValueError: when there is none, or when `with_decoder` and the file holds only an encoder.
+        UserError: when there is none, or when `with_decoder` and the file holds only an encoder.
     """
     path = Path(spec)
     if not path.exists():
-        raise ValueError(f"there are no weights at {path}; give a run folder, a checkpoint or an encoder.safetensors")
+        raise UserError(f"there are no weights at {path}; give a run folder, a checkpoint or an encoder.safetensors")
     file = _weights_file(path, with_decoder=with_decoder)
     tensors, metadata = _read_safetensors(file)
     if RECIPE_KEY not in metadata:
-        raise ValueError(
+        raise UserError(
             f"{file} does not say which network it is for, so OpenMAE did not write it; give a run folder of "
             "`openmae pretrain`, one of its checkpoints or its encoder.safetensors"
         )
@@ -95,12 +96,12 @@ def load_autoencoder(spec: str | Path) -> tuple[MaskedAutoencoder, PretrainRecip
     """The whole pre-training model, in eval mode, with its recipe.
 
     Raises:
-        ValueError: when the file holds no decoder; the message says which one does.
+        UserError: when the file holds no decoder; the message says which one does.
     """
     weights = read_weights(spec, with_decoder=True)
     recipe = weights.recipe
     if not isinstance(recipe, PretrainRecipe) or not any(name.startswith("decoder.") for name in weights.tensors):
-        raise ValueError(
+        raise UserError(
             f"{weights.file} holds an encoder without its decoder, which cannot reconstruct; give the run folder of "
             f"the pre-training, or its checkpoints/step-*/{checkpoints.MODEL}, which hold both"
         )
@@ -139,13 +140,13 @@ def build_autoencoder(recipe: PretrainRecipe) -> MaskedAutoencoder:
 
 
 def require_architecture(weights: Weights, recipe: Recipe) -> None:
-    """Raise ValueError unless `weights` are of the network that `recipe` builds; image size and channels may differ."""
+    """Raise UserError unless `weights` are of the network that `recipe` builds; image size and channels may differ."""
     theirs, ours = _architecture(weights.recipe), _architecture(recipe)
     differing = [name for name in ARCHITECTURE if theirs[name] != ours[name]]
     if differing:
         found = ", ".join(f"{name} {theirs[name]} instead of {ours[name]}" for name in differing)
         flags = " ".join(f"--{name.replace('_', '-')} {theirs[name]}" for name in differing)
-        raise ValueError(
+        raise UserError(
             f"{weights.file} is of another network than {recipe.name} ({found}); use a recipe for that network, or "
             f"add {flags}"
         )
@@ -189,7 +190,7 @@ def start_from(vit: VisionTransformer, weights: Weights) -> None:
         try:
             tensors["patch_embed.proj.weight"] = adapt_input_conv(channels, kernel)
         except NotImplementedError as error:
-            raise ValueError(
+            raise UserError(
                 f"{weights.file} is for {trained.channels} channels and cannot start a model for {channels}; only "
                 "weights for 3 channels can start one for another number"
             ) from error
@@ -210,7 +211,7 @@ def _require_same(module: nn.Module, tensors: Mapping[str, Tensor], file: Path) 
     for names, problem in ((missing, "lacks"), (unexpected, "has in addition"), (shapes, "has in another shape")):
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise ValueError(
+            raise UserError(
                 f"{file} is of another network: it {problem} {', '.join(names[:3])}{more}; use the recipe that it was "
                 "trained with"
             )
@@ -219,7 +220,7 @@ def _require_same(module: nn.Module, tensors: Mapping[str, Tensor], file: Path) 
 def _weights_file(path: Path, *, with_decoder: bool) -> Path:
     if path.is_file():
         if path.suffix != ".safetensors":
-            raise ValueError(
+            raise UserError(
                 f"{path} is not a .safetensors file; OpenMAE does not open formats that can execute code "
                 "when they are read"
             )
@@ -231,7 +232,7 @@ def _weights_file(path: Path, *, with_decoder: bool) -> Path:
         try:
             checkpoints.verify(path)
         except checkpoints.Damaged as error:
-            raise ValueError(f"{path} is damaged ({error}); give another checkpoint of the run") from error
+            raise UserError(f"{path} is damaged ({error}); give another checkpoint of the run") from error
         folder: Path | None = path
     else:
         folder = checkpoints.newest_verified(path / "checkpoints", damaged.append)
@@ -242,7 +243,7 @@ def _weights_file(path: Path, *, with_decoder: bool) -> Path:
     if (path / ENCODER).is_file():
         return path / ENCODER
     detail = f" ({'; '.join(damaged)})" if damaged else ""
-    raise ValueError(f"{path} holds no weights{detail}; give a folder that `openmae pretrain --out` has filled")
+    raise UserError(f"{path} holds no weights{detail}; give a folder that `openmae pretrain --out` has filled")
 
 
 def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -250,4 +251,4 @@ def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(file, framework="pt") as opened:
             return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{file} cannot be read as safetensors ({error}); check that it was copied whole") from error
+        raise UserError(f"{file} cannot be read as safetensors ({error}); check that it was copied whole") from error

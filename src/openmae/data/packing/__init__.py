@@ -25,6 +25,7 @@ from openmae.data.sources import UNLABELLED, Data, Source, open_data
 from openmae.data.sources.packed_notes import PACKED_FILE, UNFINISHED_FILE
 from openmae.data.sources.storage import is_remote
 from openmae.data.statistics import measure, sample, widest_type
+from openmae.errors import UserError
 
 MEGABYTE = 1_000_000
 BAD_FILE = "bad_images.jsonl"
@@ -73,11 +74,11 @@ def pack(
         images, bad, bytes_before, bytes_after, seconds, images_per_second of source and packed set, speedup, out.
 
     Raises:
-        ValueError: when the folder holds anything else or too little space is free, or no image can be decoded.
+        UserError: when the folder holds anything else or too little space is free, or no image can be decoded.
     """
     started = time.monotonic()
     if shard_megabytes < 1:
-        raise ValueError(f"--shard-size is {shard_megabytes} MB; give 1 or more, such as 500")
+        raise UserError(f"--shard-size is {shard_megabytes} MB; give 1 or more, such as 500")
     splits = {"train": data.train} if data.test is None else {"train": data.train, "test": data.test}
     folder = _claim(destination)
     _require_space(splits, settings, folder)
@@ -94,7 +95,7 @@ def pack(
         tally.bytes_after += writer.bytes
         if tally.images == before:
             why = tally.bad[-1]["reason"]
-            raise ValueError(f"no image of the {split} split can be decoded ({why}); `openmae check` shows them all")
+            raise UserError(f"no image of the {split} split can be decoded ({why}); `openmae check` shows them all")
     if tally.bad:
         lines = "".join(json.dumps(record) + "\n" for record in tally.bad)
         (folder / BAD_FILE).write_text(lines, encoding="utf-8")
@@ -124,20 +125,20 @@ def pack(
 def _claim(destination: str) -> Path:
     """The folder to write to, emptied of an unfinished pack of ours."""
     if is_remote(destination):
-        raise ValueError(f"{destination} is a URL; pack to a local folder, then upload it")
+        raise UserError(f"{destination} is a URL; pack to a local folder, then upload it")
     folder = Path(destination).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         found = sorted(path.name for path in folder.iterdir())
     except OSError as error:
-        raise ValueError(
+        raise UserError(
             f"cannot write to {destination} ({error.strerror}); give a folder that you may write"
         ) from error
     if found and UNFINISHED_FILE not in found:
         what = "a packed set already" if PACKED_FILE in found else f"other files ({', '.join(found[:3])})"
-        raise ValueError(f"{destination} holds {what}; give a new folder, or delete this one")
+        raise UserError(f"{destination} holds {what}; give a new folder, or delete this one")
     if others := [name for name in found if not OURS.fullmatch(name)]:
-        raise ValueError(f"{destination} holds other files ({', '.join(others[:3])}); give a new folder")
+        raise UserError(f"{destination} holds other files ({', '.join(others[:3])}); give a new folder")
     # The mark goes last: until then the rest is known to be ours.
     for name in sorted(found, key=lambda name: name == UNFINISHED_FILE):
         (folder / name).unlink()
@@ -145,7 +146,7 @@ def _claim(destination: str) -> Path:
 
 
 def _require_space(splits: dict[str, Source], settings: PackSettings, folder: Path) -> None:
-    """Raise ValueError when what a sample comes to, times the number of images, does not fit."""
+    """Raise UserError when what a sample comes to, times the number of images, does not fit."""
     needed = 0.0
     for images in splits.values():
         outcomes = (_reencode(images, index, settings) for index in sample(len(images), SIZE_SAMPLE))
@@ -153,7 +154,7 @@ def _require_space(splits: dict[str, Source], settings: PackSettings, folder: Pa
         needed += MARGIN * len(images) * float(np.mean(sizes or [0]))
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise ValueError(
+        raise UserError(
             f"some {needed / 1e9:,.1f} GB would be written to {folder} where {free / 1e9:,.1f} GB are free; "
             "choose another disk, or a smaller --short-side or --quality"
         )
@@ -220,7 +221,7 @@ def _statistics(packed: Source, wanted: PixelFormat) -> dict[str, Any] | None:
     """Mean and deviation for packed.json; None when the images are of too many kinds to be read as one."""
     try:
         return measure(packed, wanted)._asdict()
-    except ValueError:
+    except UserError:
         return None
 
 

@@ -10,6 +10,7 @@ import simplejpeg
 
 from openmae.data.decoding import OpenedImage, PixelFormat, Pixels, open_image
 from openmae.data.transforms import resize
+from openmae.errors import UserError
 
 PackFormat = Literal["auto", "jpeg", "raw"]
 # Images up to this side are raw in "auto": no JPEG of them decodes as quickly, and they are small as they are.
@@ -35,11 +36,11 @@ class PackSettings:
 
     def __post_init__(self) -> None:
         if self.short_side < 1:
-            raise ValueError(f"--short-side is {self.short_side}; give the pixels that training needs, such as 288")
+            raise UserError(f"--short-side is {self.short_side}; give the pixels that training needs, such as 288")
         if not 1 <= self.quality <= 100:
-            raise ValueError(f"--quality is {self.quality}; JPEG has 1 … 100")
+            raise UserError(f"--quality is {self.quality}; JPEG has 1 … 100")
         if self.format not in get_args(PackFormat):
-            raise ValueError(f"--format is {self.format!r}; choose one of {', '.join(get_args(PackFormat))}")
+            raise UserError(f"--format is {self.format!r}; choose one of {', '.join(get_args(PackFormat))}")
 
 
 class Reencoded(NamedTuple):

@@ -18,6 +18,7 @@ from openmae.data.sources.parquet import ParquetSource, open_parquet
 from openmae.data.sources.scanning import COMPRESSED_SHARDS, list_folder
 from openmae.data.sources.shards import ShardSource, compressed_error, open_shards
 from openmae.data.sources.storage import expand, is_pattern, is_remote, reason, resolve
+from openmae.errors import UserError
 
 __all__ = [
     "UNLABELLED",
@@ -103,7 +104,7 @@ def open_data(spec: str, *, labels: str | None = None, say: Say | None = None) -
         say: gets lines for people: how far a long look has come, what is left out, what would be faster.
 
     Raises:
-        ValueError: when nothing usable is there; the message says what was found.
+        UserError: when nothing usable is there; the message says what was found.
     """
     data = _open(spec, say or (lambda _: None))
     if labels is not None:
@@ -125,12 +126,12 @@ def _open(spec: str, say: Say) -> Data:
         opened = _open_containers([place], say)
         return opened if opened is not None else _open_folder(place.rstrip("/"), say)
     if not Path(place).exists():
-        raise ValueError(f"there is no {spec}; give a folder of images, a Parquet file, tar shards, or '{BUNDLED}'")
+        raise UserError(f"there is no {spec}; give a folder of images, a Parquet file, tar shards, or '{BUNDLED}'")
     if Path(place).is_dir():
         return _open_folder(place, say)
     opened = _open_containers([place], say)
     if opened is None:
-        raise ValueError(
+        raise UserError(
             f"{spec} is a single file; give the folder that holds the images, a .parquet file or a .tar shard"
         )
     return opened
@@ -140,10 +141,10 @@ def _open_pattern(pattern: str, spec: str, say: Say) -> Data:
     try:
         places = expand(pattern)
     except OSError as error:
-        raise ValueError(f"{spec} cannot be listed ({reason(error)}); check the path and your access to it") from error
+        raise UserError(f"{spec} cannot be listed ({reason(error)}); check the path and your access to it") from error
     opened = _open_containers(places, say) if places else None
     if opened is None:
-        raise ValueError(
+        raise UserError(
             f"the pattern {spec} matches no Parquet files and no tar shards; give a pattern such as "
             "'data/train-*.parquet' or 'shard-{000..012}.tar'"
         )

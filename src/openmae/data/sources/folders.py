@@ -11,6 +11,7 @@ from openmae.data.sources.labels import UNLABELLED, Labels
 from openmae.data.sources.naming import TEST_NAMES, TRAIN_NAMES
 from openmae.data.sources.scanning import Listing
 from openmae.data.sources.storage import is_remote, read_file
+from openmae.errors import UserError
 
 
 class FolderSource:
@@ -63,7 +64,7 @@ def open_folder(root: str, listing: Listing) -> tuple[FolderSource, FolderSource
     """The images below a folder, divided into splits where subfolders are called so.
 
     Raises:
-        ValueError: when there are no images in the folder or in one of its splits.
+        UserError: when there are no images in the folder or in one of its splits.
     """
     children = {os.fsdecode(name).lower(): name for name in listing.folders}
     train = next((children[name] for name in TRAIN_NAMES if name in children), None)
@@ -92,7 +93,7 @@ def _below(folder: bytes, names: pa.Array) -> pa.Array:
 
 def _not_empty(source: FolderSource) -> FolderSource:
     if not len(source):
-        raise ValueError(
+        raise UserError(
             f"no images in {source.root}: {_what_else(source.root)}; point --data at a folder that holds JPEG, PNG or "
             "other images"
         )

@@ -10,6 +10,7 @@ import pyarrow as pa
 from openmae.data.sources.labels import number_labels
 from openmae.data.sources.naming import IMAGE_COLUMNS, LABEL_COLUMNS, TEST_NAMES, TRAIN_NAMES
 from openmae.data.sources.storage import read_file, reason
+from openmae.errors import UserError
 
 SCHEME = "hf://"
 # What `save_to_disk` leaves in a folder: of several splits, and of one.
@@ -25,7 +26,7 @@ class HubSource:
         train: the classes of the training split, which number labels that are texts.
 
     Raises:
-        ValueError: when it has no image column or no usable labels.
+        UserError: when it has no image column or no usable labels.
     """
 
     def __init__(self, dataset: Any, name: str, *, train: tuple[str, ...] = ()) -> None:
@@ -35,9 +36,9 @@ class HubSource:
         image = next((column for column, kind in features.items() if isinstance(kind, datasets.Image)), None)
         image = image or next((column for column in IMAGE_COLUMNS if column in features), None)
         if image is None:
-            raise ValueError(f"{name} has no image column (found: {', '.join(features)}); choose a data set of images")
+            raise UserError(f"{name} has no image column (found: {', '.join(features)}); choose a data set of images")
         if not len(dataset):
-            raise ValueError(f"no images in {name}: it has no rows; choose a data set of images")
+            raise UserError(f"no images in {name}: it has no rows; choose a data set of images")
         self._column, self._name = image, name
         self._images = dataset.select_columns([image]).cast_column(image, datasets.Image(decode=False))
         labels = (column for column, kind in features.items() if isinstance(kind, datasets.ClassLabel))
@@ -48,7 +49,7 @@ class HubSource:
         if "string" in str(values.type):
             values = values.cast(pa.string())
         elif not pa.types.is_integer(values.type):
-            raise ValueError(f"{name} has {values.type} labels in its column '{label}'; choose a data set with classes")
+            raise UserError(f"{name} has {values.type} labels in its column '{label}'; choose a data set with classes")
         names = tuple(getattr(features[label], "names", None) or ()) if label is not None else ()
         self.labels, self.classes = number_labels(values, where=name, names=names, train=train)
 
@@ -69,12 +70,12 @@ def open_hub(spec: str) -> tuple[HubSource, HubSource | None]:
     """What `hf://owner/name`, `hf://owner/name/configuration` or `hf:///path/on/disk` names.
 
     Raises:
-        ValueError: when the library is missing, or it cannot load the data, or finds no images or splits in them.
+        UserError: when the library is missing, or it cannot load the data, or finds no images or splits in them.
     """
     try:
         import datasets
     except ImportError as error:
-        raise ValueError(f"{spec} needs the datasets library; pip install 'openmae[hf]'") from error
+        raise UserError(f"{spec} needs the datasets library; pip install 'openmae[hf]'") from error
     place = spec.removeprefix(SCHEME)
     try:
         if Path(place).is_absolute() and any((Path(place) / name).is_file() for name in SAVED_FILES):
@@ -85,7 +86,7 @@ def open_hub(spec: str) -> tuple[HubSource, HubSource | None]:
             owner_and_name, configuration = "/".join(place.split("/")[:2]), place.split("/")[2:]
             loaded = datasets.load_dataset(owner_and_name, *configuration[:1])
     except Exception as error:  # the library, its file readers and its network client each have their own
-        raise ValueError(f"{spec} cannot be loaded ({reason(error)}); check its name and your access to it") from error
+        raise UserError(f"{spec} cannot be loaded ({reason(error)}); check its name and your access to it") from error
     if not isinstance(loaded, dict):
         return HubSource(loaded, spec), None
     train, test = _splits(loaded, spec)
@@ -102,5 +103,5 @@ def _splits(names: Sequence[str] | dict[str, Any], spec: str) -> tuple[str, list
     if not train:
         return test[0], []
     if len(train) > 1 and train[0] not in TRAIN_NAMES:
-        raise ValueError(f"{spec} has the splits {', '.join(names)}, none called train; save the one you want to disk")
+        raise UserError(f"{spec} has the splits {', '.join(names)}, none called train; save the one you want to disk")
     return train[0], test

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from openmae.data.sources.labels import UNLABELLED, Labels, number_labels, numbers_if_all_are
 from openmae.data.sources.storage import is_remote, resolve
+from openmae.errors import UserError
 
 PATH_HEADERS = ("path", "file", "file_name", "filename", "image")
 LABEL_HEADERS = ("label", "class", "target")
@@ -33,7 +34,7 @@ def label_from_file(sources: Sequence[Named], labels: str, folder: str) -> None:
     Images without a line, or with an empty label, are unlabelled.
 
     Raises:
-        ValueError: when the file cannot be read, a line names no image, or two lines differ about one.
+        UserError: when the file cannot be read, a line names no image, or two lines differ about one.
     """
     lines = _read_lines(labels)
     texts = pa.chunked_array([pa.array([label for _, label in lines], pa.string())])
@@ -49,12 +50,12 @@ def label_from_file(sources: Sequence[Named], labels: str, folder: str) -> None:
                 continue
             found[line] = True
             if own[index] not in (UNLABELLED, numbers[line]):
-                raise ValueError(f"{labels} gives {path} two different labels; leave one line for each image")
+                raise UserError(f"{labels} gives {path} two different labels; leave one line for each image")
             own[index] = numbers[line]
         source.labels, source.classes = own, classes
     if not found.all():
         lost = lines[int(np.argmin(found))][0]
-        raise ValueError(
+        raise UserError(
             f"{labels} has {np.sum(~found):,} of {len(lines):,} lines that name no image, the first one '{lost}'; "
             "write paths from the data folder, and leave out what is not there"
         )
@@ -67,7 +68,7 @@ def _read_lines(file: str) -> list[tuple[str, str]]:
         with Path(file).expanduser().open(newline="", encoding="utf-8-sig", errors="backslashreplace") as stream:
             rows = [row for row in csv.reader(stream) if row]
     except (OSError, csv.Error) as error:
-        raise ValueError(f"{file} cannot be read ({error}); give --labels a CSV file with path,label") from error
+        raise UserError(f"{file} cannot be read ({error}); give --labels a CSV file with path,label") from error
     header = [cell.strip().lower() for cell in rows[0]] if rows else []
     path = next((header.index(name) for name in PATH_HEADERS if name in header), None)
     label = next((header.index(name) for name in LABEL_HEADERS if name in header), None)
@@ -76,10 +77,10 @@ def _read_lines(file: str) -> list[tuple[str, str]]:
     else:
         width, rows = len(header), rows[1:]
     if not rows:
-        raise ValueError(f"{file} holds no labels; give --labels a CSV file with path,label")
+        raise UserError(f"{file} holds no labels; give --labels a CSV file with path,label")
     wrong = next((row for row in rows if len(row) != width), None)
     if wrong is not None:
-        raise ValueError(
+        raise UserError(
             f"{file} has the line '{','.join(wrong)}' with {len(wrong)} columns where {width} are expected; write "
             "path,label, or more columns below a header that names these two"
         )

@@ -5,6 +5,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from openmae.errors import UserError
+
 UNLABELLED = -1
 MAX_CLASSES = 1_000_000
 
@@ -24,7 +26,7 @@ def number_labels(
             is unlabelled.
 
     Raises:
-        ValueError: for integers below -1 or without a class.
+        UserError: for integers below -1 or without a class.
     """
     if pa.types.is_string(values.type):
         return _number_texts(values, names or train)
@@ -32,10 +34,10 @@ def number_labels(
     lowest, highest = (int(labels.min()), int(labels.max())) if len(labels) else (UNLABELLED, UNLABELLED)
     if lowest < UNLABELLED or highest >= MAX_CLASSES:
         wrong = lowest if lowest < UNLABELLED else highest
-        raise ValueError(f"{where} has label {wrong}; write class numbers, 0 … classes-1, or -1 for no label")
+        raise UserError(f"{where} has label {wrong}; write class numbers, 0 … classes-1, or -1 for no label")
     classes = names or tuple(str(number) for number in range(highest + 1))
     if highest >= len(classes):
-        raise ValueError(
+        raise UserError(
             f"{where} has label {highest} but names only {len(classes)} classes; repair its labels or its metadata"
         )
     return labels, classes

@@ -5,6 +5,7 @@ import os
 from typing import NamedTuple
 
 from openmae.data.decoding import PixelFormat
+from openmae.errors import UserError
 
 PACKED_FILE, UNFINISHED_FILE = "packed.json", "packing.json"
 
@@ -22,7 +23,7 @@ def read_notes(text: str, where: str) -> PackedNotes:
     """Notes from the content of packed.json.
 
     Raises:
-        ValueError: when it is damaged; `where` names it.
+        UserError: when it is damaged; `where` names it.
     """
     try:
         notes = json.loads(text)
@@ -33,10 +34,10 @@ def read_notes(text: str, where: str) -> PackedNotes:
         mean, std = (tuple(float(value) for value in statistics[name]) for name in ("mean", "std"))
         return PackedNotes(classes, PixelFormat(int(notes["channels"]), notes["pixel_type"]), mean, std)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{where} is damaged ({error!r}); pack the data again") from error
+        raise UserError(f"{where} is damaged ({error!r}); pack the data again") from error
 
 
 def require_whole(folder: str) -> None:
-    """Raise ValueError where packing was begun and never ended, so that shards are missing."""
+    """Raise UserError where packing was begun and never ended, so that shards are missing."""
     if os.path.isfile(f"{folder}/{UNFINISHED_FILE}"):  # noqa: PTH113  # may be a URL, which is no file here
-        raise ValueError(f"{folder} was not packed to its end; run the same `openmae pack` again")
+        raise UserError(f"{folder} was not packed to its end; run the same `openmae pack` again")

@@ -16,6 +16,7 @@ from openmae.data.memory import available_memory
 from openmae.data.sources.labels import number_labels
 from openmae.data.sources.naming import IMAGE_COLUMNS, LABEL_COLUMNS, by_split
 from openmae.data.sources.storage import is_remote, open_file, read_file, reason
+from openmae.errors import UserError
 
 # Images that take less than this share of the free memory are read once and kept.
 MEMORY_SHARE = 0.25
@@ -45,7 +46,7 @@ class ParquetSource:
         say: told when the images are too many to keep in memory.
 
     Raises:
-        ValueError: when a file cannot be read, or has no usable images or labels.
+        UserError: when a file cannot be read, or has no usable images or labels.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class ParquetSource:
         self._first_groups = np.cumsum([0, *(len(footer.rows) for footer in self._footers)])
         self._file_rows = self._first_rows[self._first_groups]
         if not len(self):
-            raise ValueError(f"no images in {files[0]}: it has no rows; give Parquet files that hold images")
+            raise UserError(f"no images in {files[0]}: it has no rows; give Parquet files that hold images")
         self.labels, self.classes = number_labels(
             self._read_labels(), where=files[0], names=self._class_names(), train=train
         )
@@ -142,12 +143,12 @@ class ParquetSource:
             handle = self._handle(number)
             schema, metadata = handle.schema_arrow, handle.metadata
         except (pa.ArrowException, OSError) as error:
-            raise ValueError(
+            raise UserError(
                 f"{file} is not a readable Parquet file ({reason(error)}); check that it was copied whole"
             ) from error
         image = next((name for name in IMAGE_COLUMNS if name in schema.names), None)
         if image is None or not _holds_images(schema.field(image).type):
-            raise ValueError(
+            raise UserError(
                 f"{file} has no image column with bytes or paths (found: {', '.join(schema.names)}); write it in "
                 "Hugging Face layout, with a column 'image' of {bytes, path} and optionally 'label'"
             )
@@ -174,13 +175,11 @@ class ParquetSource:
             try:
                 column = self._handle(number).read(columns=[footer.label], use_threads=False).column(0)
             except (pa.ArrowException, OSError) as error:
-                raise ValueError(
-                    f"{self._files[number]} has damaged labels ({reason(error)}); copy it again"
-                ) from error
+                raise UserError(f"{self._files[number]} has damaged labels ({reason(error)}); copy it again") from error
             chunks.extend(_numbers_or_texts(column, self._files[number], footer.label).chunks)
         types = {chunk.type for chunk in chunks if not pa.types.is_null(chunk.type)}
         if len(types) > 1:
-            raise ValueError(
+            raise UserError(
                 f"the Parquet files beside {self._files[0]} have labels of different types "
                 f"({', '.join(sorted(map(str, types)))}); pass files that agree"
             )
@@ -190,7 +189,7 @@ class ParquetSource:
     def _class_names(self) -> tuple[str, ...]:
         named = {footer.classes for footer in self._footers if footer.classes}
         if len(named) > 1:
-            raise ValueError(
+            raise UserError(
                 f"the Parquet files beside {self._files[0]} differ in the names of their classes; pass one of them"
             )
         return named.pop() if named else ()
@@ -200,7 +199,7 @@ def open_parquet(files: Sequence[str], say: Callable[[str], None]) -> tuple[Parq
     """Parquet files, divided into splits by their names.
 
     Raises:
-        ValueError: as ParquetSource does.
+        UserError: as ParquetSource does.
     """
     train, test = by_split(files)
     training = ParquetSource(train, say=say)
@@ -231,7 +230,7 @@ def _numbers_or_texts(column: pa.ChunkedArray, file: str, label: str) -> pa.Chun
     try:
         return values if pa.types.is_null(values.type) else values.cast(pa.int64())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise ValueError(
+        raise UserError(
             f"{file} has {column.type} labels in its column '{label}'; write class numbers, 0 … classes-1, or names, "
             "or drop the column"
         ) from error

@@ -12,6 +12,7 @@ from openmae.data.sources import index_cache
 from openmae.data.sources.index_cache import read_index, write_index
 from openmae.data.sources.naming import image_extensions
 from openmae.data.sources.storage import RACY_NANOSECONDS, is_remote, list_remote, reason
+from openmae.errors import UserError
 
 # Files that hold many images each.
 PARQUET, SHARD = b".parquet", b".tar"
@@ -60,7 +61,7 @@ def list_folder(root: str, say: Callable[[str], None]) -> Listing:
     until the time stamp of one of its folders changes, as it does when a file comes, goes or is renamed.
 
     Raises:
-        ValueError: when the folder cannot be listed.
+        UserError: when the folder cannot be listed.
     """
     try:
         if is_remote(root):
@@ -73,7 +74,7 @@ def list_folder(root: str, say: Callable[[str], None]) -> Listing:
             return _listing(pa.chunked_array(chunks), tuple(folders))
         return _list_local(root, say)
     except OSError as error:
-        raise ValueError(f"{root} cannot be listed ({reason(error)}); check the path and your access to it") from error
+        raise UserError(f"{root} cannot be listed ({reason(error)}); check the path and your access to it") from error
 
 
 def _list_local(root: str, say: Callable[[str], None]) -> Listing:

@@ -20,6 +20,7 @@ from openmae.data.sources.naming import by_split, image_extensions, is_image
 from openmae.data.sources.packed_notes import PACKED_FILE, PackedNotes, read_notes, require_whole
 from openmae.data.sources.scanning import COMPRESSED_SHARDS, Progress
 from openmae.data.sources.storage import is_remote, open_file, read_file, reason, stamp
+from openmae.errors import UserError
 
 SCHEMA = pa.schema(
     [
@@ -48,7 +49,7 @@ class ShardSource:
     `packed` is what `openmae pack` noted about them, if they are its work.
 
     Raises:
-        ValueError: when a shard is damaged or compressed, or holds no image, or has unusable labels.
+        UserError: when a shard is damaged or compressed, or holds no image, or has unusable labels.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class ShardSource:
     ) -> None:
         table = _index(shards, say or (lambda _: None))
         if not len(table):
-            raise ValueError(f"no images in {shards[0]}: no member has the name of one; give shards that hold images")
+            raise UserError(f"no images in {shards[0]}: no member has the name of one; give shards that hold images")
         self._shards = list(shards)
         self._shard, self._offset, self._size = (table[name].to_numpy() for name in ("shard", "offset", "size"))
         self._members = table["member"].combine_chunks()
@@ -82,16 +83,16 @@ def open_shards(shards: Sequence[str], say: Callable[[str], None]) -> tuple[Shar
     """Tar shards, divided into splits by their names.
 
     Raises:
-        ValueError: as ShardSource does.
+        UserError: as ShardSource does.
     """
     train, test = by_split(shards)
     training = ShardSource(train, say=say)
     return training, ShardSource(test, train=training.classes, say=say) if test else None
 
 
-def compressed_error(shard: str, kind: str = "compressed") -> ValueError:
+def compressed_error(shard: str, kind: str = "compressed") -> UserError:
     """What to raise about an archive that allows no random access."""
-    return ValueError(f"{shard} is {kind}, so its images cannot be reached one by one; unpack it, or write plain .tar")
+    return UserError(f"{shard} is {kind}, so its images cannot be reached one by one; unpack it, or write plain .tar")
 
 
 def _index(shards: Sequence[str], say: Callable[[str], None]) -> pa.Table:
@@ -99,7 +100,7 @@ def _index(shards: Sequence[str], say: Callable[[str], None]) -> pa.Table:
     try:
         stamps = [stamp(shard) for shard in shards]
     except OSError as error:
-        raise ValueError(f"a shard cannot be read ({reason(error)}); check that all of them are there") from error
+        raise UserError(f"a shard cannot be read ({reason(error)}); check that all of them are there") from error
     settled = [text for text in stamps if text is not None]
     whole = hashlib.sha256("\n".join(settled).encode()).hexdigest().encode()
     places = [shard if is_remote(shard) else os.path.realpath(shard) for shard in shards]
@@ -164,7 +165,7 @@ def _walk(number: int, shard: str, aside: Aside) -> pa.Table:
                     label = _read_label(_read_text(file, member), extension, f"{shard}: {member.name}")
                     sample.label, sample.label_rank = (label, rank) if label is not None else (None, sample.label_rank)
     except (OSError, tarfile.TarError) as error:
-        raise ValueError(
+        raise UserError(
             f"{shard} is not a whole tar archive ({reason(error)}); check that it was copied whole"
         ) from error
     found = [(sample.image, sample.label) for sample in samples.values() if sample.image is not None]
@@ -182,7 +183,7 @@ def _members(file: BinaryIO, shard: str) -> Iterator[tarfile.TarInfo]:
     """The plain files of an archive: what is a link or a device has no bytes of its own.
 
     Raises:
-        ValueError: when it is compressed.
+        UserError: when it is compressed.
         tarfile.TarError, OSError: when it is damaged, ends too early, or cannot be read.
     """
     start = file.read(6)
@@ -211,7 +212,7 @@ def _members(file: BinaryIO, shard: str) -> Iterator[tarfile.TarInfo]:
 
 def _read_text(file: BinaryIO, member: tarfile.TarInfo) -> str:
     if member.size > MAX_LABEL_BYTES:
-        raise ValueError(f"{member.name} has {member.size:,} bytes, too many for a label; leave it out of the shard")
+        raise UserError(f"{member.name} has {member.size:,} bytes, too many for a label; leave it out of the shard")
     file.seek(member.offset_data)
     return file.read(member.size).decode("utf-8", "replace").strip()
 
@@ -222,10 +223,10 @@ def _read_label(text: str, extension: str, where: str) -> str | None:
     try:
         content = json.loads(text)
     except ValueError as error:
-        raise ValueError(f"{where} is not JSON ({error}); repair it, or leave it out of the shard") from error
+        raise UserError(f"{where} is not JSON ({error}); repair it, or leave it out of the shard") from error
     label = content.get("label") if isinstance(content, dict) else None
     if isinstance(label, bool | float | list | dict):
-        raise ValueError(f"{where} has the label {label!r}; write a class number or a name")
+        raise UserError(f"{where} has the label {label!r}; write a class number or a name")
     return None if label is None else str(label)
 
 

@@ -15,6 +15,8 @@ from typing import Any, BinaryIO, TypeVar, cast
 
 import fsspec
 
+from openmae.errors import UserError
+
 T = TypeVar("T")
 
 MAX_FILE_BYTES = 1 << 30
@@ -42,24 +44,22 @@ def resolve(spec: str) -> str:
     """The place that a user's text names: `file://` and a leading tilde become local paths.
 
     Raises:
-        ValueError: for a URL of a kind that is unknown or whose driver is not installed.
+        UserError: for a URL of a kind that is unknown or whose driver is not installed.
     """
     if not is_remote(spec):
         return os.path.expanduser(spec)  # pathlib would refuse "~name" of unknown users
     scheme = spec.partition("://")[0].lower()
     if "::" in spec:
-        raise ValueError(f"{spec} chains file systems; give one plain URL or path")
+        raise UserError(f"{spec} chains file systems; give one plain URL or path")
     try:
         _, path = _file_system(spec)
     except ImportError as error:
         remedy = f"pip install 'openmae[{EXTRAS[scheme]}]'" if scheme in EXTRAS else "the package that it names"
-        raise ValueError(
+        raise UserError(
             f"{scheme}:// needs a driver that is not installed ({reason(error)}); install {remedy}"
         ) from error
     except ValueError as error:
-        raise ValueError(
-            f"{spec} cannot be reached ({reason(error)}); give a path, s3://, gs:// or https://"
-        ) from error
+        raise UserError(f"{spec} cannot be reached ({reason(error)}); give a path, s3://, gs:// or https://") from error
     return path if scheme in ("file", "local") else spec
 
 
@@ -159,7 +159,7 @@ def expand(pattern: str) -> list[str]:
     ['shard-08.tar', 'shard-09.tar', 'shard-10.tar']
 
     Raises:
-        ValueError: for braces that stand for too many names.
+        UserError: for braces that stand for too many names.
         OSError: when a remote folder cannot be listed.
     """
     places = _expand_braces(pattern)
@@ -170,7 +170,7 @@ def _expand_braces(pattern: str) -> list[str]:
     texts, choices = BRACES.split(pattern)[::3], []
     for first, last in BRACES.findall(pattern):
         if int(last) < int(first) or int(last) - int(first) >= MAX_BRACE_NAMES:
-            raise ValueError(f"{{{first}..{last}}} in {pattern} is no usable range; write {{000..012}}, say")
+            raise UserError(f"{{{first}..{last}}} in {pattern} is no usable range; write {{000..012}}, say")
         choices.append([f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1)])
     return ["".join(itertools.chain(*zip(texts, (*chosen, ""), strict=True))) for chosen in itertools.product(*choices)]
 

@@ -1,0 +1,14 @@
+"""The user's mistakes, apart from ours."""
+
+
+class UserError(ValueError):
+    """Wrong input: a flag, a file, a data set. The message says what is wrong, what was found, and what to do.
+
+    The command line shows it as a sentence. Every other exception is a mistake of ours and keeps its traceback. It is a
+    ValueError so that Python callers catch it as they catch any argument that a library refuses.
+    """
+
+
+def one_line(error: BaseException) -> str:
+    """What an error of a library says, on one line."""
+    return " ".join(str(error).split()) or type(error).__name__
