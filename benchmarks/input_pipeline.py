@@ -29,12 +29,15 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from openmae.data import loading
+from openmae.data.batches import SeededImages, collate
 from openmae.data.decoding import PixelFormat, Scratch, open_image
-from openmae.data.loading import SeededImages, StepSampler, Stream, collate, random_stream, training_loader
 from openmae.data.packing import pack
 from openmae.data.packing.reencoding import PackFormat, PackSettings
+from openmae.data.randomness import Stream, random_stream
+from openmae.data.sampling import StepSampler
 from openmae.data.sources import Data, Source, open_data
 from openmae.data.transforms import TrainTransform
+from openmae.data.workers import training_loader
 
 SIDE, SCALE = 224, (0.2, 1.0)
 BASELINE = "torchvision ImageFolder + Pillow, uint8"

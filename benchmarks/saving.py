@@ -31,7 +31,7 @@ import openmae
 from openmae.recipes import PretrainRecipe
 from openmae.recipes.recipe import Every
 from openmae.training import loop, pretraining, saving, session
-from openmae.training.stopping import STOPPED
+from openmae.training.processes.stopping import STOPPED
 
 EVERY = 24  # steps between two checkpoints; on two busy cores one is written during a third of them
 LINES = 3  # of the log, one a step, after which the command is asked to stop

@@ -29,7 +29,7 @@ from openmae.core.masking import Mask, kept_count, random_mask
 from openmae.core.model import MaskedAutoencoder
 from openmae.data.sources import ShardSource, open_data
 from openmae.recipes import PretrainRecipe, find_recipe
-from openmae.training.weights import build_autoencoder
+from openmae.weights.building import build_autoencoder
 
 RECIPES = {"ViT-B/16": "vit-b16-800e", "ViT-L/16": "vit-l16-800e", "ViT-H/14": "vit-h14-1600e"}
 EPOCHS, IMAGES, BATCH = 800, 1_281_167, 4096  # ImageNet-1k; the published recipes' batch

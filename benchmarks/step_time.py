@@ -20,7 +20,7 @@ from torch import Tensor
 from openmae.core.masking import kept_count, random_mask
 from openmae.core.patches import patchify, take_patches
 from openmae.recipes import PretrainRecipe, find_recipe
-from openmae.training.weights import build_autoencoder
+from openmae.weights.building import build_autoencoder
 
 
 def main() -> None:

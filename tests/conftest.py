@@ -8,14 +8,40 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from rich.console import Console
 
 from openmae.data.sources import open_data
 from openmae.recipes import PretrainRecipe, find_recipe
+from openmae.reporter import Reporter, use
 from openmae.training.pretraining import run_pretraining
 from tests.faults.zygote import Zygote
 
 TRAIN_PER_CLASS, TEST_PER_CLASS = 12, 4
+
+
+class Recording(Reporter):
+    """Remembers what the user was told."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.told: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.told.append(message)
+        super().say(message)
+
+
+@pytest.fixture(autouse=True)
+def reporter() -> Iterator[Recording]:
+    """Nothing is printed by what a test calls."""
+    recording = Recording()
+    with use(recording):
+        yield recording
+
+
+@pytest.fixture
+def said(reporter: Recording) -> list[str]:
+    """Every message to the user, as the test goes on."""
+    return reporter.told
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +82,7 @@ def tiny_recipe(small_fashion: Path) -> PretrainRecipe:
 def tiny_run(tiny_recipe: PretrainRecipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The finished run folder of `tiny_recipe`."""
     out = tmp_path_factory.mktemp("runs") / "tiny"
-    run_pretraining(tiny_recipe, out, Console(quiet=True))
+    run_pretraining(tiny_recipe, out)
     return out
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from rich.console import Console
 
 import openmae
 from openmae.recipes import PretrainRecipe
@@ -29,8 +28,7 @@ def test_importing_the_package_loads_no_torch() -> None:
 
 
 def test_pretrain_and_load_encoder_from_python(tiny_recipe: PretrainRecipe, tmp_path: Path) -> None:
-    quiet = Console(quiet=True)
-    result = openmae.pretrain(tiny_recipe, out=tmp_path / "run", epochs=1, seed=3, console=quiet)
+    result = openmae.pretrain(tiny_recipe, out=tmp_path / "run", epochs=1, seed=3)
     assert (result["epoch"], result["seed"]) == (1.0, 3)
     encoder = openmae.load_encoder(tmp_path / "run")
     assert not encoder.training

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from openmae.core.model import MAEOutput as MAEOutput
     from openmae.core.model import MaskedAutoencoder as MaskedAutoencoder
     from openmae.recipes import find_recipe as find_recipe
-    from openmae.training.weights import load_autoencoder as load_autoencoder
-    from openmae.training.weights import load_encoder as load_encoder
     from openmae.verbs import check as check
     from openmae.verbs import demo as demo
     from openmae.verbs import embed as embed
@@ -28,6 +26,8 @@ if TYPE_CHECKING:
     from openmae.verbs import pack as pack
     from openmae.verbs import pretrain as pretrain
     from openmae.verbs import reconstruct as reconstruct
+    from openmae.weights.building import load_autoencoder as load_autoencoder
+    from openmae.weights.building import load_encoder as load_encoder
 
 __version__ = "0.1.0"
 
@@ -45,8 +45,8 @@ _HOME = {
     "kept_count": "openmae.core.masking",
     "knn": "openmae.verbs",
     "linear": "openmae.verbs",
-    "load_autoencoder": "openmae.training.weights",
-    "load_encoder": "openmae.training.weights",
+    "load_autoencoder": "openmae.weights.building",
+    "load_encoder": "openmae.weights.building",
     "mask_from_noise": "openmae.core.masking",
     "pack": "openmae.verbs",
     "pretrain": "openmae.verbs",

@@ -16,13 +16,13 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from openmae import verbs
-from openmae.data.plain_text import plain_lines
+from openmae import reporter, verbs
 from openmae.errors import UserError
 from openmae.recipes import RECIPES, Recipe, Stage, find_recipe
 from openmae.recipes.recipe import RECIPE_TYPES, Every, ImageSize, Pooling, from_yaml, to_dict, to_yaml
+from openmae.reporter import Reporter, plain_lines
 from openmae.slurm import Allocation, submit, write_script
-from openmae.training.launching import (
+from openmae.training.processes.launching import (
     ANNOUNCED,
     GRACE,
     have_joined,
@@ -31,7 +31,7 @@ from openmae.training.launching import (
     require_startable,
     run_processes,
 )
-from openmae.training.stopping import STOPPED, Interrupted
+from openmae.training.processes.stopping import STOPPED, Interrupted
 
 # torch and its like leave a million objects, in which Python looks for garbage when it ends.
 atexit.register(gc.freeze)
@@ -85,7 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         warnings.formatwarning = _terse
         try:
-            return _dispatch(arguments, console)
+            with reporter.use(Reporter(console=console)):
+                return _dispatch(arguments, console)
         except SeveralProcesses as needed:
             patience = needed.peer_timeout + GRACE
             return run_processes(arguments, devices=needed.devices, nodes=needed.nodes, patience=patience)
@@ -176,7 +177,7 @@ def _demo(arguments: list[str], console: Console) -> None:
             seed: Seed of everything random.
             json: Print one JSON object instead of the table.
         """
-        outcome = verbs.demo(out=out, seed=seed, console=console)
+        outcome = verbs.demo(out=out, seed=seed)
         if json:
             return _print_json(outcome)
         from openmae.reporting.demo import demo_table
@@ -213,7 +214,7 @@ def _trainer(stage: Stage, run: Callable[..., dict[str, Any]]) -> Callable[[list
         if recipe.devices * recipe.nodes > 1 and not processes_exist():
             require_startable(recipe)
             raise SeveralProcesses(recipe.devices, recipe.nodes, recipe.peer_timeout)
-        result = run(recipe, out=out, console=console)
+        result = run(recipe, out=out)
         if process_rank() > 0:
             return None  # one of several processes; the first one speaks for all
         if json:
@@ -367,7 +368,6 @@ def _knn(arguments: list[str], console: Console) -> None:
             seed=seed,
             devices=devices,
             nodes=nodes,
-            console=console,
         )
         if process_rank() > 0:
             return None
@@ -411,7 +411,6 @@ def _embed(arguments: list[str], console: Console) -> None:
             batch_size=batch_size,
             devices=devices,
             nodes=nodes,
-            console=console,
         )
         if process_rank() > 0:
             return None
@@ -489,7 +488,6 @@ def _pack(arguments: list[str], console: Console) -> None:
                 format=format,
                 shard_size=shard_size,
                 workers=workers,
-                console=console,
             )
         except KeyboardInterrupt as error:
             raise UserError(f"stopped; the same command packs {destination} anew") from error
@@ -527,7 +525,7 @@ def _check(arguments: list[str], console: Console) -> None:
             workers: Processes that decode; as many as there are processors to spare when not given.
             json: Print the result as one JSON object.
         """
-        result = verbs.check(data, labels=labels, out=out, workers=workers, console=console)
+        result = verbs.check(data, labels=labels, out=out, workers=workers)
         if json:
             return _print_json(result)
         from openmae.reporting.check import check_report

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from openmae.errors import UserError
 from openmae.recipes import Recipe
-from openmae.training.stopping import STOPPED
+from openmae.training.processes.stopping import STOPPED
 
 SCRIPT = "slurm.sh"
 # How long before the time limit Slurm says so: enough for one step and one checkpoint.

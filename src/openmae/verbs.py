@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from openmae.errors import UserError
 from openmae.recipes import FinetuneRecipe, LinearRecipe, PretrainRecipe, Recipe, Stage, find_recipe
 from openmae.recipes.recipe import Pooling
@@ -17,16 +15,14 @@ if TYPE_CHECKING:
 __all__ = ["check", "demo", "embed", "finetune", "knn", "linear", "pack", "pretrain", "reconstruct"]
 
 
-def demo(*, out: str | Path = "runs/demo", seed: int = 0, console: Console | None = None) -> dict[str, Any]:
+def demo(*, out: str | Path = "runs/demo", seed: int = 0) -> dict[str, Any]:
     """Pre-train on the bundled images, measure the features beside an untrained twin, draw reconstructions."""
     from openmae.reporting.demo import run_demo
 
-    return run_demo(Path(out), console or default_console(), seed=seed)
+    return run_demo(Path(out), seed=seed)
 
 
-def pretrain(
-    recipe: str | PretrainRecipe, *, out: str | Path | None = None, console: Console | None = None, **overrides: Any
-) -> dict[str, Any]:
+def pretrain(recipe: str | PretrainRecipe, *, out: str | Path | None = None, **overrides: Any) -> dict[str, Any]:
     """Pre-train by a recipe's name; any field of the recipe may be overridden: `data="photos/", epochs=100`.
 
     The same call on the same `out` continues a run that was stopped. `out` is `runs/NAME` when not given.
@@ -35,29 +31,25 @@ def pretrain(
 
     resolved = _resolve(recipe, "pretrain", overrides)
     assert isinstance(resolved, PretrainRecipe)
-    return run_pretraining(resolved, default_out(resolved, out), console or default_console())
+    return run_pretraining(resolved, default_out(resolved, out))
 
 
-def linear(
-    recipe: str | LinearRecipe, *, out: str | Path | None = None, console: Console | None = None, **overrides: Any
-) -> dict[str, Any]:
+def linear(recipe: str | LinearRecipe, *, out: str | Path | None = None, **overrides: Any) -> dict[str, Any]:
     """Linear evaluation by a recipe's name, with `weights=` and `data=`; `cached=True` takes seconds on small data."""
     from openmae.evaluation.linear import run_linear
 
     resolved = _resolve(recipe, "linear", overrides)
     assert isinstance(resolved, LinearRecipe)
-    return run_linear(resolved, default_out(resolved, out), console or default_console())
+    return run_linear(resolved, default_out(resolved, out))
 
 
-def finetune(
-    recipe: str | FinetuneRecipe, *, out: str | Path | None = None, console: Console | None = None, **overrides: Any
-) -> dict[str, Any]:
+def finetune(recipe: str | FinetuneRecipe, *, out: str | Path | None = None, **overrides: Any) -> dict[str, Any]:
     """Fine-tune by a recipe's name, with `weights=` and `data=`."""
     from openmae.evaluation.finetune import run_finetune
 
     resolved = _resolve(recipe, "finetune", overrides)
     assert isinstance(resolved, FinetuneRecipe)
-    return run_finetune(resolved, default_out(resolved, out), console or default_console())
+    return run_finetune(resolved, default_out(resolved, out))
 
 
 def knn(
@@ -72,7 +64,6 @@ def knn(
     seed: int = 0,
     devices: int = 1,
     nodes: int = 1,
-    console: Console | None = None,
 ) -> dict[str, Any]:
     """Classify test images by their nearest labelled neighbours; leave-one-out when there is no test split."""
     from openmae.evaluation.knn import run_knn
@@ -80,7 +71,6 @@ def knn(
     return run_knn(
         weights,
         data,
-        console or default_console(),
         labels=labels,
         neighbours=neighbours,
         label_fraction=label_fraction,
@@ -101,7 +91,6 @@ def embed(
     batch_size: int = 256,
     devices: int = 1,
     nodes: int = 1,
-    console: Console | None = None,
 ) -> dict[str, int]:
     """Write one row of features per image to a Parquet file."""
     from openmae.evaluation.embedding import embed as write_embeddings
@@ -110,7 +99,6 @@ def embed(
         weights,
         data,
         Path(out),
-        console or default_console(),
         labels=labels,
         batch_size=batch_size,
         devices=devices,
@@ -154,20 +142,18 @@ def pack(
     format: "PackFormat" = "auto",  # noqa: A002  # the name of the flag
     shard_size: int = 500,
     workers: int | None = None,
-    console: Console | None = None,
 ) -> dict[str, Any]:
     """Prepare a data set for speed: tar shards of images no larger than training needs, in the folder `destination`."""
-    from openmae.data.loading import automatic_workers
     from openmae.data.packing import pack as write_shards
     from openmae.data.packing.reencoding import PackSettings
     from openmae.data.sources import open_data
-    from openmae.training.progress import ProgressView
+    from openmae.data.workers import automatic_workers
+    from openmae.reporter import ProgressView
 
-    console = console or default_console()
     settings = PackSettings(short_side=short_side, quality=quality, format=format)
-    data = open_data(source, labels=labels, say=lambda line: console.print(line, markup=False, highlight=False))
+    data = open_data(source, labels=labels)
     images = sum(len(split) for split in data if split is not None)
-    with ProgressView("packing", images, console) as view:
+    with ProgressView("packing", images) as view:
         return write_shards(
             data,
             str(destination),
@@ -185,23 +171,16 @@ def check(
     labels: str | None = None,
     out: str | Path | None = None,
     workers: int | None = None,
-    console: Console | None = None,
 ) -> dict[str, Any]:
     """Decode every image once: what is in this data set, what is broken. `out` is `runs/check-NAME` if not given."""
     from openmae.reporting.check import run_check
 
     return run_check(
         data,
-        console or default_console(),
         labels=labels,
         out=None if out is None else Path(out),
         workers=workers,
     )
-
-
-def default_console() -> Console:
-    """Progress and messages go to standard error, so that standard output holds results only."""
-    return Console(stderr=True)
 
 
 def default_out(recipe: Recipe, out: str | Path | None) -> Path:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from openmae.data.batches import BadRecord
 from openmae.data.checking import (
     DIGEST_BYTES,
     IMAGES_PER_CHUNK,
@@ -19,7 +20,6 @@ from openmae.data.checking import (
     look_at_all,
 )
 from openmae.data.decoding import PixelFormat
-from openmae.data.loading import BadRecord
 from openmae.data.sources import open_data
 
 

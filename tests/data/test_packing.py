@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 import pytest
 import tifffile
 from PIL import Image
-from rich.console import Console
 
 from openmae.data import packing, statistics
 from openmae.data.decoding import PixelFormat, decode, open_image
@@ -23,7 +22,7 @@ from openmae.data.packing.reencoding import PackFormat, PackSettings
 from openmae.data.packing.shard_writing import member_name
 from openmae.data.sources import ShardSource, Source, open_data
 from openmae.recipes import PretrainRecipe
-from openmae.training.pixels import settle_pixels
+from openmae.training.pixels import resolve_pixels
 from openmae.training.pretraining import run_pretraining
 
 RGB = PixelFormat()
@@ -235,7 +234,7 @@ def test_a_stopped_pack_leaves_no_shard_that_looks_whole_and_is_done_anew(
 
     with pytest.raises(KeyboardInterrupt):
         packed(classes, tmp_path / "packed", show=stop)
-    assert sorted(contents(tmp_path / "packed")) == ["packing.json", "train-000000.tar.part"]
+    assert sorted(contents(tmp_path / "packed")) == ["packing.json"]
     packed(classes, tmp_path / "packed")
     assert contents(tmp_path / "packed") == contents(tmp_path / "whole")
 
@@ -346,19 +345,18 @@ def unmeasurable(source: Source, wanted: PixelFormat) -> statistics.Statistics:
 
 
 def test_the_statistics_of_a_packed_set_are_not_measured_again(
-    classes: Path, tmp_path: Path, tiny_recipe: PretrainRecipe, monkeypatch: pytest.MonkeyPatch
+    said: list[str], classes: Path, tmp_path: Path, tiny_recipe: PretrainRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, data = packed(classes, tmp_path / "packed")
     recipe = replace(tiny_recipe, channels=3, normalize="from-data", mean=(0.0,) * 3, std=(1.0,) * 3)
     assert isinstance(data.train, ShardSource)
     measured = statistics.measure(data.train, RGB)
     monkeypatch.setattr("openmae.training.pixels.measure", unmeasurable)
-    said: list[str] = []
-    settled = settle_pixels(recipe, data.train, said.append)
+    settled = resolve_pixels(recipe, data.train)
     assert (settled.mean, settled.std) == measured
     assert not any("measuring" in line for line in said)
     with pytest.raises(AssertionError, match="measured again"):  # those noted are of colour
-        settle_pixels(replace(recipe, channels=1, mean=(0.0,), std=(1.0,)), data.train, said.append)
+        resolve_pixels(replace(recipe, channels=1, mean=(0.0,), std=(1.0,)), data.train)
 
 
 @pytest.mark.parametrize("format_", ["jpeg", "raw"])
@@ -367,7 +365,7 @@ def test_pretraining_runs_on_a_packed_set(
 ) -> None:
     packed(small_fashion, tmp_path / "packed", format=format_)
     recipe = replace(tiny_recipe, data=str(tmp_path / "packed"), epochs=1)
-    result = run_pretraining(recipe, tmp_path / "run", Console(quiet=True))
+    result = run_pretraining(recipe, tmp_path / "run")
     assert result["loss"] > 0
 
 
@@ -380,7 +378,7 @@ def test_pretraining_runs_on_packed_16_bit_bands(tiny_recipe: PretrainRecipe, tm
     recipe = replace(
         tiny_recipe, data=str(tmp_path / "packed"), channels=13, batch_size=8, epochs=1, normalize="from-data"
     )
-    run_pretraining(recipe, tmp_path / "run", Console(quiet=True))
+    run_pretraining(recipe, tmp_path / "run")
     said = (tmp_path / "run/log.txt").read_text()
     assert "13 channels of uint16" in said
     assert "measuring" not in said

@@ -8,19 +8,16 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
-from rich.console import Console
 
 from openmae.data.sources import open_data
 from openmae.evaluation.embedding import embed
 from openmae.evaluation.features import evaluation_transform, extract_features, pool_tokens
 from openmae.recipes import PretrainRecipe, find_recipe
-from openmae.training.weights import load_encoder
-
-QUIET = Console(quiet=True)
+from openmae.weights.building import load_encoder
 
 
 def embedded(weights: Path, data: str, out: Path, batch_size: int) -> dict[str, np.ndarray]:
-    embed(weights, data, out, QUIET, batch_size=batch_size)
+    embed(weights, data, out, batch_size=batch_size)
     return {name: np.array(pq.read_table(out)[name].to_pylist()) for name in ("mean", "cls")}
 
 
@@ -32,8 +29,8 @@ def test_features_do_not_depend_on_the_batch_size(tiny_run: Path, small_fashion:
 
 
 def test_embedding_twice_gives_the_same_rows(tiny_run: Path, small_fashion: Path, tmp_path: Path) -> None:
-    embed(tiny_run, str(small_fashion), tmp_path / "a.parquet", QUIET)
-    embed(tiny_run, str(small_fashion), tmp_path / "b.parquet", QUIET)
+    embed(tiny_run, str(small_fashion), tmp_path / "a.parquet")
+    embed(tiny_run, str(small_fashion), tmp_path / "b.parquet")
     assert pq.read_table(tmp_path / "a.parquet").equals(pq.read_table(tmp_path / "b.parquet"))
 
 
@@ -43,7 +40,7 @@ def test_features_are_those_of_the_plain_timm_model_on_every_patch(
     test = open_data(str(small_fashion)).test
     assert test is not None
     vit = load_encoder(tiny_run)
-    features = extract_features(vit, tiny_recipe, test, QUIET)
+    features = extract_features(vit, tiny_recipe, test)
     with Image.open(small_image(test.read(5), small_fashion)) as image:
         pixels = torch.from_numpy(np.array(image)).float() / 255
     normalised = (pixels - tiny_recipe.mean[0]) / tiny_recipe.std[0]
@@ -63,7 +60,7 @@ def small_image(data: bytes, folder: Path) -> Path:
 def test_table_has_one_row_per_image_with_path_split_and_label(
     tiny_run: Path, small_fashion: Path, tmp_path: Path
 ) -> None:
-    counts = embed(tiny_run, str(small_fashion), tmp_path / "e.parquet", QUIET)
+    counts = embed(tiny_run, str(small_fashion), tmp_path / "e.parquet")
     table = pq.read_table(tmp_path / "e.parquet").to_pylist()
     assert counts == {"images": 160, "bad": 0}
     assert len(table) == 160
@@ -79,7 +76,7 @@ def test_flat_folder_has_null_labels_and_bad_images_are_counted(tiny_run: Path, 
     for index in range(3):
         Image.new("L", (40, 30), 60 * index).save(folder / f"{index}.png")
     (folder / "broken.png").write_bytes(b"<html>not an image</html>")
-    counts = embed(tiny_run, str(folder), tmp_path / "e.parquet", QUIET)
+    counts = embed(tiny_run, str(folder), tmp_path / "e.parquet")
     rows = pq.read_table(tmp_path / "e.parquet").to_pylist()
     assert counts == {"images": 3, "bad": 1}
     assert [row["path"] for row in rows] == ["0.png", "1.png", "2.png"]
@@ -89,7 +86,7 @@ def test_flat_folder_has_null_labels_and_bad_images_are_counted(tiny_run: Path, 
 def test_nothing_but_broken_images_is_an_error(tiny_run: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"none of the 1 images .* broken\.png"):
-        embed(tiny_run, str(tmp_path), tmp_path / "e.parquet", QUIET)
+        embed(tiny_run, str(tmp_path), tmp_path / "e.parquet")
 
 
 def test_large_images_are_resized_to_256_for_224_and_small_ones_keep_their_border() -> None:
@@ -99,19 +96,19 @@ def test_large_images_are_resized_to_256_for_224_and_small_ones_keep_their_borde
 
 
 def test_without_a_class_token_only_the_mean_can_be_pooled(tiny_recipe: PretrainRecipe, small_fashion: Path) -> None:
-    from openmae.training.weights import build_encoder
+    from openmae.weights.building import build_encoder
 
     vit = build_encoder(tiny_recipe, class_token=False, global_pool="avg").eval()
     test = open_data(str(small_fashion)).test
     assert test is not None
-    features = extract_features(vit, replace(tiny_recipe, workers=0), test, QUIET)
+    features = extract_features(vit, replace(tiny_recipe, workers=0), test)
     assert features.pooled("mean").shape == (40, 32)
     with pytest.raises(ValueError, match="--pool mean"):
         features.pooled("cls")
 
 
 def test_fine_tuned_mean_passes_through_its_norm(tiny_recipe: PretrainRecipe) -> None:
-    from openmae.training.weights import build_encoder
+    from openmae.weights.building import build_encoder
 
     vit = build_encoder(tiny_recipe, global_pool="avg").eval()
     torch.nn.init.constant_(vit.fc_norm.bias, 5.0)

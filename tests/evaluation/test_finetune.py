@@ -7,18 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from rich.console import Console
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from openmae.core.drop_path import GivenDropPath, drop_paths
-from openmae.data.loading import Batch
+from openmae.data.batches import Batch
 from openmae.evaluation.finetune import build_classifier, classification_loss, clip_to_pixels, erase, run_finetune
 from openmae.evaluation.supervised import open_task, train_transform
 from openmae.recipes import FinetuneRecipe, find_recipe
 from openmae.recipes.recipe import ImageSize
-
-QUIET = Console(quiet=True)
 
 
 def recipe(weights: Path, data: Path, **changes: Any) -> FinetuneRecipe:
@@ -30,7 +27,7 @@ def recipe(weights: Path, data: Path, **changes: Any) -> FinetuneRecipe:
 
 def test_classifier_starts_from_the_pretrained_blocks_with_a_fresh_head(tiny_run: Path, small_fashion: Path) -> None:
     this = recipe(tiny_run, small_fashion)
-    vit = build_classifier(*open_task(this, Console(quiet=True)))
+    vit = build_classifier(*open_task(this))
     trained = load_file(tiny_run / "encoder.safetensors")
     own = vit.state_dict()
     assert all(torch.equal(own[name], trained[name]) for name in own if name.startswith(("blocks.", "patch_embed.")))
@@ -42,7 +39,7 @@ def test_classifier_starts_from_the_pretrained_blocks_with_a_fresh_head(tiny_run
 
 def test_untrained_classifier_has_other_blocks_but_the_same_positions(tiny_run: Path, small_fashion: Path) -> None:
     this = recipe(tiny_run, small_fashion, untrained=True)
-    own = build_classifier(*open_task(this, Console(quiet=True))).state_dict()
+    own = build_classifier(*open_task(this)).state_dict()
     trained = load_file(tiny_run / "encoder.safetensors")
     assert not torch.equal(own["blocks.0.mlp.fc1.weight"], trained["blocks.0.mlp.fc1.weight"])
     assert torch.equal(own["pos_embed"], trained["pos_embed"])
@@ -50,7 +47,7 @@ def test_untrained_classifier_has_other_blocks_but_the_same_positions(tiny_run: 
 
 def test_positions_are_resized_for_larger_images(tiny_run: Path, small_fashion: Path) -> None:
     this = recipe(tiny_run, small_fashion, image_size=ImageSize(56, 28), eval_resize=28)
-    vit = build_classifier(*open_task(this, Console(quiet=True)))
+    vit = build_classifier(*open_task(this))
     assert vit.pos_embed.shape == (1, 1 + 14 * 7, 32)
     assert vit(torch.zeros(2, 1, 56, 28)).shape == (2, 10)
 
@@ -65,23 +62,21 @@ def test_randaugment_on_pixels_that_it_cannot_change_says_to_leave_it_out(tiny_r
 
 def test_class_token_pooling_keeps_the_encoders_norm(tiny_run: Path, small_fashion: Path) -> None:
     this = recipe(tiny_run, small_fashion, pool="cls")
-    own = build_classifier(*open_task(this, Console(quiet=True))).state_dict()
+    own = build_classifier(*open_task(this)).state_dict()
     assert torch.equal(own["norm.weight"], load_file(tiny_run / "encoder.safetensors")["norm.weight"])
 
 
 def test_run_learns_and_its_encoder_can_be_measured(tiny_run: Path, small_fashion: Path, tmp_path: Path) -> None:
-    result = run_finetune(
-        recipe(tiny_run, small_fashion, epochs=30, base_lr=2e-2, mixup=0, cutmix=0), tmp_path / "run", QUIET
-    )
+    result = run_finetune(recipe(tiny_run, small_fashion, epochs=30, base_lr=2e-2, mixup=0, cutmix=0), tmp_path / "run")
     assert result["top1"] > 25, "chance is 10"
     from openmae.evaluation.knn import run_knn
 
-    assert run_knn(tmp_path / "run", str(small_fashion), QUIET)["top1"] > 25
+    assert run_knn(tmp_path / "run", str(small_fashion))["top1"] > 25
 
 
 def test_few_labels_make_a_smaller_even_batch(tiny_run: Path, small_fashion: Path, tmp_path: Path) -> None:
     this = recipe(tiny_run, small_fashion, label_fraction=0.25, batch_size=128, epochs=1)
-    assert run_finetune(this, tmp_path / "run", QUIET)["train_images"] == 30
+    assert run_finetune(this, tmp_path / "run")["train_images"] == 30
     assert "batch_size: 30" in (tmp_path / "run" / "recipe.yaml").read_text()
 
 
@@ -96,7 +91,7 @@ def test_an_odd_batch_cannot_be_mixed_and_the_message_says_so(tiny_run: Path, sm
 
 def test_class_token_pooling_needs_a_class_token(tiny_run: Path, small_fashion: Path) -> None:
     this = recipe(tiny_run, small_fashion, pool="cls")
-    this, task = open_task(this, Console(quiet=True))
+    this, task = open_task(this)
     without = replace(this, backbone="vit_base_patch16_gap_224")
     with pytest.raises(ValueError, match=r"^vit_base_patch16_gap_224 has no class token; use --pool mean$"):
         build_classifier(without, task)
@@ -122,7 +117,7 @@ def batch_of(images: Tensor, labels: Tensor) -> Batch:
     return Batch(
         images=images,
         labels=labels,
-        noise=places[:, None].expand(-1, 2).float(),
+        uniform=places[:, None].expand(-1, 2).float(),
         indices=places,
         seeds=[100 + place for place in range(len(images))],
         bad=[],
@@ -195,7 +190,7 @@ def test_drop_path_of_the_classifier_follows_the_numbers_given(
     tiny_run: Path, small_fashion: Path, compiled: bool
 ) -> None:
     this = recipe(tiny_run, small_fashion, drop_path=0.5)
-    vit = build_classifier(*open_task(this, QUIET)).train()
+    vit = build_classifier(*open_task(this)).train()
     assert drop_paths(vit) == 2, "the first block drops nothing"
     images = torch.randn(1, 1, 28, 28, generator=torch.Generator().manual_seed(0)).expand(4, -1, -1, -1)
     model = torch.compile(vit) if compiled else vit
@@ -221,7 +216,7 @@ def test_a_run_drops_paths_by_the_numbers_that_come_with_the_images(
         return forward(self, branch)
 
     monkeypatch.setattr(GivenDropPath, "forward", spy)
-    run_finetune(recipe(tiny_run, small_fashion, epochs=1), tmp_path / "run", QUIET)
+    run_finetune(recipe(tiny_run, small_fashion, epochs=1), tmp_path / "run")
     assert [None if uniform is None else len(uniform) for uniform in seen] == [40] * 6 + [None] * 2
     numbers = torch.stack([uniform for uniform in seen if uniform is not None])
     assert len(set(numbers.flatten().tolist())) > 230, "each image, step and path has its own"

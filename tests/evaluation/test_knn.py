@@ -5,11 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from rich.console import Console
 
 from openmae.evaluation.knn import knn, run_knn
-
-QUIET = Console(quiet=True)
 
 
 def features(seed: int, count: int, width: int = 8) -> NDArray[np.float32]:
@@ -80,25 +77,25 @@ def test_one_labelled_image_cannot_be_left_out() -> None:
 
 
 def test_run_uses_the_test_split_and_all_labels(tiny_run: Path, small_fashion: Path) -> None:
-    result = run_knn(tiny_run, str(small_fashion), QUIET)
+    result = run_knn(tiny_run, str(small_fashion))
     assert result["leave_one_out"] is False
     assert (result["train_images"], result["test_images"]) == (120, 40)
     assert 0 <= result["top1"] <= result["top5"] <= 100
 
 
 def test_run_leaves_one_out_without_a_test_split(tiny_run: Path, small_fashion: Path) -> None:
-    result = run_knn(tiny_run, str(small_fashion / "train.parquet"), QUIET)
+    result = run_knn(tiny_run, str(small_fashion / "train.parquet"))
     assert result["leave_one_out"] is True
     assert result["test_images"] == 120
 
 
 def test_label_fraction_shrinks_the_bank_only(tiny_run: Path, small_fashion: Path) -> None:
-    result = run_knn(tiny_run, str(small_fashion), QUIET, label_fraction=0.25)
+    result = run_knn(tiny_run, str(small_fashion), label_fraction=0.25)
     assert (result["train_images"], result["test_images"]) == (30, 40)
 
 
 def test_untrained_twin_is_another_encoder(tiny_run: Path, small_fashion: Path) -> None:
-    trained = run_knn(tiny_run, str(small_fashion), QUIET, neighbours=3)
-    fresh = run_knn(tiny_run, str(small_fashion), QUIET, neighbours=3, untrained=True)
+    trained = run_knn(tiny_run, str(small_fashion), neighbours=3)
+    fresh = run_knn(tiny_run, str(small_fashion), neighbours=3, untrained=True)
     assert (trained["encoder"], fresh["encoder"]) == ("pretrained", "untrained")
     assert (trained["top1"], trained["top5"]) != (fresh["top1"], fresh["top5"])

@@ -7,14 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from rich.console import Console
 from safetensors.torch import load_file
 
 from openmae.evaluation.linear import LinearProbe, run_linear
 from openmae.recipes import LinearRecipe, find_recipe
-from openmae.training.weights import load_encoder
-
-QUIET = Console(quiet=True)
+from openmae.weights.building import load_encoder
 
 
 def recipe(weights: Path, data: Path, **changes: Any) -> LinearRecipe:
@@ -51,7 +48,7 @@ def test_head_is_batch_norm_without_affine_then_a_small_linear_layer(tiny_run: P
 
 
 def test_run_writes_head_and_results(tiny_run: Path, small_fashion: Path, tmp_path: Path) -> None:
-    result = run_linear(recipe(tiny_run, small_fashion), tmp_path / "run", QUIET)
+    result = run_linear(recipe(tiny_run, small_fashion), tmp_path / "run")
     assert json.loads((tmp_path / "run" / "results.json").read_text()) == result
     assert (result["protocol"], result["train_images"], result["test_images"]) == ("linear", 120, 40)
     assert load_file(tmp_path / "run" / "head.safetensors")["1.weight"].shape == (10, 32)
@@ -63,28 +60,26 @@ def test_run_writes_head_and_results(tiny_run: Path, small_fashion: Path, tmp_pa
 
 
 def test_cached_features_take_the_same_protocol_path(tiny_run: Path, small_fashion: Path, tmp_path: Path) -> None:
-    result = run_linear(recipe(tiny_run, small_fashion, cached=True), tmp_path / "run", QUIET)
+    result = run_linear(recipe(tiny_run, small_fashion, cached=True), tmp_path / "run")
     assert result["cached"] is True
     assert result["top1"] > 20, "twelve labels a class beat chance"
-    assert run_linear(recipe(tiny_run, small_fashion, cached=True), tmp_path / "run", QUIET) == result
+    assert run_linear(recipe(tiny_run, small_fashion, cached=True), tmp_path / "run") == result
 
 
 def test_label_fraction_reduces_the_training_images(tiny_run: Path, small_fashion: Path, tmp_path: Path) -> None:
-    result = run_linear(recipe(tiny_run, small_fashion, cached=True, label_fraction=0.5), tmp_path / "run", QUIET)
+    result = run_linear(recipe(tiny_run, small_fashion, cached=True, label_fraction=0.5), tmp_path / "run")
     assert (result["train_images"], result["test_images"]) == (60, 40)
 
 
 def test_without_a_test_split_a_fifth_is_held_out(tiny_run: Path, small_fashion: Path, tmp_path: Path) -> None:
     only_train = small_fashion / "train.parquet"
-    result = run_linear(recipe(tiny_run, only_train, cached=True), tmp_path / "run", QUIET)
+    result = run_linear(recipe(tiny_run, only_train, cached=True), tmp_path / "run")
     assert (result["train_images"], result["test_images"]) == (100, 20)
 
 
 def test_untrained_twin_depends_on_the_seed(tiny_run: Path, small_fashion: Path, tmp_path: Path) -> None:
     results = [
-        run_linear(recipe(tiny_run, small_fashion, cached=True, untrained=True, seed=seed), tmp_path / str(run), QUIET)[
-            "top5"
-        ]
+        run_linear(recipe(tiny_run, small_fashion, cached=True, untrained=True, seed=seed), tmp_path / str(run))["top5"]
         for run, seed in enumerate((1, 1, 2))
     ]
     assert results[0] == results[1]
@@ -94,11 +89,11 @@ def test_weights_of_another_network_are_refused_with_the_flags_to_add(
     tiny_run: Path, small_fashion: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match=r"width 32 instead of 128.*--width 32"):
-        run_linear(recipe(tiny_run, small_fashion, width=128), tmp_path / "run", QUIET)
+        run_linear(recipe(tiny_run, small_fashion, width=128), tmp_path / "run")
 
 
 @pytest.mark.parametrize("missing", ["weights", "data"])
 def test_missing_input_is_named(missing: str, tiny_run: Path, small_fashion: Path, tmp_path: Path) -> None:
     nothing: dict[str, Any] = {missing: None}
     with pytest.raises(ValueError, match=f"give --{missing}"):
-        run_linear(replace(recipe(tiny_run, small_fashion), **nothing), tmp_path / "run", QUIET)
+        run_linear(replace(recipe(tiny_run, small_fashion), **nothing), tmp_path / "run")

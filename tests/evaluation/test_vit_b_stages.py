@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from rich.console import Console
 from safetensors.torch import load_file
 
 from openmae.evaluation.finetune import run_finetune
@@ -16,7 +15,6 @@ from openmae.evaluation.linear import run_linear
 from openmae.recipes import FinetuneRecipe, LinearRecipe, PretrainRecipe, Recipe, find_recipe
 from openmae.training.pretraining import run_pretraining
 
-QUIET = Console(quiet=True)
 ONE_STEP: dict[str, Any] = {"epochs": 1, "batch_size": 4, "warmup_epochs": 0, "workers": 0}
 
 
@@ -40,7 +38,7 @@ def pretrained(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = find_recipe("vit-b16-800e", "pretrain")
     assert isinstance(recipe, PretrainRecipe)
     out = tmp_path_factory.mktemp("runs") / "pretrain"
-    result = run_pretraining(replace(recipe, data=str(photos), **ONE_STEP), out, QUIET)
+    result = run_pretraining(replace(recipe, data=str(photos), **ONE_STEP), out)
     assert 0.1 < result["loss"] < 3, "an untrained network on normalised patches is near 1"
     return out
 
@@ -64,7 +62,7 @@ def test_pretraining_step(pretrained: Path) -> None:
 def test_linear_step(pretrained: Path, photos: Path, tmp_path: Path) -> None:
     recipe = find_recipe("vit-b16-800e-linear", "linear")
     assert isinstance(recipe, LinearRecipe)
-    result = run_linear(replace(recipe, **with_paths(recipe, pretrained, photos)), tmp_path / "run", QUIET)
+    result = run_linear(replace(recipe, **with_paths(recipe, pretrained, photos)), tmp_path / "run")
     assert result["test_images"] == 4
     head = load_file(tmp_path / "run" / "head.safetensors")
     assert head["1.weight"].shape == (2, 768)
@@ -75,7 +73,7 @@ def test_linear_step(pretrained: Path, photos: Path, tmp_path: Path) -> None:
 def test_finetuning_step(pretrained: Path, photos: Path, tmp_path: Path) -> None:
     recipe = find_recipe("vit-b16-800e-finetune", "finetune")
     assert isinstance(recipe, FinetuneRecipe)
-    result = run_finetune(replace(recipe, **with_paths(recipe, pretrained, photos)), tmp_path / "run", QUIET)
+    result = run_finetune(replace(recipe, **with_paths(recipe, pretrained, photos)), tmp_path / "run")
     assert result["test_images"] == 4
     moved = changed(load_file(pretrained / "encoder.safetensors"), load_file(tmp_path / "run" / "encoder.safetensors"))
     assert {"pos_embed", "cls_token", "patch_embed.proj.weight", "blocks.11.mlp.fc2.weight"} <= moved

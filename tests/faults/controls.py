@@ -21,7 +21,7 @@ def stateful_randomness() -> None:
     """Random numbers come of one generator that goes on, as in most trainers, rather than of (seed, epoch, image)."""
     import numpy as np
 
-    from openmae.data import loading
+    from openmae.data import batches, sampling
     from openmae.training import loop
 
     generator = np.random.default_rng(0)
@@ -29,14 +29,14 @@ def stateful_randomness() -> None:
     def stream(*_arguments: Any, **_counters: Any) -> np.random.Generator:
         return generator
 
-    for module in (loading, loop):
+    for module in (batches, sampling, loop):
         module.random_stream = stream  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager
 def unverified() -> Iterator[None]:
     """Manifests are not looked at."""
-    from openmae.training import checkpoints
+    from openmae.checkpoints import reading
 
-    with mock.patch.object(checkpoints, "verify", return_value=None):
+    with mock.patch.object(reading, "verify", return_value=None):
         yield

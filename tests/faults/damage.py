@@ -100,24 +100,24 @@ def measure_damage(
     say: Callable[[str], None] = print,
 ) -> DamageResult:
     """Damage the newest checkpoint of a finished run in each of these ways, and ask for the newest verified one."""
-    from openmae.training.checkpoints import newest_verified, read_checkpoint
+    from openmae.checkpoints.reading import newest_verified, read_checkpoint
+    from openmae.reporter import Reporter, use
 
     contender, out = openmae(images), folder / "run"
     code = zygote.run(contender.target, contender.arguments(out), log=folder / "log")
     assert code == 0, (folder / "log").read_text()
     checkpoints = out / CHECKPOINTS
-    newest = newest_verified(checkpoints, lambda _: None)
+    newest = newest_verified(checkpoints)
     assert newest is not None
     written = copy.deepcopy(read_checkpoint(newest))  # tensors that are read may be views of the file
     verdicts: list[tuple[Injury, Verdict]] = []
     for injury in injuries(newest, flips=flips, cuts=cuts, seed=seed):
-        told: list[str] = []
-        with injured(newest, injury):
+        with injured(newest, injury), use(Reporter(quiet=True)) as reporter:
             try:
-                found = newest_verified(checkpoints, told.append)
+                found = newest_verified(checkpoints)
                 verdict: Verdict
                 if found != newest:
-                    verdict = "detected" if found is not None and told else "silent"
+                    verdict = "detected" if found is not None and reporter.said else "silent"
                 else:
                     verdict = "harmless" if saving.same(read_checkpoint(newest), written) else "silent"
             except Exception:

@@ -16,17 +16,17 @@ KEEP = 1
 
 def write(folder: Path, step: int, *, keep: int = KEEP, in_a_hurry: bool = False) -> None:
     """Save a checkpoint with the contents that belong to `step`, as the loop does, in a hurry after a signal."""
-    from openmae.training import checkpoints
+    from openmae.checkpoints.writing import write_checkpoint
 
     metadata = {"recipe": "faults"}
-    checkpoints.write_checkpoint(folder, step, contents(step), metadata=metadata, keep=keep, in_a_hurry=in_a_hurry)
+    write_checkpoint(folder, step, contents(step), metadata=metadata, keep=keep, in_a_hurry=in_a_hurry)
 
 
 def contents(step: int) -> Any:
     """A small checkpoint with everything a real one has; different for each step."""
     import torch
 
-    from openmae.training.checkpoints import Checkpoint
+    from openmae.checkpoints.checkpoint import Checkpoint
 
     generator = torch.Generator().manual_seed(step)
     model = {f"blocks.{n}.weight": torch.randn(24, 24, generator=generator) for n in range(4)}
@@ -38,9 +38,9 @@ def contents(step: int) -> Any:
 
 def found(folder: Path) -> int | None:
     """The step of the newest verified checkpoint, None when there is none; AssertionError for other contents."""
-    from openmae.training.checkpoints import newest_verified, read_checkpoint
+    from openmae.checkpoints.reading import newest_verified, read_checkpoint
 
-    path = newest_verified(folder, lambda _: None)
+    path = newest_verified(folder)
     if path is None:
         return None
     step = int(path.name.removeprefix("step-"))

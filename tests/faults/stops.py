@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from openmae.training.stopping import REQUESTS, STOPPED
+from openmae.training.processes.stopping import REQUESTS, STOPPED
 from tests.faults.job import CLI, ENCODER, METRICS, command, losses, tensors_sha256
 from tests.faults.zygote import Child, Zygote
 

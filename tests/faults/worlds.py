@@ -102,7 +102,7 @@ def train(
     import openmae
     from openmae.recipes.recipe import Every
     from openmae.training import loop
-    from openmae.training.stopping import Interrupted
+    from openmae.training.processes.stopping import Interrupted
 
     seed_step = loop._seed_step
 
@@ -213,21 +213,19 @@ def evaluate(folder: str, weights: str) -> dict[str, Any]:
     from dataclasses import replace
 
     import torch
-    from rich.console import Console
 
     from openmae.evaluation.features import extract_features
     from openmae.evaluation.finetune import build_classifier
     from openmae.evaluation.linear import LinearProbe
     from openmae.evaluation.supervised import evaluate_classifier, open_task
     from openmae.recipes import FinetuneRecipe, find_recipe
-    from openmae.training.runtime import start_fabric
-    from openmae.training.weights import encoder_from
+    from openmae.training.processes.devices import start_fabric
+    from openmae.weights.building import encoder_from
 
     found = find_recipe("fashion-mnist", "finetune")
     assert isinstance(found, FinetuneRecipe)
     network: dict[str, Any] = NETWORK
-    quiet = Console(quiet=True)
-    recipe, task = open_task(replace(found, data=folder, weights=weights, workers=0, **network), quiet)
+    recipe, task = open_task(replace(found, data=folder, weights=weights, workers=0, **network))
     fabric = start_fabric(recipe)
     torch.manual_seed(0)
     model = build_classifier(recipe, task).to(fabric.device)
@@ -237,7 +235,7 @@ def evaluate(folder: str, weights: str) -> dict[str, Any]:
     for buffer in probe.head.buffers():
         buffer += fabric.global_rank  # as if each process had normalised other images
     probed = evaluate_classifier(fabric, probe, recipe, task.test)
-    bad = extract_features(encoder_from(task.weights), recipe, task.test, quiet, fabric=fabric).bad
+    bad = extract_features(encoder_from(task.weights), recipe, task.test, fabric=fabric).bad
     return {**scores._asdict(), "probed": probed, "bad": bad}
 
 

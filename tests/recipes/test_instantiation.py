@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from openmae.recipes import RECIPES, PretrainRecipe, Recipe, SupervisedRecipe
-from openmae.training.weights import build_autoencoder, build_encoder
+from openmae.weights.building import build_autoencoder, build_encoder
 
 CLASSES = 1000
 NETWORK = ("backbone", "image_size", "patch_size", "channels", "width", "depth", "heads")

@@ -10,8 +10,6 @@ from rich.console import Console
 from openmae.cli import main
 from openmae.reporting.check import check_report, run_check
 
-QUIET = Console(quiet=True)
-
 
 @pytest.fixture
 def mixed(tmp_path: Path) -> Path:
@@ -29,7 +27,7 @@ def mixed(tmp_path: Path) -> Path:
 
 def test_a_check_reports_and_writes_what_is_there(mixed: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    result = run_check(str(mixed), QUIET, out=out, workers=0)
+    result = run_check(str(mixed), out=out, workers=0)
     assert json.loads((out / "check.json").read_text()) == result
     assert (result["images"], result["bad"], result["stops_training"]) == (9, 1, True)
     assert result["splits"]["train"]["kinds"] == {"PNG RGB": 7, "PNG I;16": 1}
@@ -49,7 +47,7 @@ def test_a_check_reports_and_writes_what_is_there(mixed: Path, tmp_path: Path) -
 
 def test_bands_are_suggested_to_the_next_command(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.ones((5, 6, 13), dtype=np.uint16))
-    result = run_check(str(tmp_path), QUIET, out=tmp_path / "out", workers=0)
+    result = run_check(str(tmp_path), out=tmp_path / "out", workers=0)
     assert result["command"].endswith("--channels 13")
     assert result["pixels"] == {"channels": 13, "kind": "uint16"}
 

@@ -10,8 +10,6 @@ from rich.console import Console
 from openmae.recipes import PretrainRecipe, Recipe, Stage, find_recipe
 from openmae.reporting import demo
 
-QUIET = Console(quiet=True)
-
 
 @pytest.fixture
 def tiny_demo(tiny_recipe: PretrainRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,7 +25,7 @@ def tiny_demo(tiny_recipe: PretrainRecipe, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.usefixtures("tiny_demo")
 def test_demo_measures_both_encoders_under_every_protocol(tmp_path: Path) -> None:
-    outcome = demo.run_demo(tmp_path, QUIET)
+    outcome = demo.run_demo(tmp_path)
     measured = {(r["encoder"], r["protocol"], r["label_fraction"]) for r in outcome["results"]}
     expected = {
         (encoder, protocol, fraction)
@@ -46,7 +44,7 @@ def test_demo_measures_both_encoders_under_every_protocol(tmp_path: Path) -> Non
 
 @pytest.mark.usefixtures("tiny_demo")
 def test_demo_again_in_the_same_folder_gives_the_same_numbers(tmp_path: Path) -> None:
-    assert demo.run_demo(tmp_path, QUIET)["results"] == demo.run_demo(tmp_path, QUIET)["results"]
+    assert demo.run_demo(tmp_path)["results"] == demo.run_demo(tmp_path)["results"]
 
 
 def test_table_puts_the_encoders_side_by_side_with_their_difference() -> None:

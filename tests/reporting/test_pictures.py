@@ -20,7 +20,7 @@ from openmae.reporting.pictures import (
     reconstruction_panels,
     visible_bands,
 )
-from openmae.training.weights import build_autoencoder
+from openmae.weights.building import build_autoencoder
 
 
 class Oracle(torch.nn.Module):

@@ -1,4 +1,3 @@
-import io
 import json
 import math
 from collections.abc import Callable
@@ -9,17 +8,17 @@ from typing import Any
 import pytest
 import torch
 from lightning_fabric import Fabric
-from rich.console import Console
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from openmae.data.loading import Batch, collate
+from openmae.checkpoints.checkpoint import MODEL, OPTIMIZER, list_checkpoints
+from openmae.checkpoints.names import ENCODER, METRICS, REWINDS
+from openmae.data.batches import Batch, collate
 from openmae.recipes import PretrainRecipe, Recipe
 from openmae.recipes.recipe import Every
-from openmae.training.checkpoints import MODEL, OPTIMIZER, list_checkpoints
 from openmae.training.divergence import Diverged, Divergence, what_is_not_finite
-from openmae.training.runs import ENCODER, METRICS, REWINDS, Run
+from openmae.training.runs import Run
 from openmae.training.state import all_finite
 from tests.training.toy import STEPS, Crash, Toy, assert_same_run, metrics, saving_always, toy_loss, train, weights
 
@@ -213,7 +212,7 @@ def test_pixels_that_are_not_finite_are_named() -> None:
 
 
 def test_fp16_is_what_the_diagnosis_warns_of_first(recipe: PretrainRecipe, tmp_path: Path) -> None:
-    run = Run(tmp_path, recipe, writes=True, console=Console(file=io.StringIO()))
+    run = Run(tmp_path, recipe, writes=True)
     try:
         divergence = Divergence(run, replace(recipe, precision="16-mixed", clip_norm=1.0))
         with pytest.raises(ValueError, match="no checkpoint; use --precision bf16-mixed rather than fp16, or lower"):

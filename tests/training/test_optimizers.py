@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from openmae.core.model import MaskedAutoencoder
 from openmae.recipes import FinetuneRecipe, LinearRecipe, PretrainRecipe, Recipe, find_recipe
 from openmae.training.optimizers import build_optimizer, set_learning_rate
-from openmae.training.weights import build_autoencoder, build_encoder
+from openmae.weights.building import build_autoencoder, build_encoder
 
 TRUST = 1e-3
 MOMENTUM = 0.9

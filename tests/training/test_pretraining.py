@@ -1,4 +1,3 @@
-import io
 import json
 import os
 import signal
@@ -13,22 +12,24 @@ from typing import Any
 import pytest
 import timm
 import torch
-from rich.console import Console
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import openmae
+from openmae.checkpoints.checkpoint import list_checkpoints
+from openmae.checkpoints.locking import LOCK
+from openmae.checkpoints.names import ENCODER, ENVIRONMENT, LOG, METRICS, RECIPE, RESULTS
+from openmae.checkpoints.reading import read_checkpoint
+from openmae.checkpoints.tensor_files import write_tensors
 from openmae.core.masking import Mask, kept_count
 from openmae.core.model import MAEOutput
-from openmae.data.loading import Batch
+from openmae.data.batches import Batch
 from openmae.recipes import PretrainRecipe, find_recipe
 from openmae.recipes.recipe import Every, ImageSize, to_yaml
 from openmae.training import pretraining
-from openmae.training.checkpoints import list_checkpoints, read_checkpoint, write_tensors
-from openmae.training.locking import LOCK
 from openmae.training.pretraining import describe, reconstruction_loss, run_pretraining
-from openmae.training.runs import ENCODER, ENVIRONMENT, LOG, METRICS, RECIPE, RESULTS
-from openmae.training.weights import build_autoencoder, recipe_metadata
+from openmae.weights.building import build_autoencoder
+from openmae.weights.reading import recipe_metadata
 
 PATIENCE = 300
 """Seconds until a process counts as stuck, on a machine that is busy with other things."""
@@ -38,10 +39,6 @@ PATIENCE = 300
 def recipe(tiny_recipe: PretrainRecipe) -> PretrainRecipe:
     """Six steps in two epochs, every one of them logged."""
     return replace(tiny_recipe, optimizer="adamw", base_lr=4e-3, log_every=1)
-
-
-def quiet() -> Console:
-    return Console(quiet=True)
 
 
 def losses(run: Path) -> list[float]:
@@ -85,30 +82,32 @@ def command(recipe: PretrainRecipe, out: Path, *more: str) -> list[str]:
 
 def test_the_loss_falls(tiny_recipe: PretrainRecipe, tmp_path: Path) -> None:
     recipe = replace(tiny_recipe, epochs=15, warmup_epochs=1, log_every=3)
-    figures = run_pretraining(recipe, tmp_path, quiet())
+    figures = run_pretraining(recipe, tmp_path)
     assert figures["loss"] == losses(tmp_path)[-1]
     assert figures["loss"] < 0.6 * losses(tmp_path)[0]
 
 
-def test_a_finished_run_has_its_files_and_says_what_came_out(recipe: PretrainRecipe, tmp_path: Path) -> None:
-    console = Console(record=True, width=400, file=io.StringIO())
-    results = run_pretraining(recipe, tmp_path, console)
+def test_a_finished_run_has_its_files_and_says_what_came_out(
+    said: list[str], recipe: PretrainRecipe, tmp_path: Path
+) -> None:
+    results = run_pretraining(recipe, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
         RECIPE, ENVIRONMENT, METRICS, LOG, RESULTS, ENCODER, LOCK, "tensorboard", "checkpoints",
     }  # fmt: skip
     assert results == json.loads((tmp_path / RESULTS).read_text())
     assert {"protocol", "recipe", "seed", "epoch", "loss", "images_per_second", "lr", "out"} <= set(results)
     assert (results["protocol"], results["epoch"], results["out"]) == ("pretrain", 2.0, str(tmp_path))
-    said = console.export_text()
-    assert "120 images for 2 epochs" in said
-    assert "7x7 patches of which 12 are visible, batch 40, adamw at" in said
-    assert said.splitlines()[0] in (tmp_path / LOG).read_text()
+    text = "\n".join(said)
+    assert "120 images for 2 epochs" in text
+    assert "7x7 patches of which 12 are visible, batch 40, adamw at" in text
+    assert text.splitlines()[0] in (tmp_path / LOG).read_text()
 
 
-def test_repeats_are_counted_as_samples_and_steps_and_said(recipe: PretrainRecipe, tmp_path: Path) -> None:
-    console = Console(record=True, width=400, file=io.StringIO())
-    run_pretraining(replace(recipe, repeats=2), tmp_path, console)
-    assert "120 images for 2 epochs, 2 crops and masks of each: 240 samples an epoch" in console.export_text()
+def test_repeats_are_counted_as_samples_and_steps_and_said(
+    said: list[str], recipe: PretrainRecipe, tmp_path: Path
+) -> None:
+    run_pretraining(replace(recipe, repeats=2), tmp_path)
+    assert "120 images for 2 epochs, 2 crops and masks of each: 240 samples an epoch" in "\n".join(said)
     records = [json.loads(line) for line in (tmp_path / METRICS).read_text().splitlines()]
     assert [record["step"] for record in records] == list(range(1, 13))  # 240 samples in batches of 40, twice
     assert [record["samples"] for record in records] == list(range(40, 481, 40))
@@ -116,14 +115,13 @@ def test_repeats_are_counted_as_samples_and_steps_and_said(recipe: PretrainRecip
 
 
 def test_a_second_call_on_a_finished_run_does_no_work(
-    recipe: PretrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    said: list[str], recipe: PretrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    results = run_pretraining(recipe, tmp_path, quiet())
+    results = run_pretraining(recipe, tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file() and path.name != LOG}
     monkeypatch.setattr(pretraining, "build_autoencoder", lambda _: pytest.fail("it builds a model"))
-    console = Console(record=True, width=400, file=io.StringIO())
-    assert run_pretraining(recipe, tmp_path, console) == results
-    assert "already finished" in console.export_text()
+    assert run_pretraining(recipe, tmp_path) == results
+    assert "already finished" in "\n".join(said)
     after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file() and path.name != LOG}
     assert after == before
 
@@ -131,7 +129,7 @@ def test_a_second_call_on_a_finished_run_does_no_work(
 def test_the_same_recipe_gives_the_same_run_and_another_seed_another(recipe: PretrainRecipe, tmp_path: Path) -> None:
     for name, seed in (("one", 0), ("again", 0), ("other", 1)):
         torch.manual_seed(len(name))
-        run_pretraining(replace(recipe, seed=seed), tmp_path / name, quiet())
+        run_pretraining(replace(recipe, seed=seed), tmp_path / name)
     assert_same_run(tmp_path / "one", tmp_path / "again")
     assert losses(tmp_path / "one")[0] != losses(tmp_path / "other")[0]
 
@@ -140,15 +138,15 @@ def test_the_same_recipe_gives_the_same_run_and_another_seed_another(recipe: Pre
 def test_a_run_that_died_within_an_epoch_continues_bit_for_bit_with_other_workers(
     recipe: PretrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
-    run_pretraining(recipe, tmp_path / "straight", quiet())
+    run_pretraining(recipe, tmp_path / "straight")
     with monkeypatch.context() as patch:
         crash_after(patch, after)
         with pytest.raises(RuntimeError, match="power cut"):
-            run_pretraining(replace(recipe, save_every=Every(1, "steps")), tmp_path / "died", quiet())
+            run_pretraining(replace(recipe, save_every=Every(1, "steps")), tmp_path / "died")
     assert losses(tmp_path / "died") == losses(tmp_path / "straight")[:after]
     assert read_checkpoint(list_checkpoints(tmp_path / "died" / "checkpoints")[0]).state["step"] == after
     assert not (tmp_path / "died" / ENCODER).exists()
-    run_pretraining(replace(recipe, workers=2), tmp_path / "died", quiet())
+    run_pretraining(replace(recipe, workers=2), tmp_path / "died")
     assert_same_run(tmp_path / "straight", tmp_path / "died")
 
 
@@ -165,7 +163,7 @@ def test_masks_come_from_the_noise_of_each_image(tiny_recipe: PretrainRecipe) ->
     batch = Batch(
         images=torch.full((2, 1, 28, 28), 255, dtype=torch.uint8),
         labels=torch.zeros(2, dtype=torch.int64),
-        noise=noise,
+        uniform=noise,
         indices=torch.arange(2),
         seeds=[0, 0],
         bad=[],
@@ -191,27 +189,27 @@ def test_the_description_counts_parameters_and_patches(tiny_recipe: PretrainReci
 
 def test_no_data_is_refused(tiny_recipe: PretrainRecipe, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no images to train on; give --data"):
-        run_pretraining(replace(tiny_recipe, data=None), tmp_path / "run", quiet())
+        run_pretraining(replace(tiny_recipe, data=None), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_an_output_that_cannot_be_written_is_refused(tiny_recipe: PretrainRecipe, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ValueError, match=r"cannot write to .*run \(Not a directory\); give --out"):
-        run_pretraining(tiny_recipe, tmp_path / "file" / "run", quiet())
+        run_pretraining(tiny_recipe, tmp_path / "file" / "run")
 
 
 def test_after_a_size_that_does_not_fit_the_corrected_command_works_on_the_same_folder(
     recipe: PretrainRecipe, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match="30x30 is not a multiple of the patch size 4x4; use --image-size 32x32"):
-        run_pretraining(replace(recipe, image_size=ImageSize(30, 30)), tmp_path, quiet())
-    assert run_pretraining(recipe, tmp_path, quiet())["epoch"] == 2.0
+        run_pretraining(replace(recipe, image_size=ImageSize(30, 30)), tmp_path)
+    assert run_pretraining(recipe, tmp_path)["epoch"] == 2.0
 
 
 def test_another_recipe_on_the_same_folder_is_refused(tiny_run: Path, tiny_recipe: PretrainRecipe) -> None:
     with pytest.raises(ValueError, match=r"holds another run .*mask_ratio 0\.75 there, 0\.6 now"):
-        run_pretraining(replace(tiny_recipe, mask_ratio=0.6), tiny_run, quiet())
+        run_pretraining(replace(tiny_recipe, mask_ratio=0.6), tiny_run)
 
 
 # ------------------------------------------------------------------------------------------- what timm makes of it
@@ -269,9 +267,9 @@ def compiled_with(backend: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_compiled_model_trains_alike_and_exports_the_same_names(
     recipe: PretrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_pretraining(recipe, tmp_path / "plain", quiet())
+    run_pretraining(recipe, tmp_path / "plain")
     compiled = compiled_with("aot_eager", monkeypatch)
-    run_pretraining(replace(recipe, compile=True), tmp_path / "compiled", quiet())
+    run_pretraining(replace(recipe, compile=True), tmp_path / "compiled")
     assert set(compiled) == {"MaskedAutoencoder"}
     assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "plain"), rel=1e-5)
     assert load_file(tmp_path / "compiled" / ENCODER).keys() == load_file(tmp_path / "plain" / ENCODER).keys()
@@ -282,7 +280,7 @@ def test_a_compiled_model_trains_alike_and_exports_the_same_names(
 def test_two_processes_see_the_same_images_and_reach_the_same_losses_as_one(
     recipe: PretrainRecipe, tmp_path: Path
 ) -> None:
-    run_pretraining(recipe, tmp_path / "one", quiet())
+    run_pretraining(recipe, tmp_path / "one")
     done = subprocess.run(
         command(recipe, tmp_path / "two", "--devices", "2", "--json"),
         capture_output=True,
@@ -317,8 +315,8 @@ def test_a_command_that_is_told_to_stop_saves_and_the_same_recipe_continues_bit_
     assert "everything is saved; to continue: openmae pretrain --recipe-file" in said
     assert "Traceback" not in said
     assert 0 < len(losses(out)) < 150
-    run_pretraining(recipe, out, quiet())
-    run_pretraining(recipe, tmp_path / "straight", quiet())
+    run_pretraining(recipe, out)
+    run_pretraining(recipe, tmp_path / "straight")
     assert_same_run(tmp_path / "straight", out)
 
 
@@ -349,7 +347,7 @@ def test_torchrun_starts_a_run_again_that_lost_a_process_and_it_ends_as_if_nothi
     recipe: PretrainRecipe, tmp_path: Path
 ) -> None:
     recipe = replace(recipe, epochs=10, batch_size=4, save_every=Every(10, "steps"))
-    run_pretraining(recipe, tmp_path / "one", quiet())
+    run_pretraining(recipe, tmp_path / "one")
     out = tmp_path / "two"
     _, *arguments = command(recipe, out)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--max-restarts=1"]

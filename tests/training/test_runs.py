@@ -1,4 +1,5 @@
 import errno
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,15 +10,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from openmae.checkpoints.names import BAD_IMAGES, ENVIRONMENT, LOG, METRICS, RECIPE, RESULTS
 from openmae.recipes import PretrainRecipe
 from openmae.recipes.recipe import Every, from_yaml
-from openmae.training.runs import BAD_IMAGES, ENVIRONMENT, LOG, METRICS, RECIPE, RESULTS, Run, fit_batch
-
-
-@pytest.fixture
-def console() -> Console:
-    return Console(record=True, width=400, quiet=True)
-
+from openmae.reporter import Reporter, note, say, use
+from openmae.training.runs import Run, fit_batch
 
 OPENED: list[Run] = []
 
@@ -29,25 +26,23 @@ def close_runs() -> Iterator[None]:
         OPENED.pop().close()
 
 
-def open_run(path: Path, recipe: PretrainRecipe, console: Console, *, writes: bool = True) -> Run:
-    run = Run(path, recipe, writes=writes, console=console)
+def open_run(path: Path, recipe: PretrainRecipe, *, writes: bool = True) -> Run:
+    run = Run(path, recipe, writes=writes)
     OPENED.append(run)
     return run
 
 
-def logged(path: Path, recipe: PretrainRecipe, console: Console, steps: int) -> None:
+def logged(path: Path, recipe: PretrainRecipe, steps: int) -> None:
     """Leave a run behind that was stopped after `steps` logged steps."""
-    run = open_run(path, recipe, console)
+    run = open_run(path, recipe)
     run.rewind(0)
     for step in range(1, steps + 1):
         run.log(step, loss=2.0 ** (1 - step))
     run.close()
 
 
-def test_the_folder_holds_the_recipe_and_the_environment(
-    tmp_path: Path, tiny_recipe: PretrainRecipe, console: Console
-) -> None:
-    open_run(tmp_path / "a" / "run", tiny_recipe, console)
+def test_the_folder_holds_the_recipe_and_the_environment(tmp_path: Path, tiny_recipe: PretrainRecipe) -> None:
+    open_run(tmp_path / "a" / "run", tiny_recipe)
     assert from_yaml((tmp_path / "a" / "run" / RECIPE).read_text()) == tiny_recipe
     environment = json.loads((tmp_path / "a" / "run" / ENVIRONMENT).read_text())
     assert environment["seed"] == tiny_recipe.seed
@@ -55,30 +50,26 @@ def test_the_folder_holds_the_recipe_and_the_environment(
     assert {"command", "started", "python", "platform", "processors", "accelerators"} <= set(environment)
 
 
-def test_logged_steps_are_in_metrics_and_tensorboard(
-    tmp_path: Path, tiny_recipe: PretrainRecipe, console: Console
-) -> None:
-    logged(tmp_path, tiny_recipe, console, 3)
+def test_logged_steps_are_in_metrics_and_tensorboard(tmp_path: Path, tiny_recipe: PretrainRecipe) -> None:
+    logged(tmp_path, tiny_recipe, 3)
     assert (tmp_path / METRICS).read_text().splitlines()[1] == '{"step": 2, "loss": 0.5}'
     assert curve(tmp_path) == [(1, 1.0), (2, 0.5), (3, 0.25)]
 
 
 def test_messages_go_to_the_terminal_and_the_log(tmp_path: Path, tiny_recipe: PretrainRecipe) -> None:
-    console = Console(record=True, width=400, file=(tmp_path / "terminal").open("w"))
-    run = open_run(tmp_path, tiny_recipe, console)
-    run.say("first [bold]")
-    run.say("second")
+    console = Console(record=True, width=400, file=io.StringIO())
+    with use(Reporter(console=console)):
+        open_run(tmp_path, tiny_recipe)
+        say("first [bold]")
+        say("second")
     assert console.export_text().splitlines() == ["first [bold]", "second"]
     lines = (tmp_path / LOG).read_text().splitlines()
     assert [line.split(" ", 2)[2] for line in lines] == ["first [bold]", "second"]
-    console.file.close()
 
 
-def test_a_process_that_does_not_write_leaves_no_trace(
-    tmp_path: Path, tiny_recipe: PretrainRecipe, console: Console
-) -> None:
-    run = open_run(tmp_path / "run", tiny_recipe, console, writes=False)
-    run.say("hello")
+def test_a_process_that_does_not_write_leaves_no_trace(tmp_path: Path, tiny_recipe: PretrainRecipe) -> None:
+    run = open_run(tmp_path / "run", tiny_recipe, writes=False)
+    say("hello")
     run.rewind(0)
     run.log(1, loss=1.0)
     run.append(BAD_IMAGES, {})
@@ -107,42 +98,39 @@ def curve(path: Path) -> list[tuple[int, float]]:
 def test_another_recipe_on_the_same_folder_is_refused_by_every_process(
     tmp_path: Path,
     tiny_recipe: PretrainRecipe,
-    console: Console,
     changes: dict[str, float],
     message: str,
     writes: bool,
 ) -> None:
     tiny_recipe = replace(tiny_recipe, base_lr=0.5)
-    logged(tmp_path, tiny_recipe, console, 1)
+    logged(tmp_path, tiny_recipe, 1)
     other = replace(tiny_recipe, **changes)  # type: ignore[arg-type]  # field names with their values
     with pytest.raises(ValueError, match="holds another run") as error:
-        open_run(tmp_path, other, console, writes=writes)
+        open_run(tmp_path, other, writes=writes)
     assert message in str(error.value)
     assert "--out" in str(error.value)
     assert from_yaml((tmp_path / RECIPE).read_text()) == tiny_recipe
 
 
-def test_a_folder_where_no_step_was_made_takes_another_recipe(
-    tmp_path: Path, tiny_recipe: PretrainRecipe, console: Console
-) -> None:
-    open_run(tmp_path, replace(tiny_recipe, patch_size=5), console)
-    open_run(tmp_path, tiny_recipe, console)
+def test_a_folder_where_no_step_was_made_takes_another_recipe(tmp_path: Path, tiny_recipe: PretrainRecipe) -> None:
+    open_run(tmp_path, replace(tiny_recipe, patch_size=5))
+    open_run(tmp_path, tiny_recipe)
     assert from_yaml((tmp_path / RECIPE).read_text()) == tiny_recipe
 
 
-def test_what_changes_no_result_may_differ(tmp_path: Path, tiny_recipe: PretrainRecipe, console: Console) -> None:
-    logged(tmp_path, tiny_recipe, console, 1)
+def test_what_changes_no_result_may_differ(tmp_path: Path, tiny_recipe: PretrainRecipe) -> None:
+    logged(tmp_path, tiny_recipe, 1)
     other = replace(
         tiny_recipe, devices=2, nodes=2, workers=7, log_every=3, save_every=Every(1, "min"), keep_last=5, max_bad=0.5
     )
-    open_run(tmp_path, other, console)
+    open_run(tmp_path, other)
     assert from_yaml((tmp_path / RECIPE).read_text()) == other
 
 
 def test_rewinding_drops_later_and_half_lines_and_returns_the_newest_figures(
-    tmp_path: Path, tiny_recipe: PretrainRecipe, console: Console
+    tmp_path: Path, tiny_recipe: PretrainRecipe
 ) -> None:
-    run = open_run(tmp_path, tiny_recipe, console)
+    run = open_run(tmp_path, tiny_recipe)
     lines = [
         '{"step": 1, "loss": 3.5}',
         '{"step": 2, "loss": 3.25}',
@@ -156,10 +144,8 @@ def test_rewinding_drops_later_and_half_lines_and_returns_the_newest_figures(
     assert (tmp_path / METRICS).read_text().splitlines() == [*lines[:3], '{"step": 3, "loss": 2.5}']
 
 
-def test_rewinding_repairs_the_list_of_bad_images(
-    tmp_path: Path, tiny_recipe: PretrainRecipe, console: Console
-) -> None:
-    run = open_run(tmp_path, tiny_recipe, console)
+def test_rewinding_repairs_the_list_of_bad_images(tmp_path: Path, tiny_recipe: PretrainRecipe) -> None:
+    run = open_run(tmp_path, tiny_recipe)
     (tmp_path / BAD_IMAGES).write_text('{"image": 4}\n{"image": 5, "na')
     run.rewind(0)
     run.append(BAD_IMAGES, {"image": 6})
@@ -167,9 +153,9 @@ def test_rewinding_repairs_the_list_of_bad_images(
     assert run.records(BAD_IMAGES) == [{"image": 4}, {"image": 6}]
 
 
-def test_a_continued_run_draws_one_curve(tmp_path: Path, tiny_recipe: PretrainRecipe, console: Console) -> None:
-    logged(tmp_path, tiny_recipe, console, 4)
-    run = open_run(tmp_path, tiny_recipe, console)
+def test_a_continued_run_draws_one_curve(tmp_path: Path, tiny_recipe: PretrainRecipe) -> None:
+    logged(tmp_path, tiny_recipe, 4)
+    run = open_run(tmp_path, tiny_recipe)
     run.rewind(2)
     run.log(3, loss=9.0)
     run.close()
@@ -177,13 +163,13 @@ def test_a_continued_run_draws_one_curve(tmp_path: Path, tiny_recipe: PretrainRe
 
 
 def test_a_finished_run_says_so_returns_its_results_and_keeps_its_files(
-    tmp_path: Path, tiny_recipe: PretrainRecipe, console: Console
+    tmp_path: Path, tiny_recipe: PretrainRecipe
 ) -> None:
-    run = open_run(tmp_path, tiny_recipe, console)
+    run = open_run(tmp_path, tiny_recipe)
     assert run.finished() is None
     run.finish({"loss": 0.25, "seed": 0})
     before = {name: (tmp_path / name).read_bytes() for name in (ENVIRONMENT, RECIPE, RESULTS)}
-    again = open_run(tmp_path, replace(tiny_recipe, workers=3), console)
+    again = open_run(tmp_path, replace(tiny_recipe, workers=3))
     assert again.finished() == {"loss": 0.25, "seed": 0}
     assert "already finished" in (tmp_path / LOG).read_text()
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
@@ -191,11 +177,11 @@ def test_a_finished_run_says_so_returns_its_results_and_keeps_its_files(
 
 @pytest.mark.parametrize("below", ["file", "file/run"])
 def test_an_output_that_cannot_be_written_is_one_clear_sentence(
-    tmp_path: Path, tiny_recipe: PretrainRecipe, console: Console, below: str
+    tmp_path: Path, tiny_recipe: PretrainRecipe, below: str
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ValueError, match=r"^cannot write to .*file.* \(.+\); give --out a folder that you may write$"):
-        open_run(tmp_path / below, tiny_recipe, console)
+        open_run(tmp_path / below, tiny_recipe)
 
 
 @pytest.mark.parametrize(
@@ -205,21 +191,35 @@ def test_an_output_that_cannot_be_written_is_one_clear_sentence(
 def test_batch_shrinks_to_the_images_there_are(
     tiny_recipe: PretrainRecipe, images: int, even: bool, expected: int
 ) -> None:
-    assert fit_batch(tiny_recipe, images, Console(quiet=True), even=even) == replace(tiny_recipe, batch_size=expected)
+    assert fit_batch(tiny_recipe, images, even=even) == replace(tiny_recipe, batch_size=expected)
 
 
 def test_only_the_first_process_writes_to_the_log(tmp_path: Path, tiny_recipe: PretrainRecipe) -> None:
     for writes in (False, True):
-        run = open_run(tmp_path, tiny_recipe, Console(quiet=True), writes=writes)
-        run.note("told before")
-        run.say("told now")
+        with use(Reporter(quiet=True)):
+            open_run(tmp_path, tiny_recipe, writes=writes)
+            note("told before")
+            say("told now")
     assert (tmp_path / LOG).read_text().count("told") == 2
 
 
-def test_figures_that_a_full_disk_refuses_are_written_with_later_ones(
-    tmp_path: Path, tiny_recipe: PretrainRecipe, console: Console, monkeypatch: pytest.MonkeyPatch
+def test_a_log_begins_with_what_was_said_before_the_folder_was_opened(
+    tmp_path: Path, tiny_recipe: PretrainRecipe
 ) -> None:
-    run = open_run(tmp_path, tiny_recipe, console)
+    say("3 images are left out")
+    run = open_run(tmp_path / "one", tiny_recipe)
+    say("now")
+    run.close()
+    say("between")
+    open_run(tmp_path / "two", tiny_recipe)
+    logs = [(tmp_path / name / LOG).read_text().splitlines() for name in ("one", "two")]
+    assert [[line.split(" ", 2)[2] for line in log] for log in logs] == [["3 images are left out", "now"], ["between"]]
+
+
+def test_figures_that_a_full_disk_refuses_are_written_with_later_ones(
+    tmp_path: Path, tiny_recipe: PretrainRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = open_run(tmp_path, tiny_recipe)
     run.rewind(0)
     run.log(1, loss=1.0)
     opened = Path.open
@@ -243,16 +243,16 @@ def test_figures_that_a_full_disk_refuses_are_written_with_later_ones(
 
 
 def test_a_run_that_only_saved_its_first_weights_may_be_another_one(
-    tmp_path: Path, tiny_recipe: PretrainRecipe, console: Console
+    tmp_path: Path, tiny_recipe: PretrainRecipe
 ) -> None:
-    open_run(tmp_path, tiny_recipe, console).close()
+    open_run(tmp_path, tiny_recipe).close()
     (tmp_path / "checkpoints" / "step-00000000").mkdir(parents=True)
-    open_run(tmp_path, replace(tiny_recipe, epochs=7), console)
+    open_run(tmp_path, replace(tiny_recipe, epochs=7))
     assert not (tmp_path / "checkpoints").exists(), "weights of another recipe must not be continued"
 
 
-def test_after_a_later_checkpoint_it_may_not(tmp_path: Path, tiny_recipe: PretrainRecipe, console: Console) -> None:
-    open_run(tmp_path, tiny_recipe, console).close()
+def test_after_a_later_checkpoint_it_may_not(tmp_path: Path, tiny_recipe: PretrainRecipe) -> None:
+    open_run(tmp_path, tiny_recipe).close()
     (tmp_path / "checkpoints" / "step-00000010").mkdir(parents=True)
     with pytest.raises(ValueError, match="holds another run"):
-        open_run(tmp_path, replace(tiny_recipe, epochs=7), console)
+        open_run(tmp_path, replace(tiny_recipe, epochs=7))

@@ -11,9 +11,10 @@ from typing import Any, cast
 import pytest
 import torch
 
+from openmae.checkpoints.checkpoint import Checkpoint, Damaged, GivenUp, list_checkpoints
+from openmae.checkpoints.writing import write_checkpoint
 from openmae.recipes.recipe import Every
 from openmae.training import saving
-from openmae.training.checkpoints import Checkpoint, Damaged, GivenUp, list_checkpoints, write_checkpoint
 from openmae.training.runs import Run
 from openmae.training.saving import Saver
 
@@ -31,10 +32,6 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.checkpoints = path
-        self.said: list[str] = []
-
-    def say(self, message: str) -> None:
-        self.said.append(message)
 
     def sync(self) -> None:
         pass
@@ -119,7 +116,7 @@ def test_leaving_lets_the_last_one_be_finished(folder: Folder, slow_disk: thread
 
 
 def test_what_is_being_written_is_given_up_as_soon_as_the_run_is_asked_to_stop(
-    folder: Folder, monkeypatch: pytest.MonkeyPatch
+    said: list[str], folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, ended = threading.Event(), threading.Event()
 
@@ -143,7 +140,7 @@ def test_what_is_being_written_is_given_up_as_soon_as_the_run_is_asked_to_stop(
             assert not found.due(4, 10), "to give up is no failure, after which another try is due in a minute"
         found.save(2, EMPTY, must_work=True, in_a_hurry=True)
     assert saved(folder) == [2]
-    assert folder.said == []
+    assert said == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priorities of their own")
@@ -180,7 +177,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
 
 @pytest.mark.parametrize("every", ["5min", "1000steps"])
 def test_a_disk_that_refuses_is_told_and_tried_again_a_minute_later(
-    folder: Folder, monkeypatch: pytest.MonkeyPatch, every: str
+    said: list[str], folder: Folder, monkeypatch: pytest.MonkeyPatch, every: str
 ) -> None:
     clock = Clock(monkeypatch)
     with saver(folder, every) as found:
@@ -188,7 +185,7 @@ def test_a_disk_that_refuses_is_told_and_tried_again_a_minute_later(
             refuse(patch, OSError(errno.ENOSPC, "No space left on device"))
             found.save(7, EMPTY, must_work=False)
             found.wait()
-        assert folder.said == [
+        assert said == [
             "a checkpoint could not be saved (No space left on device); the run goes on and will try again in a "
             "minute: free some space"
         ]
@@ -198,7 +195,7 @@ def test_a_disk_that_refuses_is_told_and_tried_again_a_minute_later(
         found.save(9, EMPTY, must_work=False)
         found.wait()
         assert saved(folder) == [9]
-        assert len(folder.said) == 1
+        assert len(said) == 1
         assert not found.due(11, 10)
 
 
@@ -213,13 +210,13 @@ REFUSALS = {
 
 @pytest.mark.parametrize("kind", REFUSALS)
 def test_where_a_checkpoint_must_be_written_its_failure_ends_the_run(
-    folder: Folder, monkeypatch: pytest.MonkeyPatch, kind: str
+    said: list[str], folder: Folder, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     error, message = REFUSALS[kind]
     refuse(monkeypatch, error)
     with saver(folder, "5min") as found, pytest.raises(ValueError, match=message):
         found.save(3, EMPTY, must_work=True)
-    assert folder.said == []
+    assert said == []
 
 
 def test_our_own_mistakes_are_not_taken_for_the_disks(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,22 +11,22 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from rich.console import Console
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from openmae.checkpoints.checkpoint import list_checkpoints
+from openmae.checkpoints.names import ENCODER, METRICS
+from openmae.data.batches import Batch, SeededImages
 from openmae.data.decoding import PixelFormat
-from openmae.data.loading import Batch, SeededImages
 from openmae.data.sources import open_data
 from openmae.data.transforms import TrainTransform
 from openmae.recipes import LinearRecipe, Recipe, find_recipe
 from openmae.recipes.recipe import Every
-from openmae.training.checkpoints import list_checkpoints
-from openmae.training.job import Job
 from openmae.training.loop import fit
 from openmae.training.optimizers import build_optimizer
-from openmae.training.runs import ENCODER, METRICS, Run
+from openmae.training.runs import Run
+from openmae.training.spec import TrainSpec
 
 IMAGES, BATCH, STEPS_PER_EPOCH, STEPS = 12, 4, 3, 12
 
@@ -46,7 +46,7 @@ class Toy(nn.Module):
 
 def toy_loss(model: nn.Module, batch: Batch) -> Tensor:
     """Depends on the pixels (crop and flip), the noise (mask), the weights and the dropout."""
-    loss: Tensor = (model(batch.images) - batch.noise).square().mean()
+    loss: Tensor = (model(batch.images) - batch.uniform).square().mean()
     return loss
 
 
@@ -106,7 +106,6 @@ def train(
     dropout: float = 0.5,
     evaluate: Callable[..., dict[str, float] | None] | None = None,
     watch: Watch | None = None,
-    console: Console | None = None,
     build: Callable[[Recipe, nn.Module], Optimizer] = build_optimizer,
 ) -> dict[str, float]:
     """Train the toy on the CPU as `recipe` says."""
@@ -125,9 +124,9 @@ def train(
         transform=TrainTransform(size=(4, 4), crop_scale=(0.3, 1.0)),
         format=PixelFormat(1),
         seed=recipe.seed,
-        noise=3,
+        uniform=3,
     )
-    job = Job(
+    job = TrainSpec(
         recipe=recipe,
         model=model,
         optimizer=optimizer,
@@ -137,7 +136,7 @@ def train(
         exports=lambda trained: {ENCODER: trained.state_dict()},
         metadata={},
     )
-    run = Run(out, recipe, writes=True, console=console or Console(quiet=True))
+    run = Run(out, recipe, writes=True)
     try:
         return fit(Fabric(accelerator="cpu", devices=1, precision="32-true"), job, run)
     finally:

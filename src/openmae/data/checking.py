@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from openmae.data.decoding import BadImage, PixelFormat, open_image, reason
-from openmae.data.loading import BadRecord
+from openmae.data.batches import BadRecord
+from openmae.data.decoding import BadImage, PixelFormat, open_image, why_unreadable
 from openmae.data.sources import Source
 from openmae.data.sources.labels import UNLABELLED
 from openmae.data.statistics import widest_type
@@ -66,7 +66,7 @@ def look_at(source: Source, images: range) -> Seen:
             opened = open_image(data)
             opened.decode(opened.stored)
         except (BadImage, OSError) as error:
-            bad.append(BadRecord(image, source.name(image), reason(error)))
+            bad.append(BadRecord(image, source.name(image), why_unreadable(error)))
         else:
             kinds[opened.description] += 1
             formats[PixelFormat(opened.colours, opened.stored.kind)] += 1

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from openmae.data.decoding import LARGEST, BadImage, PixelFormat, Pixels, PixelType, open_image, reason
+from openmae.data.decoding import LARGEST, BadImage, PixelFormat, Pixels, PixelType, open_image, why_unreadable
 from openmae.data.sources import ShardSource, Source
 from openmae.data.transforms import Box, Crop, Transform
 from openmae.errors import UserError
@@ -90,7 +90,7 @@ def measure(source: Source, wanted: PixelFormat) -> Statistics:
         try:
             running.add(open_image(source.read(index)).decode(wanted))
         except (BadImage, OSError) as error:
-            why = f"{source.name(index)}: {reason(error)}"
+            why = f"{source.name(index)}: {why_unreadable(error)}"
     if not running.images:
         raise UserError(f"none of the images can be read as {wanted.channels} channels of {wanted.kind} ({why})")
     return running.result()
@@ -119,11 +119,11 @@ def sample(images: int, most: int) -> Sequence[int]:
     return [int(place) for place in places]
 
 
-def readable(source: Source, wanted: PixelFormat) -> Iterator[str]:
+def why_unreadable_as(source: Source, wanted: PixelFormat) -> Iterator[str]:
     """For each of a small sample, why it cannot be read in that format, or an empty string when it can."""
     for index in sample(len(source), 8):
         try:
             open_image(source.read(index)).decode(wanted)
             yield ""
         except (BadImage, OSError) as error:
-            yield f"{source.name(index)}: {reason(error)}"
+            yield f"{source.name(index)}: {why_unreadable(error)}"

@@ -1,25 +1,23 @@
 """Features of every image of a data set, written to Parquet."""
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.console import Console
 
 from openmae.data.sources import UNLABELLED, open_data
 from openmae.errors import UserError
 from openmae.evaluation.features import BATCH_SIZE, Features, extract_features
-from openmae.training.runtime import measuring_processes
-from openmae.training.weights import encoder_from, read_weights
+from openmae.training.processes.devices import measuring_processes
+from openmae.weights.building import encoder_from
+from openmae.weights.reading import read_weights
 
 
 def embed(
     weights: str | Path,
     data: str,
     out: Path,
-    console: Console,
     *,
     labels: str | None = None,
     batch_size: int = BATCH_SIZE,
@@ -34,14 +32,13 @@ def embed(
         How many `images` were written and how many were `bad`.
     """
     fabric = measuring_processes(devices=devices, nodes=nodes)
-    console = console if fabric.is_global_zero else Console(quiet=True)
     loaded = read_weights(weights)
     vit = encoder_from(loaded)
-    opened = open_data(data, labels=labels, say=partial(console.print, markup=False))
+    opened = open_data(data, labels=labels)
     splits = {"train": opened.train} | ({"test": opened.test} if opened.test is not None else {})
     tables, bad = [], 0
     for split, source in splits.items():
-        features = extract_features(vit, loaded.recipe, source, console, batch_size=batch_size, fabric=fabric)
+        features = extract_features(vit, loaded.recipe, source, batch_size=batch_size, fabric=fabric)
         bad += len(features.bad)
         names = [source.name(int(index)) for index in features.indices]
         tables.append(_table(names, split, features, source.classes))

@@ -6,21 +6,21 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
-from rich.console import Console
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from openmae.core.encoder import encode_images
-from openmae.data.loading import BadRecord, SeededImages, automatic_workers, batches_of, evaluation_loader
+from openmae.data.batches import BadRecord, SeededImages
 from openmae.data.sources import Source
 from openmae.data.transforms import EvalTransform, normalise_pixels
+from openmae.data.workers import automatic_workers, batches_of, evaluation_loader
 from openmae.errors import UserError
 from openmae.evaluation.gathering import gather_bad, gather_rows
 from openmae.recipes import Recipe, SupervisedRecipe
 from openmae.recipes.recipe import Pooling
+from openmae.reporter import ProgressView, say
 from openmae.training.pixels import pixel_format
-from openmae.training.progress import ProgressView
-from openmae.training.runtime import measuring_processes
+from openmae.training.processes.devices import measuring_processes
 
 BATCH_SIZE = 256
 # ImageNet's habit: evaluate the central 224 of an image whose short side is 256.
@@ -91,7 +91,6 @@ def extract_features(
     vit: VisionTransformer,
     recipe: Recipe,
     source: Source,
-    console: Console,
     *,
     batch_size: int = BATCH_SIZE,
     fabric: Fabric | None = None,
@@ -104,7 +103,6 @@ def extract_features(
         vit: in eval mode; moved to the GPU if there is one.
         recipe: the one that the weights were trained with: image size, channels, statistics.
         source: the images.
-        console: for the progress bar.
         batch_size: does not change the features beyond rounding (1e-5).
         fabric: the processes that share the work; this one alone when not given.
     """
@@ -128,7 +126,7 @@ def extract_features(
     bad: list[BadRecord] = []
     seen = 0
     with (
-        ProgressView("features", len(source), console, quiet=not fabric.is_global_zero) as view,
+        ProgressView("features", len(source)) as view,
         batches_of(loader) as batches,
     ):
         for batch in batches:
@@ -151,11 +149,8 @@ def extract_features(
         raise UserError(
             f"none of the {len(source)} images can be decoded, e.g. {bad[0].name} ({bad[0].reason}); check --data"
         )
-    if bad and fabric.is_global_zero:
-        console.print(
-            f"{len(bad)} images could not be decoded and were left out, e.g. {bad[0].name}: {bad[0].reason}",
-            markup=False,
-        )
+    if bad:
+        say(f"{len(bad)} images could not be decoded and were left out, e.g. {bad[0].name}: {bad[0].reason}")
     order = indices_N.argsort()
     return Features(
         cls=None if cls_ND is None else cls_ND[order].numpy(),

@@ -6,31 +6,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from timm.data.mixup import Mixup
 from timm.data.random_erasing import RandomErasing
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from openmae.checkpoints.names import ENCODER
 from openmae.core.drop_path import take_drop_path_as_argument
-from openmae.data.loading import Batch
+from openmae.data.batches import Batch
 from openmae.data.transforms import seeded_globals
 from openmae.errors import UserError
 from openmae.evaluation.supervised import Task, open_task, run_supervised, untrained_twin
 from openmae.recipes import FinetuneRecipe
-from openmae.training.runs import ENCODER
-from openmae.training.weights import build_encoder, start_from, untrained_encoder
+from openmae.weights.building import build_encoder, untrained_encoder
+from openmae.weights.starting import start_from
 
 
-def run_finetune(recipe: FinetuneRecipe, out: Path, console: Console) -> dict[str, Any]:
+def run_finetune(recipe: FinetuneRecipe, out: Path) -> dict[str, Any]:
     """Fine-tune as `recipe` says and measure after the last epoch."""
-    recipe, task = open_task(recipe, console)
+    recipe, task = open_task(recipe)
     return run_supervised(
         recipe,
         task,
         out,
-        console,
         build=lambda: build_classifier(recipe, task),
         loss=classification_loss(recipe, task.classes),
         exports=lambda model: {ENCODER: model.state_dict()},
@@ -79,7 +78,7 @@ def classification_loss(recipe: FinetuneRecipe, classes: int) -> Callable[[nn.Mo
         )
 
     def loss(model: nn.Module, images: Tensor, batch: Batch) -> Tensor:
-        labels, uniform = batch.labels, batch.noise
+        labels, uniform = batch.labels, batch.uniform
         if recipe.erasing > 0:
             erase(images, batch.seeds, recipe.erasing)
         if recipe.erasing_clipped:

@@ -8,7 +8,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 
-from openmae.data.loading import BadRecord
+from openmae.data.batches import BadRecord
 
 # Rows sent at once: what arrives lies on the device once for every process before it moves to the CPU.
 PIECE = 1 << 14

@@ -1,6 +1,5 @@
 """Weighted nearest neighbours on frozen features: no training, no hyper-parameter to tune."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,6 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
-from rich.console import Console
 from torch.nn import functional as F
 
 from openmae.data.sources import open_data
@@ -17,8 +15,9 @@ from openmae.evaluation.features import extract_features
 from openmae.evaluation.gathering import add_up
 from openmae.evaluation.scores import Scores, count_hits, labelled_splits, scores_of
 from openmae.recipes.recipe import Pooling
-from openmae.training.runtime import measuring_processes
-from openmae.training.weights import encoder_from, read_weights, untrained_encoder
+from openmae.training.processes.devices import measuring_processes
+from openmae.weights.building import encoder_from, untrained_encoder
+from openmae.weights.reading import read_weights
 
 NEIGHBOURS = 20
 TEMPERATURE = 0.07
@@ -28,7 +27,6 @@ CHUNK = 256
 def run_knn(
     weights: str | Path,
     data: str,
-    console: Console,
     *,
     labels: str | None = None,
     neighbours: int = NEIGHBOURS,
@@ -41,14 +39,11 @@ def run_knn(
 ) -> dict[str, Any]:
     """Classify the test split by the labelled training images, or each image by the others when there is no split."""
     fabric = measuring_processes(devices=devices, nodes=nodes)
-    console = console if fabric.is_global_zero else Console(quiet=True)
     loaded = read_weights(weights)
-    train, test = labelled_splits(
-        open_data(data, labels=labels, say=partial(console.print, markup=False)), fraction=label_fraction, seed=seed
-    )
+    train, test = labelled_splits(open_data(data, labels=labels), fraction=label_fraction, seed=seed)
     vit = untrained_encoder(loaded.recipe) if untrained else encoder_from(loaded)
-    bank = extract_features(vit, loaded.recipe, train, console, fabric=fabric)
-    queries = extract_features(vit, loaded.recipe, test, console, fabric=fabric) if test is not None else None
+    bank = extract_features(vit, loaded.recipe, train, fabric=fabric)
+    queries = extract_features(vit, loaded.recipe, test, fabric=fabric) if test is not None else None
     scores = knn(
         bank.pooled(pool),
         bank.labels,

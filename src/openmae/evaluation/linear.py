@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from rich.console import Console
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,9 +18,10 @@ from openmae.evaluation.gathering import gather_rows
 from openmae.evaluation.supervised import Task, describe_results, open_task, run_supervised, untrained_twin
 from openmae.recipes import LinearRecipe
 from openmae.recipes.recipe import Pooling
+from openmae.training.processes.devices import start_fabric
 from openmae.training.runs import Run
-from openmae.training.runtime import start_fabric
-from openmae.training.weights import build_encoder, encoder_from, start_from, untrained_encoder
+from openmae.weights.building import build_encoder, encoder_from, untrained_encoder
+from openmae.weights.starting import start_from
 
 HEAD = "head.safetensors"
 
@@ -62,16 +62,15 @@ class LinearProbe(nn.Module):
         return scores
 
 
-def run_linear(recipe: LinearRecipe, out: Path, console: Console) -> dict[str, Any]:
+def run_linear(recipe: LinearRecipe, out: Path) -> dict[str, Any]:
     """Linear evaluation as `recipe` says; with `--cached`, logistic regression on features computed once."""
-    recipe, task = open_task(recipe, console)
+    recipe, task = open_task(recipe)
     if recipe.cached:
-        return _run_cached(recipe, task, out, console)
+        return _run_cached(recipe, task, out)
     return run_supervised(
         recipe,
         task,
         out,
-        console,
         build=lambda: LinearProbe(
             frozen_encoder(recipe, task), task.classes, pool=recipe.pool, head_std=recipe.head_std
         ),
@@ -92,15 +91,14 @@ def frozen_encoder(recipe: LinearRecipe, task: Task) -> VisionTransformer:
     return vit.eval()
 
 
-def _run_cached(recipe: LinearRecipe, task: Task, out: Path, console: Console) -> dict[str, Any]:
+def _run_cached(recipe: LinearRecipe, task: Task, out: Path) -> dict[str, Any]:
     fabric = start_fabric(recipe)
-    console = console if fabric.is_global_zero else Console(quiet=True)
-    with closing(Run(out, recipe, writes=fabric.is_global_zero, console=console)) as run:
+    with closing(Run(out, recipe, writes=fabric.is_global_zero)) as run:
         if (results := run.finished()) is not None:
             return results
         vit = frozen_encoder(recipe, task)
-        train = extract_features(vit, recipe, task.train, console, fabric=fabric)
-        test = extract_features(vit, recipe, task.test, console, fabric=fabric)
+        train = extract_features(vit, recipe, task.train, fabric=fabric)
+        test = extract_features(vit, recipe, task.test, fabric=fabric)
         top1, top5 = _fit_and_score(fabric, recipe, task, train, test)
         figures = {"cached": True, "top1": top1, "top5": top5}
         return run.finish(describe_results(recipe, task, figures, out))

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from openmae.data.loading import Stream, random_stream
+from openmae.data.randomness import Stream, random_stream
 from openmae.data.sources import UNLABELLED, Data, Source, Subset
 from openmae.errors import UserError
 

@@ -10,25 +10,27 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from rich.console import Console
 from torch import Tensor, nn
 
 from openmae.core.drop_path import drop_paths
-from openmae.data.loading import Batch, SeededImages, batches_of, evaluation_loader
+from openmae.data.batches import Batch, SeededImages
 from openmae.data.sources import Source, open_data
 from openmae.data.transforms import TrainTransform, normalise_pixels
+from openmae.data.workers import batches_of, evaluation_loader
 from openmae.errors import UserError
 from openmae.evaluation.features import evaluation_images
 from openmae.evaluation.gathering import add_up
 from openmae.evaluation.scores import Scores, count_hits, labelled_splits, scores_of, with_held_out
 from openmae.recipes import FinetuneRecipe, SupervisedRecipe
-from openmae.training.job import Job
+from openmae.reporter import say
 from openmae.training.loop import fit
 from openmae.training.optimizers import build_optimizer
-from openmae.training.pixels import hold_pixels, pixel_format, pixels_of, settle_pixels
+from openmae.training.pixels import adopt_pixels, hold_pixels, pixel_format, resolve_pixels
+from openmae.training.processes.devices import choose_workers, start_fabric
 from openmae.training.runs import Run, fit_batch
-from openmae.training.runtime import choose_workers, start_fabric
-from openmae.training.weights import Weights, read_weights, recipe_metadata, require_architecture
+from openmae.training.spec import TrainSpec
+from openmae.weights.comparing import require_architecture
+from openmae.weights.reading import Weights, read_weights, recipe_metadata
 
 R = TypeVar("R", bound=SupervisedRecipe)
 EVALUATION_BATCH = 64
@@ -47,7 +49,7 @@ class Task:
         return len(self.train.classes)
 
 
-def open_task(recipe: R, console: Console) -> tuple[R, Task]:
+def open_task(recipe: R) -> tuple[R, Task]:
     """Open the data and the weights that `recipe` names, and settle what the recipe leaves to them.
 
     Without a test split a balanced fifth of the labelled images is held out, by the recipe's seed.
@@ -55,17 +57,16 @@ def open_task(recipe: R, console: Console) -> tuple[R, Task]:
     Raises:
         UserError: when either is missing, unlabelled, or of another network.
     """
-    say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     if recipe.data is None:
         raise UserError("no images to measure on; give --data a labelled folder or Parquet file, or fashion-mnist")
     if recipe.weights is None:
         raise UserError("no weights to measure; give --weights a run folder, a checkpoint or an encoder.safetensors")
     weights = read_weights(recipe.weights)
     require_architecture(weights, recipe)
-    data = with_held_out(open_data(recipe.data, labels=recipe.labels, say=say), seed=recipe.seed)
+    data = with_held_out(open_data(recipe.data, labels=recipe.labels), seed=recipe.seed)
     train, test = labelled_splits(data, fraction=recipe.label_fraction, seed=recipe.seed)
     assert test is not None, "with_held_out makes one"
-    recipe = settle_pixels(pixels_of(recipe, weights.recipe, say), train, say)
+    recipe = resolve_pixels(adopt_pixels(recipe, weights.recipe), train)
     return recipe, Task(train=train, test=test, weights=weights)
 
 
@@ -73,7 +74,6 @@ def run_supervised(
     recipe: SupervisedRecipe,
     task: Task,
     out: Path,
-    console: Console,
     *,
     build: Callable[[], nn.Module],
     loss: Callable[[nn.Module, Tensor, Batch], Tensor],
@@ -85,20 +85,19 @@ def run_supervised(
         recipe: how to train.
         task: on what, from which weights.
         out: the run folder.
-        console: for progress.
         build: makes the classifier, images [B, C, H, W] to class scores.
         loss: (model, normalised images, the batch that they are of) to the loss.
         exports: classifier to the files that are written at the end.
     """
-    recipe = fit_batch(recipe, len(task.train), console, even=isinstance(recipe, FinetuneRecipe))
+    recipe = fit_batch(recipe, len(task.train), even=isinstance(recipe, FinetuneRecipe))
     fabric = start_fabric(recipe)
-    with closing(Run(out, recipe, writes=fabric.is_global_zero, console=console)) as run:
+    with closing(Run(out, recipe, writes=fabric.is_global_zero)) as run:
         if (results := run.finished()) is not None:
             return results
         torch.manual_seed(recipe.seed)
         model = build()
         origin = f"{task.weights.file} (untrained twin)" if recipe.untrained else str(task.weights.file)
-        run.say(
+        say(
             f"{recipe.stage} of {origin}: {len(task.train):,} labelled images of {task.classes} classes, "
             f"{len(task.test):,} to test on, {recipe.epochs} epochs, batch {recipe.batch_size}, "
             f"{recipe.optimizer} at {recipe.lr:.3g}"
@@ -108,7 +107,7 @@ def run_supervised(
             return loss(wrapped, normalise_pixels(batch.images, recipe.mean, recipe.std), batch)
 
         transform = train_transform(recipe)
-        job = Job(
+        job = TrainSpec(
             recipe=recipe,
             model=model,
             optimizer=partial(build_optimizer, recipe),
@@ -117,8 +116,8 @@ def run_supervised(
                 transform=transform,
                 format=pixel_format(recipe),
                 seed=recipe.seed,
-                noise=drop_paths(model),
-                held=hold_pixels(recipe, task.train, transform, run.say),
+                uniform=drop_paths(model),
+                held=hold_pixels(recipe, task.train, transform),
             ),
             loss=batch_loss,
             evaluate=lambda trained, give_up: _figures(

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from openmae.checkpoints.names import BAD_IMAGES
 from openmae.data.checking import (
     MAX_REASONS,
     Reason,
@@ -20,16 +21,14 @@ from openmae.data.checking import (
     duplicates,
     look_at_all,
 )
-from openmae.data.loading import automatic_workers
-from openmae.data.plain_text import plain
 from openmae.data.sources import Source, open_data
 from openmae.data.statistics import STATISTICS_SAMPLE, measure
+from openmae.data.workers import automatic_workers
 from openmae.errors import UserError
+from openmae.files import write_text
 from openmae.recipes import PretrainRecipe, find_recipe
+from openmae.reporter import ProgressView, plain
 from openmae.reporting.contact_sheet import write_contact_sheet
-from openmae.training.checkpoints import write_text
-from openmae.training.progress import ProgressView
-from openmae.training.runs import BAD_IMAGES
 
 RESULT, SHEET = "check.json", "contact_sheet.png"
 RECIPE = "vit-b16-800e"
@@ -37,23 +36,19 @@ MAX_KINDS_SHOWN = 12
 
 
 def run_check(
-    data: str, console: Console, *, labels: str | None = None, out: Path | None = None, workers: int | None = None
+    data: str, *, labels: str | None = None, out: Path | None = None, workers: int | None = None
 ) -> dict[str, Any]:
     """Survey all splits; writes check.json, bad_images.jsonl and contact_sheet.png into `out`, runs/check-NAME if None.
 
     Raises:
         UserError: when no image can be read, or `out` cannot be written.
     """
-
-    def say(message: str) -> None:
-        console.print(message, markup=False, highlight=False, soft_wrap=True)
-
-    train, test = open_data(data, labels=labels, say=say)
+    train, test = open_data(data, labels=labels)
     splits: dict[str, Source] = {"train": train} if test is None else {"train": train, "test": test}
     out = out or Path("runs") / f"check-{Path(data.rstrip('/')).name or 'data'}"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        surveys = _survey(splits, out / BAD_IMAGES, console, automatic_workers() if workers is None else workers)
+        surveys = _survey(splits, out / BAD_IMAGES, automatic_workers() if workers is None else workers)
     except OSError as error:
         raise UserError(f"cannot write to {out} ({error.strerror}); give --out a folder that you may write") from error
     result = _result(data, splits, surveys)
@@ -68,11 +63,11 @@ def run_check(
     return result
 
 
-def _survey(splits: dict[str, Source], bad_images: Path, console: Console, workers: int) -> dict[str, Survey]:
+def _survey(splits: dict[str, Source], bad_images: Path, workers: int) -> dict[str, Survey]:
     surveys = {name: Survey() for name in splits}
     done = 0
     total = sum(map(len, splits.values()))
-    with bad_images.open("w", encoding="utf-8") as file, ProgressView("check", total, console) as view:
+    with bad_images.open("w", encoding="utf-8") as file, ProgressView("check", total) as view:
         for name, source in splits.items():
             for seen in look_at_all(source, workers=workers):
                 surveys[name].add(seen)

@@ -8,9 +8,9 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from openmae.data.decoding import SHRINKS, BadImage, PixelFormat, Pixels, open_image
-from openmae.data.plain_text import plain
 from openmae.data.sources import Source
 from openmae.data.statistics import sample
+from openmae.reporter import plain
 from openmae.reporting.pictures import INK, MARGIN, PAPER, visible_bands
 
 COLUMNS, ROWS = 8, 6

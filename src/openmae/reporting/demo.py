@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 
 from openmae.data.decoding import PixelFormat, decode
@@ -19,9 +18,11 @@ from openmae.evaluation.finetune import run_finetune
 from openmae.evaluation.knn import knn
 from openmae.evaluation.scores import balanced_subset
 from openmae.recipes import FinetuneRecipe, PretrainRecipe, find_recipe
+from openmae.reporter import current
 from openmae.reporting.pictures import reconstruct_sample
 from openmae.training.pretraining import run_pretraining
-from openmae.training.weights import encoder_from, read_weights, untrained_encoder
+from openmae.weights.building import encoder_from, untrained_encoder
+from openmae.weights.reading import read_weights
 
 RECIPE = "fashion-mnist"
 LABEL_FRACTIONS = (0.01, 0.1, 1.0)
@@ -30,24 +31,24 @@ PICTURE_ROWS = 6
 ENCODERS = ("pretrained", "untrained")
 
 
-def run_demo(out: Path, console: Console, *, seed: int = 0) -> dict[str, Any]:
+def run_demo(out: Path, *, seed: int = 0) -> dict[str, Any]:
     """Run the demo in the folder `out`, or continue it; returns results, seconds, picture and run."""
     started = time.monotonic()
     recipe = find_recipe(RECIPE, "pretrain")
     assert isinstance(recipe, PretrainRecipe)
     recipe = replace(recipe, seed=seed)
     run = out / "pretrain"
-    console.print("[bold]1. Pre-training on 10,000 images without their labels[/bold]")
-    pretraining = run_pretraining(recipe, run, console)
+    current().heading("1. Pre-training on 10,000 images without their labels")
+    pretraining = run_pretraining(recipe, run)
 
-    console.print("[bold]2. What are the features worth? kNN and linear evaluation[/bold]")
+    current().heading("2. What are the features worth? kNN and linear evaluation")
     assert recipe.data is not None
     data = open_data(recipe.data)
     assert data.test is not None, "the bundled images have a test split"
-    results, raw_pixels = _measure_features(run, recipe, data.train, data.test, console)
+    results, raw_pixels = _measure_features(run, recipe, data.train, data.test)
 
-    console.print("[bold]3. Fine-tuning with few labels[/bold]")
-    results += _measure_finetuning(run, out, console, seed=seed)
+    current().heading("3. Fine-tuning with few labels")
+    results += _measure_finetuning(run, out, seed=seed)
 
     picture = reconstruct_sample(run, data.test, out / "reconstructions.png", rows=PICTURE_ROWS, seed=seed)
     return {
@@ -90,7 +91,7 @@ def demo_table(outcome: dict[str, Any]) -> Table:
 
 
 def _measure_features(
-    run: Path, recipe: PretrainRecipe, train: Source, test: Source, console: Console
+    run: Path, recipe: PretrainRecipe, train: Source, test: Source
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """kNN and linear evaluation of both encoders, and kNN on the pixels themselves."""
     twins = {"pretrained": encoder_from(read_weights(run)), "untrained": untrained_encoder(recipe)}
@@ -98,7 +99,7 @@ def _measure_features(
     subsets = {fraction: balanced_subset(train.labels, fraction, seed=recipe.seed) for fraction in LABEL_FRACTIONS}
     results = []
     for encoder, vit in twins.items():
-        bank, queries = (extract_features(vit, recipe, source, console) for source in (train, test))
+        bank, queries = (extract_features(vit, recipe, source) for source in (train, test))
         for fraction, chosen in subsets.items():
             labelled = bank.mean[chosen], bank.labels[chosen], queries.mean, queries.labels
             neighbours = knn(*labelled, classes=classes)
@@ -117,7 +118,7 @@ def _measure_features(
     return results, raw
 
 
-def _measure_finetuning(run: Path, out: Path, console: Console, *, seed: int) -> list[dict[str, Any]]:
+def _measure_finetuning(run: Path, out: Path, *, seed: int) -> list[dict[str, Any]]:
     """Fine-tuning with few labels, from pre-trained and from fresh weights, under the same recipe."""
     recipe = find_recipe(RECIPE, "finetune")
     assert isinstance(recipe, FinetuneRecipe)
@@ -133,7 +134,7 @@ def _measure_finetuning(run: Path, out: Path, console: Console, *, seed: int) ->
                 eval_every=epochs,
                 seed=seed,
             )
-            figures = run_finetune(this, out / f"finetune-{fraction:g}-{encoder}", console)
+            figures = run_finetune(this, out / f"finetune-{fraction:g}-{encoder}")
             results.append(_result(encoder, "finetune", fraction, figures["top1"]))
     return results
 

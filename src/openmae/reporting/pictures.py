@@ -11,15 +11,15 @@ from torch import Tensor
 from openmae.core.masking import Mask, kept_count, mask_from_noise
 from openmae.core.model import MaskedAutoencoder
 from openmae.core.patches import patch_statistics, patchify, unpatchify
-from openmae.data.decoding import LARGEST, BadImage, Pixels, decode, reason
-from openmae.data.loading import Stream, random_stream
+from openmae.data.decoding import LARGEST, BadImage, Pixels, decode, why_unreadable
+from openmae.data.randomness import Stream, random_stream
 from openmae.data.sources import Source
 from openmae.data.transforms import apply, normalise_pixels
 from openmae.errors import UserError
 from openmae.evaluation.features import evaluation_transform
 from openmae.recipes import PretrainRecipe
 from openmae.training.pixels import pixel_format
-from openmae.training.weights import load_autoencoder
+from openmae.weights.building import load_autoencoder
 
 COLUMNS = ("original", "masked", "reconstruction", "with visible patches")
 NORMALISED_CAPTION = (
@@ -50,7 +50,7 @@ def reconstruct(
         try:
             arrays.append(decode(path.read_bytes(), pixel_format(recipe)))
         except (BadImage, OSError) as error:
-            raise UserError(f"{path} cannot be read ({reason(error)}); leave it out or repair it") from error
+            raise UserError(f"{path} cannot be read ({why_unreadable(error)}); leave it out or repair it") from error
     return write_picture(model, recipe, arrays, out, mask_ratio=mask_ratio, seed=seed)
 
 
@@ -71,7 +71,7 @@ def reconstruct_sample(
         try:
             arrays.append(decode(source.read(int(index)), pixel_format(recipe)))
         except (BadImage, OSError) as error:
-            why = f"{source.name(int(index))}: {reason(error)}"
+            why = f"{source.name(int(index))}: {why_unreadable(error)}"
     if not arrays:
         raise UserError(f"none of the images can be reconstructed ({why}); give images like those of the training")
     return write_picture(model, recipe, arrays, out, mask_ratio=mask_ratio, seed=seed)

@@ -5,9 +5,10 @@ from itertools import chain
 import torch
 from lightning_fabric import Fabric
 
-from openmae.data.loading import BadRecord, Batch, SeededImages
+from openmae.checkpoints.names import BAD_IMAGES
+from openmae.data.batches import BadRecord, Batch, SeededImages
 from openmae.errors import UserError
-from openmae.training.runs import BAD_IMAGES, Run
+from openmae.training.runs import Run
 
 
 class BadImages:

@@ -6,11 +6,13 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from openmae.data.loading import Batch
+from openmae.checkpoints.names import REWINDS
+from openmae.data.batches import Batch
 from openmae.errors import UserError
 from openmae.recipes import Recipe
-from openmae.training.runs import REWINDS, Run
-from openmae.training.runtime import choose_precision
+from openmae.reporter import say
+from openmae.training.processes.devices import choose_precision
+from openmae.training.runs import Run
 from openmae.training.state import all_finite
 
 MOST_SKIPPED_IN_A_ROW = 3
@@ -39,7 +41,7 @@ class Divergence:
         Raises:
             Diverged: when it was the third in a row.
         """
-        self._run.say(f"step {step} was skipped: {what}")
+        say(f"step {step} was skipped: {what}")
         if in_a_row >= MOST_SKIPPED_IN_A_ROW:
             raise Diverged(f"{in_a_row} steps in a row up to step {step} were not finite ({what})")
 
@@ -54,7 +56,7 @@ class Divergence:
             raise UserError(f"{reason}, {why}; {self._advice()}")
         self._run.append(REWINDS, {"to": to, "reason": str(reason)})
         self._rewinds.append(to)
-        self._run.say(f"{reason}: going back to step {to} and on from there with the images in another order")
+        say(f"{reason}: going back to step {to} and on from there with the images in another order")
 
     def _advice(self) -> str:
         steps = []

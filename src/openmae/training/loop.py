@@ -14,25 +14,28 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from openmae.data.loading import Batch, StepSampler, Stream, batches_of, random_stream, training_loader
+from openmae.checkpoints.checkpoint import Checkpoint
+from openmae.checkpoints.tensor_files import write_tensors
+from openmae.data.batches import Batch
+from openmae.data.randomness import Stream, random_stream
+from openmae.data.sampling import StepSampler
+from openmae.data.workers import batches_of, training_loader
 from openmae.errors import UserError
 from openmae.recipes import FinetuneRecipe, LinearRecipe
-from openmae.training import checkpoints
-from openmae.training.agreement import agree, scale_was_too_large
+from openmae.reporter import ProgressView
 from openmae.training.bad_images import BadImages
-from openmae.training.checkpoints import Checkpoint
 from openmae.training.divergence import Diverged, Divergence, what_is_not_finite
-from openmae.training.job import Job
 from openmae.training.optimizers import set_learning_rate
-from openmae.training.progress import ProgressView
+from openmae.training.processes.agreement import agree, scale_was_too_large
+from openmae.training.processes.devices import choose_workers
+from openmae.training.processes.stopping import Interrupted, stop_requests
+from openmae.training.processes.watching import Watch
 from openmae.training.runs import Run
-from openmae.training.runtime import choose_workers
 from openmae.training.saving import Saver
 from openmae.training.schedules import learning_rate
 from openmae.training.session import Session, newest_step, restore, save
+from openmae.training.spec import TrainSpec
 from openmae.training.state import unsharded, whole
-from openmae.training.stopping import Interrupted, stop_requests
-from openmae.training.watching import Watch
 
 
 @dataclass
@@ -64,7 +67,7 @@ class Meter:
         self.started += time.perf_counter() - began
 
 
-def fit(fabric: Fabric, job: Job, run: Run) -> dict[str, float]:
+def fit(fabric: Fabric, job: TrainSpec, run: Run) -> dict[str, float]:
     """Train until the recipe's last step, from the newest checkpoint in the run folder if there is one.
 
     Returns:
@@ -89,10 +92,10 @@ def fit(fabric: Fabric, job: Job, run: Run) -> dict[str, float]:
         ema.to(fabric.device)
 
     with (
-        Watch(fabric, recipe.peer_timeout, run.note),
+        Watch(fabric, recipe.peer_timeout),
         stop_requests() as asked,
         Saver(run, recipe.save_every, keep=recipe.keep_last, metadata=job.metadata, asked=asked) as saver,
-        ProgressView(recipe.stage, total_steps, run.console, quiet=not run.writes) as view,
+        ProgressView(recipe.stage, total_steps) as view,
     ):
         session = Session(
             fabric=fabric,
@@ -122,7 +125,7 @@ def fit(fabric: Fabric, job: Job, run: Run) -> dict[str, float]:
         for name, tensors in job.exports(session.trained).items():
             gathered = {key: whole(tensor.detach()).cpu() for key, tensor in tensors.items()}
             if run.writes:
-                checkpoints.write_tensors(run.path / name, gathered, job.metadata)
+                write_tensors(run.path / name, gathered, job.metadata)
         fabric.barrier()
     return figures
 
@@ -245,7 +248,7 @@ def _evaluation_due(session: Session, done: int) -> bool:
     return due and session.job.evaluate is not None
 
 
-def _sampler(job: Job, fabric: Fabric, *, first_step: int, last_step: int) -> StepSampler:
+def _sampler(job: TrainSpec, fabric: Fabric, *, first_step: int, last_step: int) -> StepSampler:
     recipe = job.recipe
     return StepSampler(
         images=len(job.dataset),

@@ -9,7 +9,7 @@ from timm.optim.muon import DEFAULT_NS_STEPS, get_lr_scale, zeropower_via_newton
 from torch import Tensor
 from torch.optim import AdamW
 
-from openmae.training.runtime import computes_in_bf16
+from openmae.training.processes.devices import computes_in_bf16
 from openmae.training.state import sharded_like, whole
 
 COEFFICIENTS = [(3.4445, -4.7750, 2.0315)]  # Jordan's, timm's default

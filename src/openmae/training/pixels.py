@@ -1,17 +1,24 @@
 """What the network sees: type and statistics of the pixels, settled by the data and kept in the recipe."""
 
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
 from openmae.data.decoding import PixelFormat
 from openmae.data.holding import HeldPixels, room_for_pixels
 from openmae.data.sources import Source
-from openmae.data.statistics import decoded_bytes, measure, noted_statistics, readable, stored_formats, widest_type
+from openmae.data.statistics import (
+    decoded_bytes,
+    measure,
+    noted_statistics,
+    stored_formats,
+    why_unreadable_as,
+    widest_type,
+)
 from openmae.data.transforms import Transform
 from openmae.errors import UserError
 from openmae.recipes import Recipe
+from openmae.reporter import say
 
 R = TypeVar("R", bound=Recipe)
 # The sizes of all images are guessed from a sample.
@@ -23,7 +30,7 @@ def pixel_format(recipe: Recipe) -> PixelFormat:
     return PixelFormat(recipe.channels, "uint8" if recipe.pixel_type == "auto" else recipe.pixel_type)
 
 
-def settle_pixels(recipe: R, source: Source, say: Callable[[str], None]) -> R:
+def resolve_pixels(recipe: R, source: Source) -> R:
     """`recipe` with pixel type and statistics as the images have them, where it leaves them open.
 
     Raises:
@@ -32,7 +39,7 @@ def settle_pixels(recipe: R, source: Source, say: Callable[[str], None]) -> R:
     if recipe.pixel_type == "auto":
         recipe = replace(recipe, pixel_type=widest_type(stored_formats(source)))
     wanted = pixel_format(recipe)
-    reasons = list(readable(source, wanted))
+    reasons = list(why_unreadable_as(source, wanted))
     if all(reasons):
         raise UserError(
             f"the images cannot be read as {wanted.channels} channels of {wanted.kind}, e.g. {reasons[0]}; "
@@ -49,7 +56,7 @@ def settle_pixels(recipe: R, source: Source, say: Callable[[str], None]) -> R:
     return recipe
 
 
-def pixels_of(recipe: R, trained: Recipe, say: Callable[[str], None]) -> R:
+def adopt_pixels(recipe: R, trained: Recipe) -> R:
     """`recipe` with the pixel type and statistics that weights were trained with, unless it says otherwise."""
     if recipe.channels != trained.channels:
         return recipe
@@ -61,7 +68,7 @@ def pixels_of(recipe: R, trained: Recipe, say: Callable[[str], None]) -> R:
     return recipe
 
 
-def hold_pixels(recipe: Recipe, source: Source, transform: Transform, say: Callable[[str], None]) -> HeldPixels | None:
+def hold_pixels(recipe: Recipe, source: Source, transform: Transform) -> HeldPixels | None:
     """Room for the decoded images in shared memory, when all of them fit; None when not, or not wanted."""
     if not recipe.hold or recipe.epochs < 2:
         return None

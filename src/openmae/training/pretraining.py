@@ -7,52 +7,48 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 
+from openmae.checkpoints.names import ENCODER
 from openmae.core.masking import kept_count, mask_from_noise
 from openmae.core.model import MAEOutput, MaskedAutoencoder
-from openmae.data.loading import Batch, SeededImages
+from openmae.data.batches import Batch, SeededImages
 from openmae.data.sources import open_data
 from openmae.data.transforms import TrainTransform, normalise_pixels
 from openmae.errors import UserError
 from openmae.recipes import PretrainRecipe
-from openmae.training.job import Job
+from openmae.reporter import say
 from openmae.training.loop import fit
 from openmae.training.optimizers import build_optimizer
-from openmae.training.pixels import hold_pixels, pixel_format, pixels_of, settle_pixels
-from openmae.training.runs import ENCODER, Run, fit_batch
-from openmae.training.runtime import start_fabric
-from openmae.training.weights import build_autoencoder, read_weights, recipe_metadata, require_architecture, start_from
+from openmae.training.pixels import adopt_pixels, hold_pixels, pixel_format, resolve_pixels
+from openmae.training.processes.devices import start_fabric
+from openmae.training.runs import Run, fit_batch
+from openmae.training.spec import TrainSpec
+from openmae.weights.building import build_autoencoder
+from openmae.weights.comparing import require_architecture
+from openmae.weights.reading import read_weights, recipe_metadata
+from openmae.weights.starting import start_from
 
 
-def run_pretraining(recipe: PretrainRecipe, out: Path, console: Console) -> dict[str, Any]:
+def run_pretraining(recipe: PretrainRecipe, out: Path) -> dict[str, Any]:
     """Pre-train as `recipe` says into the run folder `out`, or continue what is there; returns the results."""
     if recipe.data is None:
         raise UserError("no images to train on; give --data a folder of images, a Parquet file, or fashion-mnist")
-    told: list[str] = []
-
-    def say(message: str) -> None:
-        console.print(message, markup=False, highlight=False, soft_wrap=True)
-        told.append(message)
-
-    source = open_data(recipe.data, labels=recipe.labels, say=say).train
+    source = open_data(recipe.data, labels=recipe.labels).train
     weights = None if recipe.weights is None else read_weights(recipe.weights)
     if weights is not None:
         require_architecture(weights, recipe)
-        recipe = pixels_of(recipe, weights.recipe, say)
-    recipe = settle_pixels(fit_batch(recipe, len(source) * recipe.repeats, console), source, say)
+        recipe = adopt_pixels(recipe, weights.recipe)
+    recipe = resolve_pixels(fit_batch(recipe, len(source) * recipe.repeats), source)
     fabric = start_fabric(recipe)
-    with closing(Run(out, recipe, writes=fabric.is_global_zero, console=console)) as run:
+    with closing(Run(out, recipe, writes=fabric.is_global_zero)) as run:
         if (results := run.finished()) is not None:
             return results
-        for message in told:
-            run.note(message)
         torch.manual_seed(recipe.seed)
         model = build_autoencoder(recipe)
         if weights is not None:
             start_from(model.encoder, weights)
-        run.say(describe(recipe, model, len(source)))
+        say(describe(recipe, model, len(source)))
         transform = TrainTransform(
             size=recipe.image_size,
             crop_scale=recipe.crop_scale,
@@ -60,7 +56,7 @@ def run_pretraining(recipe: PretrainRecipe, out: Path, console: Console) -> dict
             interpolation=recipe.interpolation,
             exact=recipe.decode == "exact",
         )
-        job = Job(
+        job = TrainSpec(
             recipe=recipe,
             model=model,
             optimizer=partial(build_optimizer, recipe),
@@ -69,9 +65,9 @@ def run_pretraining(recipe: PretrainRecipe, out: Path, console: Console) -> dict
                 transform=transform,
                 format=pixel_format(recipe),
                 seed=recipe.seed,
-                noise=model.patches,
+                uniform=model.patches,
                 repeats=recipe.repeats,
-                held=hold_pixels(recipe, source, transform, run.say),
+                held=hold_pixels(recipe, source, transform),
             ),
             loss=reconstruction_loss(recipe, model),
             evaluate=None,
@@ -85,12 +81,12 @@ def run_pretraining(recipe: PretrainRecipe, out: Path, console: Console) -> dict
 
 
 def reconstruction_loss(recipe: PretrainRecipe, model: MaskedAutoencoder) -> Callable[[nn.Module, Batch], Tensor]:
-    """The loss of one batch: its masks are made from the noise that came with each image."""
+    """The loss of one batch: its masks are made from the uniform numbers that came with each image."""
     kept, grid = kept_count(model.patches, recipe.mask_ratio), model.grid
 
     def loss(wrapped: nn.Module, batch: Batch) -> Tensor:
         images = normalise_pixels(batch.images, recipe.mean, recipe.std)
-        out: MAEOutput = wrapped(images, mask_from_noise(batch.noise, kept, grid))
+        out: MAEOutput = wrapped(images, mask_from_noise(batch.uniform, kept, grid))
         return out.loss
 
     return loss

@@ -13,28 +13,25 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from rich.console import Console
-from torch.utils.tensorboard import SummaryWriter
 
-from openmae.data.plain_text import plain_lines
+from openmae.checkpoints.checkpoint import directory_name, list_checkpoints
+from openmae.checkpoints.locking import FolderLock
+from openmae.checkpoints.names import (
+    BAD_IMAGES,
+    CHECKPOINTS,
+    ENVIRONMENT,
+    LOG,
+    METRICS,
+    RECIPE,
+    RESULTS,
+    REWINDS,
+)
 from openmae.errors import UserError
+from openmae.files import sync_file, write_text
 from openmae.recipes import Recipe
 from openmae.recipes.recipe import from_yaml, to_dict, to_yaml
-from openmae.training.checkpoints import directory_name, list_checkpoints, sync_file, write_text
-from openmae.training.locking import FolderLock
-from openmae.training.trackers import Tracker, open_tracker
+from openmae.reporter import TensorBoard, Tracker, current, open_tracker, say
 
-RECIPE, ENVIRONMENT, METRICS, BAD_IMAGES, REWINDS, LOG, RESULTS, ENCODER = (
-    "recipe.yaml",
-    "environment.json",
-    "metrics.jsonl",
-    "bad_images.jsonl",
-    "rewinds.jsonl",
-    "log.txt",
-    "results.json",
-    "encoder.safetensors",
-)
-CHECKPOINTS = "checkpoints"
 # What may differ when a run is continued: none of it changes a result.
 MAY_CHANGE = {
     "devices",
@@ -55,12 +52,11 @@ PACKAGES = ("openmae", "torch", "torchvision", "timm", "lightning-fabric", "nump
 class Run:
     """One run folder, opened to start or to continue. Only the first process of a distributed run writes to it."""
 
-    def __init__(self, path: Path, recipe: Recipe, *, writes: bool, console: Console) -> None:
+    def __init__(self, path: Path, recipe: Recipe, *, writes: bool) -> None:
         self.path = path
         self.recipe = recipe
         self.writes = writes
-        self.console = console
-        self._tensorboard: SummaryWriter | None = None
+        self._tensorboard: TensorBoard | None = None
         self._tracker: Tracker | None = None
         self._lock: FolderLock | None = None
         self._unwritten: dict[str, str] = {}
@@ -74,6 +70,7 @@ class Run:
                 shutil.rmtree(path / CHECKPOINTS, ignore_errors=True)  # first weights, maybe of another recipe
             write_text(path / RECIPE, to_yaml(recipe))
             write_text(path / ENVIRONMENT, json.dumps(describe_environment(recipe.seed), indent=1))
+            current().log_to(path / LOG)
         except OSError as error:
             raise UserError(
                 f"cannot write to {path} ({error.strerror}); give --out a folder that you may write"
@@ -82,19 +79,6 @@ class Run:
     @property
     def checkpoints(self) -> Path:
         return self.path / CHECKPOINTS
-
-    def say(self, message: str) -> None:
-        """Tell the user, on the terminal and in log.txt."""
-        if self.writes:
-            self.console.print(plain_lines(message), markup=False, highlight=False, soft_wrap=True)
-            self.note(message)
-
-    def note(self, message: str) -> None:
-        """Write to log.txt what the user has been told already."""
-        if self.writes:
-            # What the terminal has shown is not worth a run that a full disk has not stopped.
-            with contextlib.suppress(OSError), (self.path / LOG).open("a", encoding="utf-8") as file:
-                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {plain_lines(message)}\n")
 
     def rewind(self, step: int) -> dict[str, Any]:
         """Drop what was logged after `step`, which is about to be logged again; returns the newest of each figure left.
@@ -109,9 +93,9 @@ class Run:
                     write_text(self.path / name, "".join(json.dumps(record) + "\n" for record in records))
             if self._tensorboard is not None:
                 self._tensorboard.close()
-            self._tensorboard = SummaryWriter(str(self.path / "tensorboard"), purge_step=step + 1)
+            self._tensorboard = TensorBoard(self.path / "tensorboard", last_step=step)
             if self.recipe.track is not None and self._tracker is None:
-                self._tracker = open_tracker(self.recipe.track, self.path, self.recipe)
+                self._tracker = open_tracker(self.recipe.track, self.path, to_dict(self.recipe))
         return {name: value for record in kept for name, value in record.items() if name != "step"}
 
     def log(self, step: int, **values: float) -> None:
@@ -121,11 +105,10 @@ class Run:
         self.append(METRICS, {"step": step, **values})
         if self._tensorboard is not None:
             try:
-                for name, value in values.items():
-                    self._tensorboard.add_scalar(name, value, step)
+                self._tensorboard.log(step, values)
             except OSError as error:
                 self._tensorboard = None
-                self.say(f"TensorBoard's curves end at step {step} ({error.strerror}); {METRICS} has every figure")
+                say(f"TensorBoard's curves end at step {step} ({error.strerror}); {METRICS} has every figure")
         if self._tracker is not None:
             self._tracker.log(step, values)
 
@@ -164,7 +147,7 @@ class Run:
         if not file.is_file():
             return None
         results: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        self.say(f"{self.path} is already finished; delete it or use another --out to train again")
+        say(f"{self.path} is already finished; delete it or use another --out to train again")
         return results
 
     def finish(self, results: dict[str, Any]) -> dict[str, Any]:
@@ -179,17 +162,18 @@ class Run:
         if self._tracker is not None:
             self._tracker.close()
         if self._lock is not None:
+            current().log_to(None)
             self._lock.release()
 
 
 R = TypeVar("R", bound=Recipe)
 
 
-def fit_batch(recipe: R, images: int, console: Console, *, even: bool = False) -> R:
+def fit_batch(recipe: R, images: int, *, even: bool = False) -> R:
     """`recipe`, with a smaller batch where there are not enough images for one; mixup wants an `even` number."""
     if images >= recipe.batch_size:
         return recipe
-    console.print(f"{images} images do not fill a batch of {recipe.batch_size}: taking all of them as one batch")
+    say(f"{images} images do not fill a batch of {recipe.batch_size}: taking all of them as one batch")
     return replace(recipe, batch_size=max(1, images - images % 2 if even else images))
 
 

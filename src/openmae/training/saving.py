@@ -11,9 +11,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
 
+from openmae.checkpoints.checkpoint import Checkpoint, Damaged, GivenUp
+from openmae.checkpoints.writing import write_checkpoint
 from openmae.errors import UserError
 from openmae.recipes.recipe import Every
-from openmae.training.checkpoints import Checkpoint, Damaged, GivenUp, write_checkpoint
+from openmae.reporter import say
 from openmae.training.runs import Run
 
 SECONDS_TO_RETRY = 60.0
@@ -106,7 +108,7 @@ class Saver:
         self._failed = error is not None and not isinstance(error, GivenUp)
         if isinstance(error, OSError | Damaged):
             self._next = time.monotonic() + SECONDS_TO_RETRY
-            self._run.say(
+            say(
                 f"a checkpoint could not be saved ({_reason(error)}); the run goes on and will try again in a minute: "
                 f"{_remedy(error)}"
             )

@@ -9,16 +9,16 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from openmae.checkpoints.checkpoint import Checkpoint, directory_name
+from openmae.checkpoints.reading import newest_verified, read_checkpoint
 from openmae.errors import UserError
-from openmae.training import checkpoints
+from openmae.reporter import ProgressView, say
 from openmae.training.bad_images import BadImages
-from openmae.training.checkpoints import Checkpoint
 from openmae.training.divergence import Diverged, Divergence
-from openmae.training.job import Job
-from openmae.training.progress import ProgressView
+from openmae.training.processes.devices import loss_scaler, numerics
 from openmae.training.runs import Run
-from openmae.training.runtime import loss_scaler, numerics
 from openmae.training.saving import Saver
+from openmae.training.spec import TrainSpec
 from openmae.training.state import (
     all_finite,
     load_model,
@@ -34,7 +34,7 @@ class Session:
     """What one process holds while it trains: the job, set up where it runs."""
 
     fabric: Fabric
-    job: Job
+    job: TrainSpec
     run: Run
     model: nn.Module
     optimizer: Optimizer
@@ -60,9 +60,9 @@ def restore(session: Session) -> Checkpoint | None:
     step = newest_step(session)
     if step is None:
         return None
-    path = run.checkpoints / checkpoints.directory_name(step)
+    path = run.checkpoints / directory_name(step)
     try:
-        saved = checkpoints.read_checkpoint(path)
+        saved = read_checkpoint(path)
     except OSError as error:
         raise UserError(
             f"rank {fabric.global_rank} cannot read {path} ({error.strerror}); put the run folder where every machine "
@@ -80,16 +80,16 @@ def restore(session: Session) -> Checkpoint | None:
         f"{name} {was} then, {now[name]} now" for name, was in saved.state["numerics"].items() if was != now[name]
     ]
     if changed:
-        run.say(f"later losses may differ in their last digits from an uninterrupted run's: {', '.join(changed)}")
+        say(f"later losses may differ in their last digits from an uninterrupted run's: {', '.join(changed)}")
     if step:
-        run.say(f"continuing from step {step} ({path})")
+        say(f"continuing from step {step} ({path})")
     return saved
 
 
 def newest_step(session: Session) -> int | None:
     """The step of the newest checkpoint that verifies, as the first process finds it; None when there is none."""
     run, fabric = session.run, session.fabric
-    path = checkpoints.newest_verified(run.checkpoints, run.say) if fabric.is_global_zero else None
+    path = newest_verified(run.checkpoints) if fabric.is_global_zero else None
     step = int(path.name.removeprefix("step-")) if path is not None else -1
     step = fabric.broadcast(step)
     return None if step < 0 else step
@@ -112,7 +112,7 @@ def save(
         pending_losses: that have not been logged yet.
         skipped_in_a_row: steps whose loss or gradient was not finite, up to this one.
         must_work: return when it has been written.
-        in_a_hurry: as `checkpoints.write_checkpoint` explains.
+        in_a_hurry: as `write_checkpoint` explains.
 
     Raises:
         Diverged: when something of it is not finite on any process: that is never written.

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openmae.data.decoding import BadImage, open_image, reason
+from openmae.data.decoding import BadImage, open_image, why_unreadable
 from openmae.data.sources import Source, open_data
 from tests.data.decoding.crafting import encoded
 from tests.data.decoding.zoo import ZOO, build, table
@@ -64,7 +64,7 @@ def test_a_file_is_read_or_refused_as_its_row_says(kind: Kind, tmp_path: Path, m
             with pytest.raises((BadImage, OSError)) as refused:
                 decode_as_stored(source, index)
             assert isinstance(refused.value, BadImage | OSError)
-            why = reason(refused.value)
+            why = why_unreadable(refused.value)
             assert kind.outcome.reason in (why[: len(kind.outcome.reason)], why[-len(kind.outcome.reason) :])
         else:
             opened = open_image(source.read(index))
@@ -117,7 +117,6 @@ PRETRAIN = """
 import json, resource, sys, warnings
 from dataclasses import replace
 from pathlib import Path
-from rich.console import Console
 from openmae.recipes import find_recipe
 from openmae.training.pretraining import run_pretraining
 
@@ -127,7 +126,7 @@ recipe = replace(
     heads=2, decoder_width=32, decoder_depth=1, decoder_heads=2, epochs=2, batch_size=int(sys.argv[3]), workers=0,
     hold=False, max_bad=0.9, mean=(0.5,) * 3, std=(0.25,) * 3, normalize="recipe",
 )
-result = run_pretraining(recipe, Path(sys.argv[2]), Console(quiet=True))
+result = run_pretraining(recipe, Path(sys.argv[2]))
 print(json.dumps([result["epoch"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))
 """
 

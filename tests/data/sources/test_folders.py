@@ -123,7 +123,7 @@ def test_a_file_above_the_limit_is_refused_before_it_is_read(tmp_path: Path) -> 
 
 
 def test_a_folder_that_cannot_be_read_is_left_out_and_mentioned(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    said: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(tmp_path, "a/1.png", "secret/1.png")
     original = scanning._entries
@@ -134,21 +134,18 @@ def test_a_folder_that_cannot_be_read_is_left_out_and_mentioned(
         return original(folder, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(scanning, "_entries", forbidding)
-    said: list[str] = []
-    assert names(open_data(str(tmp_path), say=said.append).train) == ["a/1.png"]
+    assert names(open_data(str(tmp_path)).train) == ["a/1.png"]
     assert said == ["1 folders cannot be read and are left out, the first one 'secret': Permission denied"]
 
 
-def test_tar_archives_beside_images_are_left_out_and_mentioned(tmp_path: Path) -> None:
-    said: list[str] = []
-    source = open_data(str(put(tmp_path, "a.png", "backup.tar", "old.tar.gz")), say=said.append).train
+def test_tar_archives_beside_images_are_left_out_and_mentioned(said: list[str], tmp_path: Path) -> None:
+    source = open_data(str(put(tmp_path, "a.png", "backup.tar", "old.tar.gz"))).train
     assert names(source) == ["a.png"]
     assert said == [f"{tmp_path} holds images, which are read; the 2 tar archives beside them are left out"]
 
 
-def test_images_beside_parquet_files_are_left_out_and_mentioned(tmp_path: Path) -> None:
-    said: list[str] = []
+def test_images_beside_parquet_files_are_left_out_and_mentioned(said: list[str], tmp_path: Path) -> None:
     put(tmp_path, "a.png", "b.parquet")
     with pytest.raises(ValueError, match="not a readable Parquet file"):
-        open_data(str(tmp_path), say=said.append)
+        open_data(str(tmp_path))
     assert said == [f"{tmp_path} holds Parquet files, which are read; the 1 image files beside them are left out"]

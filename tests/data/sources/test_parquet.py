@@ -76,11 +76,10 @@ def test_rows_on_disk_read_the_same_in_loader_processes(two_files: Path, read_ev
 
 
 def test_images_that_fit_in_memory_are_read_at_opening_and_never_again(
-    two_files: Path, monkeypatch: pytest.MonkeyPatch
+    said: list[str], two_files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = groups_read(monkeypatch)
-    said: list[str] = []
-    source = open_data(str(two_files), say=said.append).train
+    source = open_data(str(two_files)).train
     assert read == [0, 1, 2, 0, 1, 2]
     for file in two_files.iterdir():
         file.unlink()
@@ -91,11 +90,10 @@ def test_images_that_fit_in_memory_are_read_at_opening_and_never_again(
 
 @pytest.mark.usefixtures("scarce_memory")
 def test_more_images_than_memory_stay_on_disk_and_that_is_said(
-    two_files: Path, monkeypatch: pytest.MonkeyPatch
+    said: list[str], two_files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = groups_read(monkeypatch)
-    said: list[str] = []
-    source = open_data(str(two_files), say=said.append).train
+    source = open_data(str(two_files)).train
     assert read == []
     assert [source.read(index) for index in (0, 1, 0, 4, 1)] == [b"a0", b"a1", b"a0", b"a4", b"a1"]
     assert read == [0, 2, 0]

@@ -28,8 +28,8 @@ def settle(root: Path) -> Path:
     return root
 
 
-def names(root: Path, say: Callable[[str], None] = lambda _: None) -> list[str]:
-    source = open_data(str(root), say=say).train
+def names(root: Path) -> list[str]:
+    source = open_data(str(root)).train
     return [source.name(index) for index in range(len(source))]
 
 
@@ -125,44 +125,42 @@ def test_a_small_folder_is_not_remembered(photos: Path, cache_folder: Path, monk
     assert index_files(cache_folder) == []
 
 
-def test_a_damaged_index_is_replaced_and_mentioned(photos: Path, cache_folder: Path) -> None:
+def test_a_damaged_index_is_replaced_and_mentioned(said: list[str], photos: Path, cache_folder: Path) -> None:
     expected = names(photos)
     (index,) = index_files(cache_folder)
     index.write_bytes(index.read_bytes()[:-30])
-    said: list[str] = []
-    assert names(photos, said.append) == expected
+    assert names(photos) == expected
     assert len(said) == 1
     assert "cannot be read" in said[0]
     said.clear()
-    assert names(photos, said.append) == expected
+    assert names(photos) == expected
     assert said == []
 
 
-def test_the_index_of_another_folder_is_not_believed(photos: Path, cache_folder: Path) -> None:
+def test_the_index_of_another_folder_is_not_believed(said: list[str], photos: Path, cache_folder: Path) -> None:
     expected = names(photos)
     (index,) = index_files(cache_folder)
     table = pq.read_table(index)
     pq.write_table(table.replace_schema_metadata({b"openmae.index": b"folder /elsewhere"}), index)
-    said: list[str] = []
-    assert names(photos, said.append) == expected
+    assert names(photos) == expected
     assert len(said) == 1
     assert "is no index of these data" in said[0]
 
 
-def test_an_index_of_other_columns_is_not_believed(photos: Path, cache_folder: Path) -> None:
+def test_an_index_of_other_columns_is_not_believed(said: list[str], photos: Path, cache_folder: Path) -> None:
     expected = names(photos)
     (index,) = index_files(cache_folder)
     metadata = pq.read_schema(index).metadata
     pq.write_table(pa.table({"path": ["x.png"]}).replace_schema_metadata(metadata), index)
-    said: list[str] = []
-    assert names(photos, said.append) == expected
+    assert names(photos) == expected
     assert "is no index of these data" in said[0]
 
 
-def test_a_cache_folder_that_cannot_be_written_is_no_error(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_folder_that_cannot_be_written_is_no_error(
+    said: list[str], photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(photos / "cat" / "1.png"))
-    said: list[str] = []
-    assert len(names(photos, said.append)) == 5
+    assert len(names(photos)) == 5
     assert said == []
 
 
@@ -177,10 +175,9 @@ def test_nothing_unfinished_stays_in_the_cache_folder(
     assert index_files(cache_folder) == []
 
 
-def test_a_long_look_tells_how_far_it_has_come(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_look_tells_how_far_it_has_come(said: list[str], photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scanning, "PROGRESS_SECONDS", 0.0)
-    said: list[str] = []
-    names(photos, said.append)
+    names(photos)
     assert said == [f"found {count} images …" for count in range(1, 6)]
 
 

@@ -72,10 +72,10 @@ def test_a_sample_is_what_agrees_up_to_the_first_dot_of_the_file_name(tmp_path: 
 
 @pytest.mark.parametrize("order", [("1.seg.png", "1.jpg", "2.jpg"), ("1.jpg", "1.seg.png", "2.jpg")])
 def test_the_image_of_a_sample_is_the_member_with_nothing_but_its_extension(
-    tmp_path: Path, order: tuple[str, ...]
+    said: list[str], tmp_path: Path, order: tuple[str, ...]
 ) -> None:
-    file, said = put_shard(tmp_path / "x.tar", {name: name for name in order}), list[str]()
-    source = open_data(str(file), say=said.append).train
+    file = put_shard(tmp_path / "x.tar", {name: name for name in order})
+    source = open_data(str(file)).train
     assert contents(source) == [b"1.jpg", b"2.jpg"]
     assert len(said) == 1
     assert said[0].startswith("1 images belong to a sample that has one already")

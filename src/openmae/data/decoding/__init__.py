@@ -28,7 +28,7 @@ __all__ = [
     "Scratch",
     "decode",
     "open_image",
-    "reason",
+    "why_unreadable",
 ]
 
 
@@ -53,6 +53,6 @@ def open_image(data: bytes) -> OpenedImage:
         return open_with_pillow(data)
 
 
-def reason(error: BadImage | OSError) -> str:
+def why_unreadable(error: BadImage | OSError) -> str:
     """Why an image cannot be read, without its name, which stands beside it."""
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)

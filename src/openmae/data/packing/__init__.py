@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from openmae.data.decoding import BadImage, PixelFormat, reason
+from openmae.data.decoding import BadImage, PixelFormat, why_unreadable
 from openmae.data.packing.reencoding import PackSettings, Reencoded, reencode
 from openmae.data.packing.shard_writing import ShardWriter, member_name, size_in_tar
 from openmae.data.packing.speed import decoding_speeds
@@ -26,10 +26,11 @@ from openmae.data.sources.packed_notes import PACKED_FILE, UNFINISHED_FILE
 from openmae.data.sources.storage import is_remote
 from openmae.data.statistics import measure, sample, widest_type
 from openmae.errors import UserError
+from openmae.files import TEMPORARY_PREFIX, write_text
 
 MEGABYTE = 1_000_000
 BAD_FILE = "bad_images.jsonl"
-OURS = re.compile(rf"(train|test)-\d{{6}}\.tar(\.part)?|{UNFINISHED_FILE}|{PACKED_FILE}(\.part)?|{BAD_FILE}")
+OURS = re.compile(rf"({TEMPORARY_PREFIX})?((train|test)-\d{{6}}\.tar|{PACKED_FILE})|{UNFINISHED_FILE}|{BAD_FILE}")
 CHUNK = 16  # images that a process hands over at once
 SIZE_SAMPLE = 48
 # Sizes are guessed from a sample.
@@ -103,9 +104,9 @@ def pack(
     classes = max((images.classes for images in splits.values()), key=len)
     wanted = PixelFormat(tally.formats.most_common(1)[0][0].channels, widest_type(tally.formats))
     notes |= {"classes": classes, "channels": wanted.channels, "pixel_type": wanted.kind, "images": tally.images}
-    _write(folder / PACKED_FILE, notes)
+    write_text(folder / PACKED_FILE, json.dumps(notes, indent=1))
     packed = open_data(str(folder)).train
-    _write(folder / PACKED_FILE, {**notes, "statistics": _statistics(packed, wanted)})
+    write_text(folder / PACKED_FILE, json.dumps({**notes, "statistics": _statistics(packed, wanted)}, indent=1))
     (folder / UNFINISHED_FILE).unlink()
 
     seconds = time.monotonic() - started
@@ -179,7 +180,7 @@ def _reencode(source: Source, index: int, settings: PackSettings) -> Outcome:
         data = source.read(index)
         return Outcome(index, len(data), reencode(data, settings))
     except (BadImage, OSError) as error:
-        return Outcome(index, 0, None, reason(error))
+        return Outcome(index, 0, None, why_unreadable(error))
 
 
 def _as_they_are(outcomes: list[Outcome]) -> list[Outcome]:
@@ -223,9 +224,3 @@ def _statistics(packed: Source, wanted: PixelFormat) -> dict[str, Any] | None:
         return measure(packed, wanted)._asdict()
     except UserError:
         return None
-
-
-def _write(file: Path, content: dict[str, Any]) -> None:
-    temporary = file.with_name(f"{file.name}.part")
-    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    temporary.replace(file)

@@ -3,8 +3,11 @@
 import io
 import re
 import tarfile
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
+
+from openmae.files import replacing
 
 UNSAFE = re.compile(r"[^\w\- ]")
 
@@ -35,6 +38,8 @@ class ShardWriter:
         self._folder, self._split, self._shard_bytes = folder, split, shard_bytes
         self._shards = 0
         self._archive: tarfile.TarFile | None = None
+        self._unfinished = ExitStack()
+        self._temporary = folder
 
     def __enter__(self) -> "ShardWriter":
         return self
@@ -45,7 +50,8 @@ class ShardWriter:
         if self._archive is not None and self._archive.offset and self._archive.offset + size > self._shard_bytes:
             self._finish()
         if self._archive is None:
-            self._archive = tarfile.open(f"{self._shard}.part", "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
+            self._temporary = self._unfinished.enter_context(replacing(self._shard, sync=False))
+            self._archive = tarfile.open(self._temporary, "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
         for name, data in members.items():
             header = tarfile.TarInfo(name)
             header.size = len(data)
@@ -60,9 +66,8 @@ class ShardWriter:
         assert self._archive is not None
         self._archive.close()
         self._archive = None
-        temporary = Path(f"{self._shard}.part")
-        self.bytes += temporary.stat().st_size
-        temporary.replace(self._shard)
+        self.bytes += self._temporary.stat().st_size
+        self._unfinished.close()
         self._shards += 1
 
     def __exit__(
@@ -74,3 +79,4 @@ class ShardWriter:
             self._finish()
         else:
             self._archive.close()
+            self._unfinished.__exit__(kind, error, trace)

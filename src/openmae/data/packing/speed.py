@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import torch
 
+from openmae.data.batches import SeededImages
 from openmae.data.decoding import BadImage, PixelFormat, open_image
-from openmae.data.loading import SeededImages
 from openmae.data.sources import Source
 from openmae.data.statistics import sample
 from openmae.data.transforms import TrainTransform

@@ -3,7 +3,6 @@
 `open_data` understands every form of `--data`; each form has a file of its own beside this one.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -17,8 +16,9 @@ from openmae.data.sources.labels import UNLABELLED
 from openmae.data.sources.parquet import ParquetSource, open_parquet
 from openmae.data.sources.scanning import COMPRESSED_SHARDS, list_folder
 from openmae.data.sources.shards import ShardSource, compressed_error, open_shards
-from openmae.data.sources.storage import expand, is_pattern, is_remote, reason, resolve
-from openmae.errors import UserError
+from openmae.data.sources.storage import expand, is_pattern, is_remote, resolve
+from openmae.errors import UserError, one_line
+from openmae.reporter import say
 
 __all__ = [
     "UNLABELLED",
@@ -34,8 +34,6 @@ __all__ = [
 
 BUNDLED = "fashion-mnist"
 COMPRESSED = tuple(ending.decode() for ending in COMPRESSED_SHARDS)
-
-Say = Callable[[str], None]
 
 
 class Source(Protocol):
@@ -87,7 +85,7 @@ class Subset:
         return self.source.name(int(self.indices[index]))
 
 
-def open_data(spec: str, *, labels: str | None = None, say: Say | None = None) -> Data:
+def open_data(spec: str, *, labels: str | None = None) -> Data:
     """Open what `--data` names.
 
     - a folder of images at any depth: the first folder level is the class where there are several; `train/` and `test/`
@@ -101,35 +99,32 @@ def open_data(spec: str, *, labels: str | None = None, say: Say | None = None) -
     Args:
         spec: one of these.
         labels: a CSV file (path, label) whose labels replace those of the data.
-        say: gets lines for people: how far a long look has come, what is left out, what would be faster.
 
     Raises:
         UserError: when nothing usable is there; the message says what was found.
     """
-    data = _open(spec, say or (lambda _: None))
+    data = _open(spec)
     if labels is not None:
         label_from_file([source for source in data if source is not None], labels, folder=spec)
     return data
 
 
-def _open(spec: str, say: Say) -> Data:
+def _open(spec: str) -> Data:
     if spec == BUNDLED:
-        return Data(
-            *open_parquet(sorted(map(str, (Path(__file__).parents[1] / "fashion_mnist").glob("*.parquet"))), say)
-        )
+        return Data(*open_parquet(sorted(map(str, (Path(__file__).parents[1] / "fashion_mnist").glob("*.parquet")))))
     if spec.startswith(SCHEME):
         return Data(*open_hub(spec))
     place = resolve(spec)
     if is_pattern(place):
-        return _open_pattern(place, spec, say)
+        return _open_pattern(place, spec)
     if is_remote(place):
-        opened = _open_containers([place], say)
-        return opened if opened is not None else _open_folder(place.rstrip("/"), say)
+        opened = _open_containers([place])
+        return opened if opened is not None else _open_folder(place.rstrip("/"))
     if not Path(place).exists():
         raise UserError(f"there is no {spec}; give a folder of images, a Parquet file, tar shards, or '{BUNDLED}'")
     if Path(place).is_dir():
-        return _open_folder(place, say)
-    opened = _open_containers([place], say)
+        return _open_folder(place)
+    opened = _open_containers([place])
     if opened is None:
         raise UserError(
             f"{spec} is a single file; give the folder that holds the images, a .parquet file or a .tar shard"
@@ -137,12 +132,12 @@ def _open(spec: str, say: Say) -> Data:
     return opened
 
 
-def _open_pattern(pattern: str, spec: str, say: Say) -> Data:
+def _open_pattern(pattern: str, spec: str) -> Data:
     try:
         places = expand(pattern)
     except OSError as error:
-        raise UserError(f"{spec} cannot be listed ({reason(error)}); check the path and your access to it") from error
-    opened = _open_containers(places, say) if places else None
+        raise UserError(f"{spec} cannot be listed ({one_line(error)}); check the path and your access to it") from error
+    opened = _open_containers(places) if places else None
     if opened is None:
         raise UserError(
             f"the pattern {spec} matches no Parquet files and no tar shards; give a pattern such as "
@@ -151,32 +146,32 @@ def _open_pattern(pattern: str, spec: str, say: Say) -> Data:
     return opened
 
 
-def _open_containers(places: list[str], say: Say) -> Data | None:
+def _open_containers(places: list[str]) -> Data | None:
     """Files that hold many images each; None when these are not, or not all of one kind."""
     names = [place.partition("?")[0] if is_remote(place) else place for place in places]
     compressed = next((name for name in names if name.endswith(COMPRESSED)), None)
     if compressed is not None:
         raise compressed_error(compressed)
     if all(name.endswith(".parquet") for name in names):
-        return Data(*open_parquet(places, say))
-    return Data(*open_shards(places, say)) if all(name.endswith(".tar") for name in names) else None
+        return Data(*open_parquet(places))
+    return Data(*open_shards(places)) if all(name.endswith(".tar") for name in names) else None
 
 
-def _open_folder(root: str, say: Say) -> Data:
+def _open_folder(root: str) -> Data:
     """Parquet files go before images, as ever; tar archives beside images are taken for something else."""
-    listing = list_folder(root, say)
+    listing = list_folder(root)
     images = len(listing.images)
     parquet = listing.containers_ending(b".parquet")
     if parquet:
         if images:
             say(f"{root} holds Parquet files, which are read; the {images:,} image files beside them are left out")
-        return Data(*open_parquet([f"{root}/{name}" for name in parquet], say))
+        return Data(*open_parquet([f"{root}/{name}" for name in parquet]))
     containers = listing.containers_ending(b".tar", *COMPRESSED_SHARDS)
     if images and containers:
         say(f"{root} holds images, which are read; the {len(containers):,} tar archives beside them are left out")
     if containers and not images:
         shards = [name for name in containers if name.endswith(".tar")] or containers
-        opened = _open_containers([f"{root}/{name}" for name in shards], say)
+        opened = _open_containers([f"{root}/{name}" for name in shards])
         assert opened is not None  # all of them are tar archives
         return opened
     return Data(*open_folder(root, listing))

@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from openmae.data.sources.labels import number_labels
 from openmae.data.sources.naming import IMAGE_COLUMNS, LABEL_COLUMNS, TEST_NAMES, TRAIN_NAMES
-from openmae.data.sources.storage import read_file, reason
-from openmae.errors import UserError
+from openmae.data.sources.storage import read_file
+from openmae.errors import UserError, one_line
 
 SCHEME = "hf://"
 # What `save_to_disk` leaves in a folder: of several splits, and of one.
@@ -86,7 +86,7 @@ def open_hub(spec: str) -> tuple[HubSource, HubSource | None]:
             owner_and_name, configuration = "/".join(place.split("/")[:2]), place.split("/")[2:]
             loaded = datasets.load_dataset(owner_and_name, *configuration[:1])
     except Exception as error:  # the library, its file readers and its network client each have their own
-        raise UserError(f"{spec} cannot be loaded ({reason(error)}); check its name and your access to it") from error
+        raise UserError(f"{spec} cannot be loaded ({one_line(error)}); check its name and your access to it") from error
     if not isinstance(loaded, dict):
         return HubSource(loaded, spec), None
     train, test = _splits(loaded, spec)

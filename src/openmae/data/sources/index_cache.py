@@ -6,14 +6,14 @@ A cache is never needed: what is missing, damaged, foreign or cannot be written 
 import contextlib
 import hashlib
 import os
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from openmae.data.sources.storage import reason
+from openmae.errors import one_line
+from openmae.files import replacing
+from openmae.reporter import say
 
 # Below this many images looking again is as quick as asking whether anything changed.
 MIN_IMAGES = 10_000
@@ -27,8 +27,8 @@ def index_file(subject: str) -> Path:
     return folder / "openmae" / "index" / f"{hashlib.sha256(_key(subject)).hexdigest()[:32]}.parquet"
 
 
-def read_index(subject: str, schema: pa.Schema, say: Callable[[str], None]) -> pa.Table | None:
-    """The stored table about `subject`, or None; `say` tells of one that cannot be used."""
+def read_index(subject: str, schema: pa.Schema) -> pa.Table | None:
+    """The stored table about `subject`, or None. Says so when there is one that cannot be used."""
     try:
         file = index_file(subject)
         with pq.ParquetFile(file) as stored:
@@ -36,7 +36,7 @@ def read_index(subject: str, schema: pa.Schema, say: Callable[[str], None]) -> p
     except (FileNotFoundError, NotADirectoryError, RuntimeError):  # none yet, or no home folder to look in
         return None
     except (pa.ArrowException, OSError) as error:
-        say(f"the index in {file} cannot be read ({reason(error)}); looking at the data again")
+        say(f"the index in {file} cannot be read ({one_line(error)}); looking at the data again")
         return None
     if (table.schema.metadata or {}).get(SUBJECT) != _key(subject) or not table.schema.equals(schema):
         say(f"{file} is no index of these data; looking at the data again")
@@ -50,14 +50,8 @@ def write_index(subject: str, table: pa.Table) -> None:
     with contextlib.suppress(OSError, RuntimeError):
         file = index_file(subject)
         file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, unfinished = tempfile.mkstemp(dir=file.parent, prefix=".unfinished-")
-        os.close(descriptor)
-        try:
-            pq.write_table(table, unfinished, compression="zstd")
-            Path(unfinished).replace(file)
-        except BaseException:
-            Path(unfinished).unlink(missing_ok=True)
-            raise
+        with replacing(file, sync=False, contested=True) as temporary:
+            pq.write_table(table, temporary, compression="zstd")
 
 
 def _key(subject: str) -> bytes:

@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 from openmae.data.memory import available_memory
 from openmae.data.sources.labels import number_labels
 from openmae.data.sources.naming import IMAGE_COLUMNS, LABEL_COLUMNS, by_split
-from openmae.data.sources.storage import is_remote, open_file, read_file, reason
-from openmae.errors import UserError
+from openmae.data.sources.storage import is_remote, open_file, read_file
+from openmae.errors import UserError, one_line
+from openmae.reporter import say
 
 # Images that take less than this share of the free memory are read once and kept.
 MEMORY_SHARE = 0.25
@@ -43,15 +44,12 @@ class ParquetSource:
     Args:
         files: paths or URLs.
         train: the classes of the training split, which number labels that are texts.
-        say: told when the images are too many to keep in memory.
 
     Raises:
         UserError: when a file cannot be read, or has no usable images or labels.
     """
 
-    def __init__(
-        self, files: Sequence[str], *, train: tuple[str, ...] = (), say: Callable[[str], None] | None = None
-    ) -> None:
+    def __init__(self, files: Sequence[str], *, train: tuple[str, ...] = ()) -> None:
         self._files = list(files)
         self._forget()
         self._footers = [self._read_footer(number) for number in range(len(files))]
@@ -65,7 +63,7 @@ class ParquetSource:
         self.labels, self.classes = number_labels(
             self._read_labels(), where=files[0], names=self._class_names(), train=train
         )
-        self._keep(say or (lambda _: None))
+        self._keep()
 
     def __len__(self) -> int:
         return int(self._first_rows[-1])
@@ -94,7 +92,7 @@ class ParquetSource:
         self._open: OrderedDict[tuple[int, int], pq.ParquetFile] = OrderedDict()
         self._kept_bytes = CACHED_BYTES
 
-    def _keep(self, say: Callable[[str], None]) -> None:
+    def _keep(self) -> None:
         """Read everything now where it fits, so that forked workers share it; else each keeps a few row groups."""
         total = sum(size for footer in self._footers for size in footer.sizes)
         if total < MEMORY_SHARE * available_memory():
@@ -119,7 +117,7 @@ class ParquetSource:
         try:
             table = self._handle(file).read_row_group(number, columns=[footer.image], use_threads=False)
         except pa.ArrowException as error:
-            raise OSError(f"row group {number} of {self._files[file]} cannot be read: {reason(error)}") from error
+            raise OSError(f"row group {number} of {self._files[file]} cannot be read: {one_line(error)}") from error
         self._groups[group] = (footer.sizes[number], table.column(0))
         while len(self._groups) > 1 and sum(size for size, _ in self._groups.values()) > self._kept_bytes:
             self._groups.popitem(last=False)
@@ -144,7 +142,7 @@ class ParquetSource:
             schema, metadata = handle.schema_arrow, handle.metadata
         except (pa.ArrowException, OSError) as error:
             raise UserError(
-                f"{file} is not a readable Parquet file ({reason(error)}); check that it was copied whole"
+                f"{file} is not a readable Parquet file ({one_line(error)}); check that it was copied whole"
             ) from error
         image = next((name for name in IMAGE_COLUMNS if name in schema.names), None)
         if image is None or not _holds_images(schema.field(image).type):
@@ -175,7 +173,9 @@ class ParquetSource:
             try:
                 column = self._handle(number).read(columns=[footer.label], use_threads=False).column(0)
             except (pa.ArrowException, OSError) as error:
-                raise UserError(f"{self._files[number]} has damaged labels ({reason(error)}); copy it again") from error
+                raise UserError(
+                    f"{self._files[number]} has damaged labels ({one_line(error)}); copy it again"
+                ) from error
             chunks.extend(_numbers_or_texts(column, self._files[number], footer.label).chunks)
         types = {chunk.type for chunk in chunks if not pa.types.is_null(chunk.type)}
         if len(types) > 1:
@@ -195,15 +195,15 @@ class ParquetSource:
         return named.pop() if named else ()
 
 
-def open_parquet(files: Sequence[str], say: Callable[[str], None]) -> tuple[ParquetSource, ParquetSource | None]:
+def open_parquet(files: Sequence[str]) -> tuple[ParquetSource, ParquetSource | None]:
     """Parquet files, divided into splits by their names.
 
     Raises:
         UserError: as ParquetSource does.
     """
     train, test = by_split(files)
-    training = ParquetSource(train, say=say)
-    return training, ParquetSource(test, train=training.classes, say=say) if test else None
+    training = ParquetSource(train)
+    return training, ParquetSource(test, train=training.classes) if test else None
 
 
 def _holds_images(layout: pa.DataType) -> bool:

@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 from openmae.data.sources import index_cache
 from openmae.data.sources.index_cache import read_index, write_index
 from openmae.data.sources.naming import image_extensions
-from openmae.data.sources.storage import RACY_NANOSECONDS, is_remote, list_remote, reason
-from openmae.errors import UserError
+from openmae.data.sources.storage import RACY_NANOSECONDS, is_remote, list_remote
+from openmae.errors import UserError, one_line
+from openmae.reporter import say
 
 # Files that hold many images each.
 PARQUET, SHARD = b".parquet", b".tar"
@@ -25,18 +26,18 @@ Entry = tuple[bytes, bool]
 
 
 class Progress:
-    """Tells every few seconds how much a long look has found: `say` gets `text` with the count in its place."""
+    """Says every few seconds how much a long look has found: `text` with the count in its place."""
 
-    def __init__(self, say: Callable[[str], None], text: str) -> None:
+    def __init__(self, text: str) -> None:
         self.count = 0
-        self._say, self._text = say, text
+        self._text = text
         self._next = time.monotonic() + PROGRESS_SECONDS
 
     def add(self, found: int = 1) -> None:
         self.count += found
         if time.monotonic() > self._next:
             self._next = time.monotonic() + PROGRESS_SECONDS
-            self._say(self._text.format(f"{self.count:,}"))
+            say(self._text.format(f"{self.count:,}"))
 
 
 class Listing(NamedTuple):
@@ -54,7 +55,7 @@ class Listing(NamedTuple):
         return [os.fsdecode(name) for name in self.containers if name.endswith(endings)]
 
 
-def list_folder(root: str, say: Callable[[str], None]) -> Listing:
+def list_folder(root: str) -> Listing:
     """All images and containers of images below a folder, local or remote. Hidden files and folders are passed over.
 
     Links are followed, except into a folder that holds them. A large local folder is remembered in the index cache
@@ -72,16 +73,16 @@ def list_folder(root: str, say: Callable[[str], None]) -> Listing:
             wanted = _is_wanted()
             chunks = [pa.array([name for name in visible if wanted(name)], pa.large_binary())]
             return _listing(pa.chunked_array(chunks), tuple(folders))
-        return _list_local(root, say)
+        return _list_local(root)
     except OSError as error:
-        raise UserError(f"{root} cannot be listed ({reason(error)}); check the path and your access to it") from error
+        raise UserError(f"{root} cannot be listed ({one_line(error)}); check the path and your access to it") from error
 
 
-def _list_local(root: str, say: Callable[[str], None]) -> Listing:
+def _list_local(root: str) -> Listing:
     subject = f"folder {os.path.realpath(root)} of {' '.join(sorted(image_extensions()))}"
-    table = read_index(subject, SCHEMA, say)
+    table = read_index(subject, SCHEMA)
     if table is None or not _is_unchanged(os.fsencode(root), table.filter(pc.field("inode").is_valid())):
-        table, may_change_unseen = _scan(os.fsencode(root), say)
+        table, may_change_unseen = _scan(os.fsencode(root))
         if not may_change_unseen and len(table) >= index_cache.MIN_IMAGES:
             write_index(subject, table)
     is_folder = table["inode"].is_valid()
@@ -118,10 +119,10 @@ def _is_unchanged(root: bytes, folders: pa.Table) -> bool:
     return True
 
 
-def _scan(root: bytes, say: Callable[[str], None]) -> tuple[pa.Table, bool]:
+def _scan(root: bytes) -> tuple[pa.Table, bool]:
     """A table of folders (with time stamp and inode) and files (without), and whether it may go stale unnoticed."""
     began = time.time_ns()
-    wanted, progress = _is_wanted(), Progress(say, "found {} images …")
+    wanted, progress = _is_wanted(), Progress("found {} images …")
     folders: list[tuple[bytes, int, int]] = []
     skipped: list[str] = []
     chunks: list[pa.Array] = []

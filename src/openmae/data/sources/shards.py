@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -19,8 +19,9 @@ from openmae.data.sources.labels import number_labels, numbers_if_all_are
 from openmae.data.sources.naming import by_split, image_extensions, is_image
 from openmae.data.sources.packed_notes import PACKED_FILE, PackedNotes, read_notes, require_whole
 from openmae.data.sources.scanning import COMPRESSED_SHARDS, Progress
-from openmae.data.sources.storage import is_remote, open_file, read_file, reason, stamp
-from openmae.errors import UserError
+from openmae.data.sources.storage import is_remote, open_file, read_file, stamp
+from openmae.errors import UserError, one_line
+from openmae.reporter import say
 
 SCHEMA = pa.schema(
     [
@@ -44,7 +45,6 @@ class ShardSource:
     Args:
         shards: paths or URLs.
         train: the classes of the training split, which number labels that are texts.
-        say: told how far the first look at large shards has come.
 
     `packed` is what `openmae pack` noted about them, if they are its work.
 
@@ -52,10 +52,8 @@ class ShardSource:
         UserError: when a shard is damaged or compressed, or holds no image, or has unusable labels.
     """
 
-    def __init__(
-        self, shards: Sequence[str], *, train: tuple[str, ...] = (), say: Callable[[str], None] | None = None
-    ) -> None:
-        table = _index(shards, say or (lambda _: None))
+    def __init__(self, shards: Sequence[str], *, train: tuple[str, ...] = ()) -> None:
+        table = _index(shards)
         if not len(table):
             raise UserError(f"no images in {shards[0]}: no member has the name of one; give shards that hold images")
         self._shards = list(shards)
@@ -79,15 +77,15 @@ class ShardSource:
         return f"{os.path.split(self._shards[self._shard[index]])[1]}/{member}"
 
 
-def open_shards(shards: Sequence[str], say: Callable[[str], None]) -> tuple[ShardSource, ShardSource | None]:
+def open_shards(shards: Sequence[str]) -> tuple[ShardSource, ShardSource | None]:
     """Tar shards, divided into splits by their names.
 
     Raises:
         UserError: as ShardSource does.
     """
     train, test = by_split(shards)
-    training = ShardSource(train, say=say)
-    return training, ShardSource(test, train=training.classes, say=say) if test else None
+    training = ShardSource(train)
+    return training, ShardSource(test, train=training.classes) if test else None
 
 
 def compressed_error(shard: str, kind: str = "compressed") -> UserError:
@@ -95,21 +93,21 @@ def compressed_error(shard: str, kind: str = "compressed") -> UserError:
     return UserError(f"{shard} is {kind}, so its images cannot be reached one by one; unpack it, or write plain .tar")
 
 
-def _index(shards: Sequence[str], say: Callable[[str], None]) -> pa.Table:
+def _index(shards: Sequence[str]) -> pa.Table:
     """One row for each image of the shards, from the index cache where no shard has changed."""
     try:
         stamps = [stamp(shard) for shard in shards]
     except OSError as error:
-        raise UserError(f"a shard cannot be read ({reason(error)}); check that all of them are there") from error
+        raise UserError(f"a shard cannot be read ({one_line(error)}); check that all of them are there") from error
     settled = [text for text in stamps if text is not None]
     whole = hashlib.sha256("\n".join(settled).encode()).hexdigest().encode()
     places = [shard if is_remote(shard) else os.path.realpath(shard) for shard in shards]
     subject = f"shards {json.dumps(places)} of {' '.join(sorted(image_extensions()))}"
     if len(settled) == len(shards):
-        table = read_index(subject, SCHEMA, say)
+        table = read_index(subject, SCHEMA)
         if table is not None and table.schema.metadata.get(STAMP_KEY) == whole:
             return table
-    aside = Aside(Progress(say, "found {} members in tar shards …"))
+    aside = Aside(Progress("found {} members in tar shards …"))
     tables = [_walk(number, shard, aside) for number, shard in enumerate(shards)]
     if aside.left_out:
         say(
@@ -124,7 +122,7 @@ def _index(shards: Sequence[str], say: Callable[[str], None]) -> pa.Table:
 
 
 @dataclass
-class Sample:
+class ShardSample:
     """What has been found of one sample: its image, and what its label members say."""
 
     image: tarfile.TarInfo | None = None
@@ -143,7 +141,7 @@ class Aside:
 
 def _walk(number: int, shard: str, aside: Aside) -> pa.Table:
     """The images of one shard, in their order."""
-    samples: dict[str, Sample] = {}
+    samples: dict[str, ShardSample] = {}
     try:
         with open_file(shard) as file:
             for member in _members(file, shard):
@@ -153,7 +151,7 @@ def _walk(number: int, shard: str, aside: Aside) -> pa.Table:
                     aside.classes = _read_text(file, member).split("\n")
                     continue
                 key, _, extension = name.partition(".")
-                sample = samples.setdefault(f"{folder}/{key}", Sample())
+                sample = samples.setdefault(f"{folder}/{key}", ShardSample())
                 extension = extension.lower()
                 if is_image(name):
                     # `1.jpg` is the image of a sample that has `1.mask.png` as well, whichever comes first.
@@ -166,7 +164,7 @@ def _walk(number: int, shard: str, aside: Aside) -> pa.Table:
                     sample.label, sample.label_rank = (label, rank) if label is not None else (None, sample.label_rank)
     except (OSError, tarfile.TarError) as error:
         raise UserError(
-            f"{shard} is not a whole tar archive ({reason(error)}); check that it was copied whole"
+            f"{shard} is not a whole tar archive ({one_line(error)}); check that it was copied whole"
         ) from error
     found = [(sample.image, sample.label) for sample in samples.values() if sample.image is not None]
     columns = [

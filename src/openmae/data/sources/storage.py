@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 
 import fsspec
 
-from openmae.errors import UserError
+from openmae.errors import UserError, one_line
 
 T = TypeVar("T")
 
@@ -56,10 +56,12 @@ def resolve(spec: str) -> str:
     except ImportError as error:
         remedy = f"pip install 'openmae[{EXTRAS[scheme]}]'" if scheme in EXTRAS else "the package that it names"
         raise UserError(
-            f"{scheme}:// needs a driver that is not installed ({reason(error)}); install {remedy}"
+            f"{scheme}:// needs a driver that is not installed ({one_line(error)}); install {remedy}"
         ) from error
     except ValueError as error:
-        raise UserError(f"{spec} cannot be reached ({reason(error)}); give a path, s3://, gs:// or https://") from error
+        raise UserError(
+            f"{spec} cannot be reached ({one_line(error)}); give a path, s3://, gs:// or https://"
+        ) from error
     return path if scheme in ("file", "local") else spec
 
 
@@ -183,11 +185,6 @@ def _expand_glob(place: str) -> list[str]:
     return _remotely(place, lambda files, path: sorted(files.unstrip_protocol(name) for name in files.glob(path)))
 
 
-def reason(error: BaseException) -> str:
-    """What an error says, in one line; libraries like to take several."""
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 def _file_system(url: str) -> tuple[Any, str]:
     return cast(tuple[Any, str], fsspec.url_to_fs(url))
 
@@ -199,4 +196,4 @@ def _remotely(place: str, action: Callable[[Any, str], T]) -> T:
     except OSError:
         raise
     except Exception as error:  # every driver has its own family of errors
-        raise OSError(f"{place}: {type(error).__name__}: {reason(error)}") from error
+        raise OSError(f"{place}: {type(error).__name__}: {one_line(error)}") from error

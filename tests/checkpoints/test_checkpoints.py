@@ -17,8 +17,8 @@ from timm.optim import Lars, Muon
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from openmae.training import checkpoints
-from openmae.training.checkpoints import (
+from openmae.checkpoints import tensor_files, writing
+from openmae.checkpoints.checkpoint import (
     EMA,
     MANIFEST,
     MODEL,
@@ -28,13 +28,11 @@ from openmae.training.checkpoints import (
     Damaged,
     GivenUp,
     list_checkpoints,
-    newest_verified,
-    read_checkpoint,
-    verify,
-    write_checkpoint,
-    write_tensors,
-    write_text,
 )
+from openmae.checkpoints.reading import newest_verified, read_checkpoint, verify
+from openmae.checkpoints.tensor_files import write_tensors
+from openmae.checkpoints.writing import write_checkpoint
+from openmae.files import write_text
 from openmae.training.state import load_model, load_optimizer, model_state, optimizer_state
 
 FILES = (MODEL, EMA, OPTIMIZER, STATE, MANIFEST)
@@ -230,21 +228,20 @@ def test_nothing_in_a_checkpoint_is_a_pickle(full: Path) -> None:
         json.loads((full / name).read_text())
 
 
-def test_a_damaged_newest_one_is_reported_and_the_older_taken(tmp_path: Path) -> None:
+def test_a_damaged_newest_one_is_reported_and_the_older_taken(tmp_path: Path, said: list[str]) -> None:
     old, new = write(tmp_path, 1), write(tmp_path, 2)
-    reports: list[str] = []
-    assert newest_verified(tmp_path, reports.append) == new
-    assert reports == []
+    assert newest_verified(tmp_path) == new
+    assert said == []
     flip(new / MODEL, 200)
-    assert newest_verified(tmp_path, reports.append) == old
-    assert len(reports) == 1
-    assert f"{new} is damaged ({MODEL} is not what was written)" in reports[0]
+    assert newest_verified(tmp_path) == old
+    assert len(said) == 1
+    assert f"{new} is damaged ({MODEL} is not what was written)" in said[0]
     flip(old / STATE, 3)
-    assert newest_verified(tmp_path, reports.append) is None
+    assert newest_verified(tmp_path) is None
 
 
 def test_a_folder_that_does_not_exist_has_no_checkpoint(tmp_path: Path) -> None:
-    assert newest_verified(tmp_path / "none", lambda _: None) is None
+    assert newest_verified(tmp_path / "none") is None
 
 
 def test_only_the_newest_are_kept(tmp_path: Path) -> None:
@@ -279,7 +276,7 @@ def test_leftovers_of_a_crash_are_ignored_and_removed_by_the_next_write(tmp_path
     good = write(tmp_path, 1)
     leftover = tmp_path / ".writing-step-00000002"
     shutil.copytree(good, leftover)
-    assert newest_verified(tmp_path, pytest.fail) == good
+    assert newest_verified(tmp_path) == good
     write(tmp_path, 3)
     assert not leftover.exists()
     assert steps(tmp_path) == [3, 1]
@@ -300,7 +297,7 @@ def test_a_disk_that_refuses_the_rename_leaves_the_old_checkpoint_and_no_rubbish
     with pytest.raises(OSError, match="Input/output error"):
         write(tmp_path, 2, keep=1)
     monkeypatch.undo()
-    assert newest_verified(tmp_path, pytest.fail) == old
+    assert newest_verified(tmp_path) == old
     write(tmp_path, 2, keep=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002"]
 
@@ -311,7 +308,7 @@ def test_what_a_full_disk_cuts_short_is_removed_again(tmp_path: Path, monkeypatc
     def full(_path: Path, _text: str) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoints, "write_text", full)
+    monkeypatch.setattr(writing, "write_text", full)
     with pytest.raises(OSError, match="No space left"):
         write(tmp_path, 2)
     assert list(tmp_path.iterdir()) == [old]
@@ -320,8 +317,8 @@ def test_what_a_full_disk_cuts_short_is_removed_again(tmp_path: Path, monkeypatc
 def test_space_is_looked_for_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = write(tmp_path, 1)
     needed = sum(tensor.nbytes for tensor in small_model().state_dict().values())
-    enough = needed + checkpoints.SPACE_TO_SPARE
-    monkeypatch.setattr(checkpoints, "_save", pytest.fail)
+    enough = needed + writing.SPACE_TO_SPARE
+    monkeypatch.setattr(writing, "save_tensors", pytest.fail)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=enough - 1))
     with pytest.raises(OSError, match=r"No space left on device: 0 MB to write, 17 MB free") as refused:
         write(tmp_path, 2)
@@ -358,7 +355,7 @@ def test_the_older_ones_stay_until_the_new_one_has_been_read_back(
             tensors = {**tensors, "more": torch.zeros(1)}
         save_file(tensors, path, metadata=metadata)
 
-    monkeypatch.setattr(checkpoints, "save_file", other)
+    monkeypatch.setattr(tensor_files, "save_file", other)
     with pytest.raises(Damaged, match=f"{MODEL} did not come back from the disk as it was written"):
         write(tmp_path, 2, keep=1)
     assert list(tmp_path.iterdir()) == [old]
@@ -369,14 +366,13 @@ def test_the_older_ones_stay_when_the_manifest_does_not_come_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = write(tmp_path, 1)
-    write_text = checkpoints.write_text
 
     def spoiled(path: Path, text: str) -> None:
         write_text(path, text)
         if path.name == MANIFEST:
             flip(path, 30)
 
-    monkeypatch.setattr(checkpoints, "write_text", spoiled)
+    monkeypatch.setattr(writing, "write_text", spoiled)
     with pytest.raises(Damaged, match=f"{MANIFEST} did not come back"):
         write(tmp_path, 2, keep=1)
     assert list(tmp_path.iterdir()) == [old]
@@ -388,16 +384,16 @@ def test_the_older_ones_stay_when_the_manifest_does_not_come_back(
 def test_a_file_that_changes_before_it_is_read_back_is_noticed_before_the_older_ones_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, place: int
 ) -> None:
-    monkeypatch.setattr(checkpoints, "CHUNK_BYTES", 4)
+    monkeypatch.setattr(tensor_files, "CHUNK_BYTES", 4)
     old = write(tmp_path, 1)
-    forget = checkpoints._forget_cached
+    forget = tensor_files._forget_cached
 
     def spoiled(file: Path) -> None:
         forget(file)
         if file.name == name:
             flip(file, place % file.stat().st_size)
 
-    monkeypatch.setattr(checkpoints, "_forget_cached", spoiled)
+    monkeypatch.setattr(tensor_files, "_forget_cached", spoiled)
     with pytest.raises(Damaged, match=name):
         write(tmp_path, 2, keep=1)
     assert list(tmp_path.iterdir()) == [old]
@@ -458,7 +454,7 @@ def test_files_are_synced_before_they_get_their_names(tmp_path: Path, monkeypatc
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", noted)
-    monkeypatch.setattr("openmae.training.checkpoints.os.fsync", lambda file: events.append(os.fstat(file).st_ino))
+    monkeypatch.setattr("openmae.files.os.fsync", lambda file: events.append(os.fstat(file).st_ino))
     path = write(tmp_path, 1)
     renamed = events.index(path.name)
     for file in path.iterdir():
@@ -471,7 +467,7 @@ def test_files_are_synced_before_they_get_their_names(tmp_path: Path, monkeypatc
 def test_a_file_is_synced_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "file"
     events: list[bool] = []
-    monkeypatch.setattr("openmae.training.checkpoints.os.fsync", lambda _: events.append(file.exists()))
+    monkeypatch.setattr("openmae.files.os.fsync", lambda _: events.append(file.exists()))
     for write_file in (partial(write_text, text="new"), partial(write_tensors, tensors={}, metadata={})):
         write_file(file)
         assert events == [False, True]
@@ -488,20 +484,20 @@ def test_in_a_hurry_the_same_is_written_and_verified_by_whoever_continues(
     saved = snapshot(model, optimizer, model)
     metadata = {"openmae.recipe": "x"}
     in_peace = write_checkpoint(tmp_path / "in peace", 2, saved, metadata=metadata, keep=1)
-    monkeypatch.setattr(checkpoints, "_read_back", pytest.fail)
+    monkeypatch.setattr(writing, "read_back_tensors", pytest.fail)
     folder = tmp_path / "in a hurry"
     old = write_checkpoint(folder, 1, saved, metadata=metadata, keep=1, in_a_hurry=True)
     new = write_checkpoint(folder, 2, saved, metadata=metadata, keep=1, in_a_hurry=True)
     for file in in_peace.iterdir():
         assert file.read_bytes() == (new / file.name).read_bytes()
-    assert newest_verified(folder, pytest.fail) == new
+    assert newest_verified(folder) == new
     flip(new / MODEL, -1 % (new / MODEL).stat().st_size)
-    assert newest_verified(folder, lambda _: None) == old
+    assert newest_verified(folder) == old
 
 
 @pytest.mark.parametrize("in_a_hurry", [False, True])
 def test_what_is_given_up_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_a_hurry: bool) -> None:
-    monkeypatch.setattr(checkpoints, "CHUNK_BYTES", 4)
+    monkeypatch.setattr(tensor_files, "CHUNK_BYTES", 4)
     old = write(tmp_path, 1)
     asked = times = 0
 

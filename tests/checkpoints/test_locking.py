@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from openmae.training.locking import FolderLock
+from openmae.checkpoints.locking import FolderLock
 
-IMPORTS = "import os, sys, time; from pathlib import Path; from openmae.training.locking import FolderLock"
+IMPORTS = "import os, sys, time; from pathlib import Path; from openmae.checkpoints.locking import FolderLock"
 HOLD = IMPORTS + "; {}; time.sleep(60)"
 LOCK = "lock = FolderLock(Path(sys.argv[1])); print('locked', flush=True)"
 FORK = f"{LOCK}; os.fork() or time.sleep(60)"

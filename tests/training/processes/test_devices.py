@@ -11,8 +11,8 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
 
 from openmae.recipes import PretrainRecipe
-from openmae.training import runtime
-from openmae.training.runtime import choose_precision, choose_workers, numerics, pick_device, start_fabric
+from openmae.training.processes import devices
+from openmae.training.processes.devices import choose_precision, choose_workers, numerics, pick_device, start_fabric
 
 
 def pretend_gpu(monkeypatch: pytest.MonkeyPatch, *, bf16: bool, emulated: bool = False) -> None:
@@ -72,9 +72,9 @@ def fabric_options(monkeypatch: pytest.MonkeyPatch, recipe: PretrainRecipe, **en
 
     def fake_fabric(**options: Any) -> SimpleNamespace:
         seen.update(options)
-        return SimpleNamespace(launch=lambda: seen.update(launched=True))
+        return SimpleNamespace(launch=lambda: seen.update(launched=True), is_global_zero=True)
 
-    monkeypatch.setattr(runtime, "Fabric", fake_fabric)
+    monkeypatch.setattr(devices, "Fabric", fake_fabric)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     start_fabric(recipe)
@@ -120,7 +120,7 @@ def test_where_slurm_is_installed_a_plain_process_is_told_nothing_about_it(
 ) -> None:
     (tmp_path / "srun").touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert runtime.join_processes(accelerator="cpu").world_size == 1  # warnings are errors here
+    assert devices.join_processes(accelerator="cpu").world_size == 1  # warnings are errors here
 
 
 def test_what_decides_the_last_bits_is_described() -> None:

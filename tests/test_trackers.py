@@ -8,12 +8,9 @@ from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
-from rich.console import Console
 
 from openmae.recipes import PretrainRecipe
 from openmae.training.pretraining import run_pretraining
-
-QUIET = Console(quiet=True)
 
 
 class Recorder:
@@ -49,7 +46,7 @@ def test_every_logged_figure_reaches_the_tracker(
     functions |= {name: getattr(recorder, name) for name in ("log", "log_metrics", "finish", "end_run")}
     monkeypatch.setitem(sys.modules, package, SimpleNamespace(**functions))
     recipe = replace(tiny_recipe, track=package, log_every=1, epochs=1)
-    run_pretraining(recipe, tmp_path / "run", QUIET)
+    run_pretraining(recipe, tmp_path / "run")
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     sent = [{"step": named["step"], **arguments[0]} for arguments, named in recorder.of(log)]
     assert sent == lines
@@ -62,4 +59,4 @@ def test_a_missing_package_names_its_extra(
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)  # as if it were not installed
     with pytest.raises(ValueError, match=r"pip install 'openmae\[wandb\]'"):
-        run_pretraining(replace(tiny_recipe, track="wandb"), tmp_path / "run", QUIET)
+        run_pretraining(replace(tiny_recipe, track="wandb"), tmp_path / "run")

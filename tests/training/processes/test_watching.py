@@ -11,11 +11,11 @@ from tests.faults.zygote import Zygote
 def say_who_the_other_is(arguments: list[str]) -> int:
     """In a child: the name of the other process, before either has given a sign of life."""
     from openmae.recipes import find_recipe
-    from openmae.training.runtime import start_fabric
-    from openmae.training.watching import Watch
+    from openmae.training.processes.devices import start_fabric
+    from openmae.training.processes.watching import Watch
 
     fabric = start_fabric(find_recipe("fashion-mnist", "pretrain"))
-    name = Watch(fabric, 20.0, print)._name(1 - fabric.global_rank)
+    name = Watch(fabric, 20.0)._name(1 - fabric.global_rank)
     (Path(arguments[0]) / os.environ["RANK"]).write_text(name)
     fabric.barrier()  # what rank 0 keeps ends with it
     return 0

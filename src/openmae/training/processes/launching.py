@@ -15,7 +15,7 @@ from types import FrameType
 
 from openmae.errors import UserError
 from openmae.recipes import Recipe, SupervisedRecipe
-from openmae.training.stopping import REQUESTS, STOPPED
+from openmae.training.processes.stopping import REQUESTS, STOPPED
 
 SUPERVISOR = "OPENMAE_SUPERVISOR"  # in the environment: the process that has started this one
 LOST = 71  # the system's EX_OSERR: a process ended because it lost another one
@@ -56,7 +56,7 @@ def require_startable(recipe: Recipe) -> None:
 
     Data and weights are not opened: they may be reachable from the compute nodes only, or be made by an earlier job.
     """
-    from openmae.data.loading import StepSampler
+    from openmae.data.sampling import StepSampler
 
     if recipe.data is None:
         raise UserError("no images to train on; give --data behind the recipe")

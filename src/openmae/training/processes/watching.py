@@ -7,7 +7,6 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -17,8 +16,9 @@ import torch
 from lightning_fabric import Fabric
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from openmae.training.launching import ANNOUNCED, LOST, SUPERVISOR
-from openmae.training.stopping import Interrupted
+from openmae.reporter import current
+from openmae.training.processes.launching import ANNOUNCED, LOST, SUPERVISOR
+from openmae.training.processes.stopping import Interrupted
 
 BEAT = 1.0
 # A process that fell silent this long ago is to blame for a collective operation that has just failed.
@@ -36,12 +36,11 @@ class Watch:
     Args:
         fabric: launched.
         timeout: seconds.
-        note: where the message goes in addition to the terminal.
     """
 
-    def __init__(self, fabric: Fabric, timeout: float, note: Callable[[str], None]) -> None:
+    def __init__(self, fabric: Fabric, timeout: float) -> None:
         self._rank = fabric.global_rank
-        self._timeout, self._note = timeout, note
+        self._timeout, self._reporter = timeout, current()
         self._ended = threading.Event()
         self._store = _open_store(fabric) if fabric.world_size > 1 else None
         self._store_lock = threading.Lock()
@@ -141,7 +140,7 @@ class Watch:
         message = f"{reason}; rank {self._rank} ends too, and the same command continues from the last checkpoint"
         if whose is None or self._rank == (1 if whose == 0 else 0):  # one voice for all who noticed
             with contextlib.suppress(OSError):
-                self._note(message)
+                self._reporter.note(message)
             print(f"openmae: {message}", file=sys.stderr, flush=True)
         if whose is None and self._peers:
             self._tell("failed", reason)

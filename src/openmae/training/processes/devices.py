@@ -15,11 +15,12 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 
-from openmae.data.loading import automatic_workers
+from openmae.data.workers import automatic_workers
 from openmae.errors import UserError
 from openmae.recipes import Recipe
-from openmae.training.launching import processes_exist
-from openmae.training.rendezvous import use_fresh_store
+from openmae.reporter import current
+from openmae.training.processes.launching import processes_exist
+from openmae.training.processes.rendezvous import use_fresh_store
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
 
@@ -69,6 +70,8 @@ def join_processes(
         warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
         use_fresh_store()
     fabric.launch()
+    if not fabric.is_global_zero:
+        current().silence()
     return fabric
 
 

@@ -12,25 +12,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from openmae.data.batches import REPLACEMENT_ATTEMPTS, BadRecord, Batch, SeededImages, collate
 from openmae.data.decoding import PixelFormat, Pixels, open_image
 from openmae.data.holding import HeldPixels
-from openmae.data.loading import (
-    MAX_AUTOMATIC_WORKERS,
-    REPLACEMENT_ATTEMPTS,
-    BadRecord,
-    Batch,
-    SeededImages,
-    StepSampler,
-    Stream,
-    automatic_workers,
-    collate,
-    epoch_order,
-    evaluation_loader,
-    random_stream,
-    training_loader,
-)
+from openmae.data.randomness import Stream, random_stream
+from openmae.data.sampling import StepSampler, epoch_order
 from openmae.data.sources import Source, Subset
 from openmae.data.transforms import EvalTransform, TrainTransform, apply
+from openmae.data.workers import MAX_AUTOMATIC_WORKERS, automatic_workers, evaluation_loader, training_loader
 
 EVALUATION = EvalTransform(size=(8, 8), resize=8)
 TRAINING = TrainTransform(size=(8, 8), crop_scale=(0.3, 1.0), rand_augment="rand-m9-mstd0.5-inc1")
@@ -70,11 +59,13 @@ class Pictures:
 
 
 def training_images(source: Source, *, seed: int = SEED) -> SeededImages:
-    return SeededImages(source=source, transform=TRAINING, format=COLOUR, seed=seed, noise=6)
+    return SeededImages(source=source, transform=TRAINING, format=COLOUR, seed=seed, uniform=6)
 
 
 def plain_images(source: Pictures, *, replace_bad: bool = True) -> SeededImages:
-    return SeededImages(source=source, transform=EVALUATION, format=COLOUR, seed=SEED, noise=6, replace_bad=replace_bad)
+    return SeededImages(
+        source=source, transform=EVALUATION, format=COLOUR, seed=SEED, uniform=6, replace_bad=replace_bad
+    )
 
 
 def steps(images: int = 20, batch_size: int = 6, *, last_step: int = 6) -> StepSampler:
@@ -89,7 +80,7 @@ def assert_same(ones: list[Batch], others: list[Batch]) -> None:
     assert len(ones) == len(others)
     for one, other in zip(ones, others, strict=True):
         assert one.images.numpy().tobytes() == other.images.numpy().tobytes()
-        assert one.noise.numpy().tobytes() == other.noise.numpy().tobytes()
+        assert one.uniform.numpy().tobytes() == other.uniform.numpy().tobytes()
         assert one.labels.tolist() == other.labels.tolist()
         assert one.indices.tolist() == other.indices.tolist()
         assert one.bad == other.bad
@@ -238,7 +229,7 @@ def test_a_sample_depends_on_seed_epoch_and_index_only() -> None:
         one, two = forwards[key], backwards[key]
         assert len(one.views) == len(two.views) == 1
         assert one.views[0].tobytes() == two.views[0].tobytes()
-        assert one.noise[0].tobytes() == two.noise[0].tobytes()
+        assert one.uniform[0].tobytes() == two.uniform[0].tobytes()
         assert (one.label, one.image, one.bad) == (two.label, two.image, two.bad)
 
 
@@ -248,7 +239,7 @@ def test_crops_and_noise_differ_by_epoch_by_image_and_by_seed() -> None:
         training_images(source, seed=seed)[epoch, index] for seed in (0, 1) for epoch in (0, 1) for index in (0, 1)
     ]
     assert len({sample.views[0].tobytes() for sample in samples}) == 8
-    assert len({sample.noise[0].tobytes() for sample in samples}) == 8
+    assert len({sample.uniform[0].tobytes() for sample in samples}) == 8
 
 
 def test_noise_is_what_the_mask_stream_says() -> None:
@@ -257,7 +248,7 @@ def test_noise_is_what_the_mask_stream_says() -> None:
             random_stream(SEED, Stream.MASK, epoch=epoch, index=index).random(6, dtype=np.float32)
             for epoch, index in keys
         ]
-        assert batch.noise.numpy().tobytes() == np.stack(expected).tobytes()
+        assert batch.uniform.numpy().tobytes() == np.stack(expected).tobytes()
 
 
 def test_the_transform_draws_from_the_augmentation_stream() -> None:
@@ -278,7 +269,7 @@ def test_a_batch_holds_images_labels_and_indices_in_the_order_of_the_sampler() -
         assert batch.labels.tolist() == [10 * index for index in indices]
         assert batch.indices.tolist() == indices
         assert (batch.labels.dtype, batch.indices.dtype) == (torch.int64, torch.int64)
-        assert (batch.noise.shape, batch.noise.dtype) == ((6, 6), torch.float32)
+        assert (batch.uniform.shape, batch.uniform.dtype) == ((6, 6), torch.float32)
         assert batch.bad == []
 
 
@@ -338,7 +329,7 @@ def test_ranks_load_the_samples_that_one_process_would(world_size: int, accumula
     for number, batch in enumerate(whole):
         parts = [share[number * accumulate + turn] for turn in range(accumulate) for share in shares]
         assert torch.equal(torch.cat([part.images for part in parts]), batch.images)
-        assert torch.equal(torch.cat([part.noise for part in parts]), batch.noise)
+        assert torch.equal(torch.cat([part.uniform for part in parts]), batch.uniform)
         assert torch.cat([part.indices for part in parts]).tolist() == batch.indices.tolist()
 
 
@@ -347,7 +338,7 @@ def test_ranks_load_the_samples_that_one_process_would(world_size: int, accumula
 
 def repeated(source: Source, *, held: HeldPixels | None = None) -> SeededImages:
     return SeededImages(
-        source=source, transform=TRAINING, format=COLOUR, seed=SEED, noise=6, repeats=3, held=held, replace_bad=True
+        source=source, transform=TRAINING, format=COLOUR, seed=SEED, uniform=6, repeats=3, held=held, replace_bad=True
     )
 
 
@@ -363,16 +354,16 @@ def test_repeats_are_different_crops_and_masks_of_one_decoding() -> None:
     for batch in batches:
         assert batch.indices.tolist() == [index for index in batch.indices.tolist()[::3] for _ in range(3)]
         assert len({image.numpy().tobytes() for image in batch.images}) == 12
-        assert len({row.numpy().tobytes() for row in batch.noise}) == 12
+        assert len({row.numpy().tobytes() for row in batch.uniform}) == 12
 
 
 def test_the_first_of_several_views_is_the_only_one_of_a_run_without_repeats() -> None:
     source = Pictures(5, noise=True)
     for index in range(5):
         one, three = training_images(source)[2, index], repeated(source)[2, index]
-        assert len(three.views) == len(three.noise) == 3
+        assert len(three.views) == len(three.uniform) == 3
         assert three.views[0].tobytes() == one.views[0].tobytes()
-        assert three.noise[0].tobytes() == one.noise[0].tobytes()
+        assert three.uniform[0].tobytes() == one.uniform[0].tobytes()
 
 
 def test_ranks_and_accumulation_cut_whole_images_of_repeated_batches() -> None:
@@ -514,7 +505,7 @@ def test_a_stand_in_is_cropped_and_masked_as_the_image_it_stands_for() -> None:
     expected = apply(TRAINING, original, random_stream(SEED, Stream.AUGMENTATION, epoch=2, index=4))
     noise = random_stream(SEED, Stream.MASK, epoch=2, index=4).random(6, dtype=np.float32)
     assert sample.views[0].tobytes() == expected.tobytes()
-    assert sample.noise[0].tobytes() == noise.tobytes()
+    assert sample.uniform[0].tobytes() == noise.tobytes()
 
 
 def test_a_bad_image_changes_no_other_sample() -> None:
@@ -523,7 +514,7 @@ def test_a_bad_image_changes_no_other_sample() -> None:
     for one, other in zip(sound, damaged, strict=True):
         for row, index in enumerate(one.indices.tolist()):
             assert torch.equal(one.images[row], other.images[row]) == (index != 4)
-            assert torch.equal(one.noise[row], other.noise[row])
+            assert torch.equal(one.uniform[row], other.uniform[row])
 
 
 def test_too_many_bad_images_in_a_row_say_to_look_at_the_files() -> None:
@@ -546,7 +537,7 @@ def test_evaluation_leaves_bad_images_out_and_records_them() -> None:
     batches = list(evaluation_loader(dataset, batch_size=3, workers=0, pin_memory=False))
     assert [batch.indices.tolist() for batch in batches] == [[0, 2], [3, 5], [6]]
     assert [batch.labels.tolist() for batch in batches] == [[0, 20], [30, 50], [60]]
-    assert [len(batch.images) for batch in batches] == [len(batch.noise) for batch in batches] == [2, 2, 1]
+    assert [len(batch.images) for batch in batches] == [len(batch.uniform) for batch in batches] == [2, 2, 1]
     assert [record for batch in batches for record in batch.bad] == [
         BadRecord(1, "picture-1", "not an image"),
         BadRecord(4, "picture-4", "the disk has gone"),
@@ -556,7 +547,7 @@ def test_evaluation_leaves_bad_images_out_and_records_them() -> None:
 def test_a_batch_of_bad_images_is_empty_but_recorded() -> None:
     dataset = plain_images(Pictures(2, broken={0, 1}), replace_bad=False)
     (batch,) = evaluation_loader(dataset, batch_size=2, workers=0, pin_memory=False)
-    assert [len(part) for part in (batch.images, batch.labels, batch.noise, batch.indices)] == [0, 0, 0, 0]
+    assert [len(part) for part in (batch.images, batch.labels, batch.uniform, batch.indices)] == [0, 0, 0, 0]
     assert [record.image for record in batch.bad] == [0, 1]
 
 
@@ -614,13 +605,13 @@ def test_processes_on_one_machine_share_its_processors(
 
 
 def test_every_view_has_a_seed_of_its_own_that_costs_no_number_of_its_mask() -> None:
-    dataset = replace(plain_images(Pictures(3)), noise=4, repeats=2)
+    dataset = replace(plain_images(Pictures(3)), uniform=4, repeats=2)
     samples = [dataset[epoch, index] for epoch in range(2) for index in range(3)]
     seeds = [seed for sample in samples for seed in sample.seeds]
     assert len(set(seeds)) == 12
     assert dataset[1, 2].seeds == samples[-1].seeds
     mask = random_stream(dataset.seed, Stream.MASK, epoch=1, index=2, repeat=1).random(4, dtype=np.float32)
-    assert samples[-1].noise[1].tolist() == mask.tolist()
+    assert samples[-1].uniform[1].tolist() == mask.tolist()
     assert collate(samples).seeds == seeds
 
 

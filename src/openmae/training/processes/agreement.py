@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from openmae.training.runtime import loss_scaler
+from openmae.training.processes.devices import loss_scaler
 from openmae.training.session import Session
 from openmae.training.state import whole
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from openmae.training import launching
-from openmae.training.launching import LOST, process_rank, processes_exist, run_processes
-from openmae.training.stopping import STOPPED
+from openmae.training.processes import launching
+from openmae.training.processes.launching import LOST, process_rank, processes_exist, run_processes
+from openmae.training.processes.stopping import STOPPED
 
 REAL = subprocess.Popen
 

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from openmae.data.loading import Batch, SeededImages
+from openmae.data.batches import Batch, SeededImages
 from openmae.recipes import Recipe
 
 Tensors = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class TrainSpec:
     """What a stage passes to the loop.
 
     Args:

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from openmae.training.rendezvous import meet, use_fresh_store
+from openmae.training.processes.rendezvous import meet, use_fresh_store
 
 HOST = "127.0.0.1"
 

@@ -1,0 +1,13 @@
+"""The names of what a run folder holds."""
+
+RECIPE, ENVIRONMENT, METRICS, BAD_IMAGES, REWINDS, LOG, RESULTS, ENCODER = (
+    "recipe.yaml",
+    "environment.json",
+    "metrics.jsonl",
+    "bad_images.jsonl",
+    "rewinds.jsonl",
+    "log.txt",
+    "results.json",
+    "encoder.safetensors",
+)
+CHECKPOINTS = "checkpoints"

@@ -1,0 +1,52 @@
+"""Reading a checkpoint: verified by the hashes of its manifest."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from openmae.checkpoints.checkpoint import EMA, MANIFEST, MODEL, OPTIMIZER, STATE, Checkpoint, Damaged, list_checkpoints
+from openmae.checkpoints.optimizer_state import join_optimizer
+from openmae.reporter import say
+
+
+def newest_verified(folder: Path, report: Callable[[str], None] = say) -> Path | None:
+    """The newest checkpoint whose files match its manifest; damaged ones are reported and passed over."""
+    for path in list_checkpoints(folder):
+        try:
+            verify(path)
+        except Damaged as error:
+            report(f"{path} is damaged ({error}) and is passed over")
+        else:
+            return path
+    return None
+
+
+def verify(path: Path) -> None:
+    """Raise Damaged unless every file of the checkpoint is as it was written."""
+    try:
+        hashes = json.loads((path / MANIFEST).read_text())["sha256"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise Damaged(f"{MANIFEST} is missing or unreadable") from error
+    if not isinstance(hashes, dict) or not {MODEL, OPTIMIZER, STATE} <= set(hashes) <= {MODEL, EMA, OPTIMIZER, STATE}:
+        raise Damaged(f"{MANIFEST} lists other files than a checkpoint has")
+    for name, expected in hashes.items():
+        if not (path / name).is_file():
+            raise Damaged(f"{name} is missing")
+        if _sha256(path / name) != expected:
+            raise Damaged(f"{name} is not what was written")
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a verified checkpoint, on the CPU."""
+    state = json.loads((path / STATE).read_text())
+    optimizer = join_optimizer(load_file(path / OPTIMIZER), state.pop("optimizer"))
+    ema = load_file(path / EMA) if (path / EMA).exists() else None
+    return Checkpoint(model=load_file(path / MODEL), ema=ema, optimizer=optimizer, state=state)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,170 @@
+"""Images to samples to batches; (seed, epoch, image index) decides everything random."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, get_worker_info
+
+from openmae.data.decoding import BadImage, PixelFormat, Pixels, Scratch, open_image, why_unreadable
+from openmae.data.holding import HeldPixels
+from openmae.data.memory import shared_memory
+from openmae.data.randomness import Stream, random_stream
+from openmae.data.sources import Source
+from openmae.data.transforms import Box, Crop, Transform
+from openmae.errors import UserError
+
+REPLACEMENT_ATTEMPTS = 20
+SCRATCH = Scratch()
+
+
+class BadRecord(NamedTuple):
+    """An image that could not be decoded: its index in the source, its name and the reason."""
+
+    image: int
+    name: str
+    reason: str
+
+
+class Batch(NamedTuple):
+    """What the loader hands out.
+
+    `images` [B, C, H, W] uint8, uint16 or float32 (channels last in memory), `labels` [B] int64 (-1 when unknown),
+    `uniform` [B, N] float32 uniform numbers from which masks are made and paths dropped, `indices` [B] int64 into the
+    source, `seeds`, one a view, of what is drawn for it on the device, and the images that were `bad`.
+    """
+
+    images: Tensor
+    labels: Tensor
+    uniform: Tensor
+    indices: Tensor
+    seeds: list[int]
+    """Plain numbers, because generators are seeded from the host: reading them off a device would wait for it."""
+    bad: list[BadRecord]
+
+
+class Sample(NamedTuple):
+    """One image on its way into a batch, once or cropped and masked several times.
+
+    `views` [H, W, C], `uniform` [N] and `seeds`, one each; none when the image was bad and may not be replaced.
+    """
+
+    views: list[Pixels]
+    uniform: list[NDArray[np.float32]]
+    seeds: list[int]
+    label: int
+    image: int
+    bad: list[BadRecord]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeededImages(Dataset[Sample]):
+    """Samples addressed by (epoch, index).
+
+    Args:
+        source: where the bytes come from.
+        transform: what is done to the pixels.
+        format: channels and type of the pixels.
+        seed: of everything random.
+        uniform: how many uniform numbers come with each view.
+        repeats: how many views of an image come of decoding it once.
+        held: where decoded pixels are kept, if they are.
+        replace_bad: exchange an unreadable image for another, chosen by (seed, epoch, index), as training needs; when
+            False the sample comes without pixels, so that measurements count only real images.
+    """
+
+    source: Source
+    transform: Transform
+    format: PixelFormat
+    seed: int = 0
+    uniform: int = 0
+    repeats: int = 1
+    held: HeldPixels | None = None
+    replace_bad: bool = True
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        epoch, index = key
+        bad: list[BadRecord] = []
+        views, used = self._views(index, key, bad), index
+        if not views and self.replace_bad:
+            candidates = random_stream(self.seed, Stream.REPLACEMENT, epoch=epoch, index=index)
+            for _ in range(REPLACEMENT_ATTEMPTS):
+                used = int(candidates.integers(len(self.source)))
+                views = self._views(used, key, bad)
+                if views:
+                    break
+            else:
+                raise UserError(
+                    f"{len(bad)} images in a row cannot be decoded, the last one {bad[-1].name} ({bad[-1].reason}); "
+                    "look at the files before training on them"
+                )
+        streams = [self._stream(Stream.MASK, key, repeat) for repeat in range(len(views))]
+        uniform = [stream.random(self.uniform, dtype=np.float32) for stream in streams]
+        seeds = [int(stream.integers(2**63)) for stream in streams]
+        return Sample(views, uniform, seeds, int(self.source.labels[used]), used, bad)
+
+    def _views(self, image: int, key: tuple[int, int], bad: list[BadRecord]) -> list[Pixels]:
+        """The views that `key` asks for, of that image; none, and a record of why, when it is bad."""
+
+        def plan(height: int, width: int) -> list[Crop]:
+            return [
+                self.transform.plan(height, width, self._stream(Stream.AUGMENTATION, key, repeat))
+                for repeat in range(self.repeats)
+            ]
+
+        pixels = self.held.get(image) if self.held is not None else None
+        if pixels is not None:
+            height, width = pixels.shape[:2]
+            crops = plan(height, width)
+        else:
+            try:
+                opened = open_image(self.source.read(image))
+                height, width = opened.height, opened.width
+                crops = plan(height, width)
+                pixels = opened.decode(self.format, shrink=min(map(self.transform.shrink, crops)), scratch=SCRATCH)
+            except (BadImage, OSError) as error:
+                bad.append(BadRecord(image, self.source.name(image), why_unreadable(error)))
+                return []
+            # What may come smaller another time is not held, or pixels would depend on who decoded them first.
+            whole = Crop(Box(0, 0, width, height))
+            if self.held is not None and not (opened.shrinks and self.transform.shrink(whole) > 1):
+                self.held.put(image, pixels)
+        views = [self.transform.cut(pixels, crop, height, width) for crop in crops]
+        # A view that needed no work may still lie where the next image will be decoded.
+        return [view.copy() if np.may_share_memory(view, pixels) else view for view in views]
+
+    def _stream(self, stream: Stream, key: tuple[int, int], repeat: int) -> np.random.Generator:
+        return random_stream(self.seed, stream, epoch=key[0], index=key[1], repeat=repeat)
+
+
+def collate(samples: list[Sample]) -> Batch:
+    """Stack the views of all samples into a batch; a bad image has none."""
+    counts = [len(sample.views) for sample in samples]
+    views = [view for sample in samples for view in sample.views]
+    uniform = [row for sample in samples for row in sample.uniform]
+    shape = (len(views), *views[0].shape) if views else (0, 0, 0, 0)
+    stacked = np.empty(shape, views[0].dtype if views else np.uint8)
+    for place, view in zip(stacked, views, strict=True):
+        place[:] = view
+    batch = Batch(
+        images=torch.from_numpy(stacked).permute(0, 3, 1, 2),
+        labels=torch.tensor(np.repeat([sample.label for sample in samples], counts), dtype=torch.int64),
+        uniform=torch.from_numpy(np.stack(uniform) if uniform else np.empty((0, 0), dtype=np.float32)),
+        indices=torch.tensor(np.repeat([sample.image for sample in samples], counts), dtype=torch.int64),
+        seeds=[seed for sample in samples for seed in sample.seeds],
+        bad=[record for sample in samples for record in sample.bad],
+    )
+    return batch if get_worker_info() is None else Batch(*map(_to_be_sent, batch))
+
+
+def _to_be_sent(part: Any) -> Any:
+    """A part of a batch as a loader process sends it; torch would put tensors into shared memory of its own."""
+    if not isinstance(part, Tensor):
+        return part
+    return shared_memory(part.numel(), dtype=part.dtype).as_strided(part.shape, part.stride()).copy_(part)

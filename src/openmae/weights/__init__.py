@@ -1,0 +1,1 @@
+"""Weights: found, read, verified, built into networks."""
