@@ -36,7 +36,7 @@ def pretrain(recipe: str | PretrainRecipe, *, out: str | Path | None = None, **o
 
 def linear(recipe: str | LinearRecipe, *, out: str | Path | None = None, **overrides: Any) -> dict[str, Any]:
     """Linear evaluation by a recipe's name, with `weights=` and `data=`; `cached=True` takes seconds on small data."""
-    from openmae.evaluation.linear import run_linear
+    from openmae.evaluation.protocols.linear import run_linear
 
     resolved = _resolve(recipe, "linear", overrides)
     assert isinstance(resolved, LinearRecipe)
@@ -45,7 +45,7 @@ def linear(recipe: str | LinearRecipe, *, out: str | Path | None = None, **overr
 
 def finetune(recipe: str | FinetuneRecipe, *, out: str | Path | None = None, **overrides: Any) -> dict[str, Any]:
     """Fine-tune by a recipe's name, with `weights=` and `data=`."""
-    from openmae.evaluation.finetune import run_finetune
+    from openmae.evaluation.protocols.finetune import run_finetune
 
     resolved = _resolve(recipe, "finetune", overrides)
     assert isinstance(resolved, FinetuneRecipe)
@@ -66,7 +66,7 @@ def knn(
     nodes: int = 1,
 ) -> dict[str, Any]:
     """Classify test images by their nearest labelled neighbours; leave-one-out when there is no test split."""
-    from openmae.evaluation.knn import run_knn
+    from openmae.evaluation.protocols.knn import run_knn
 
     return run_knn(
         weights,

@@ -16,6 +16,7 @@ from openmae.errors import UserError
 Stage = Literal["pretrain", "linear", "finetune"]
 Follows = Literal["fair", "mm", "openmae"]
 Pooling = Literal["cls", "mean"]
+TaskName = Literal["classification", "multilabel", "regression"]
 PixelTypes = Literal["auto", "uint8", "uint16", "float32"]
 
 # YAML 1.1 takes 1e-3 for text, for want of a point and a sign.
@@ -283,6 +284,8 @@ class SupervisedRecipe(Recipe):
 
     weights: str | None = None
     """Pre-trained weights: a run folder, a checkpoint or an encoder.safetensors."""
+    task: TaskName = "classification"
+    """What is learnt from the labels: one class, any number of labels, or one number for each image."""
     untrained: bool = False
     """Take only the architecture of --weights and start from fresh weights, for comparison."""
     label_fraction: float = 1.0

@@ -152,7 +152,7 @@ def nothing_there(root: Path) -> str:
     [
         (no_images, "has no image column (found: label)", "choose a data set of images"),
         (several_splits, "has the splits small, large, none called train", "save the one you want"),
-        (fractional_labels, "has double labels in its column 'label'", "choose a data set with classes"),
+        (fractional_labels, "gives numbers (such as 0.5), not classes", "--task regression"),
         (nothing_there, "cannot be loaded", "check its name and your access to it"),
     ],
 )
@@ -160,7 +160,7 @@ def test_hub_data_that_cannot_be_used_say_what_was_found_and_what_to_do(
     tmp_path: Path, make: Callable[[Path], str], found: str, remedy: str
 ) -> None:
     with pytest.raises(ValueError, match=r"hf://") as caught:
-        open_data(make(tmp_path))
+        _ = open_data(make(tmp_path)).train.labels
     assert found in str(caught.value)
     assert remedy in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -148,7 +148,7 @@ def test_a_label_file_that_cannot_be_used_says_what_was_found_and_what_to_do(
 ) -> None:
     root = put(tmp_path / "photos", "a.png", "b.png")
     with pytest.raises(ValueError, match=r"labels\.csv") as caught:
-        open_data(str(root), labels=write(*lines))
+        _ = open_data(str(root), labels=write(*lines)).train.labels
     assert found in str(caught.value)
     assert remedy in str(caught.value)
 

@@ -11,9 +11,10 @@ from torch.nn import functional as F
 
 from openmae.data.sources import open_data
 from openmae.errors import UserError
+from openmae.evaluation.accuracy import Scores, hits, scores_of
 from openmae.evaluation.features import extract_features
-from openmae.evaluation.gathering import add_up
-from openmae.evaluation.scores import Scores, count_hits, labelled_splits, scores_of
+from openmae.evaluation.gathering import gather_rows
+from openmae.evaluation.splits import labelled_splits
 from openmae.recipes.recipe import Pooling
 from openmae.training.processes.devices import measuring_processes
 from openmae.weights.building import encoder_from, untrained_encoder
@@ -40,21 +41,22 @@ def run_knn(
     """Classify the test split by the labelled training images, or each image by the others when there is no split."""
     fabric = measuring_processes(devices=devices, nodes=nodes)
     loaded = read_weights(weights)
-    train, test = labelled_splits(open_data(data, labels=labels), fraction=label_fraction, seed=seed)
+    train, test = labelled_splits(open_data(data, labels=labels), "class", fraction=label_fraction, seed=seed)
     vit = untrained_encoder(loaded.recipe) if untrained else encoder_from(loaded)
-    bank = extract_features(vit, loaded.recipe, train, fabric=fabric)
-    queries = extract_features(vit, loaded.recipe, test, fabric=fabric) if test is not None else None
+    bank = extract_features(vit, loaded.recipe, train.images, fabric=fabric)
+    queries = extract_features(vit, loaded.recipe, test.images, fabric=fabric) if test is not None else None
     scores = knn(
         bank.pooled(pool),
-        bank.labels,
+        train.targets.values[bank.indices],
         queries.pooled(pool) if queries is not None else None,
-        queries.labels if queries is not None else None,
-        classes=len(train.classes),
+        test.targets.values[queries.indices] if test is not None and queries is not None else None,
+        classes=len(train.targets.names),
         neighbours=neighbours,
         fabric=fabric,
     )
     return {
         "protocol": "knn",
+        "task": "classification",
         "encoder": "untrained" if untrained else "pretrained",
         "weights": str(loaded.file),
         "neighbours": neighbours,
@@ -62,7 +64,7 @@ def run_knn(
         "seed": seed,
         "pool": pool,
         "leave_one_out": queries is None,
-        "train_images": len(bank.labels),
+        "train_images": len(bank.indices),
         "test_images": scores.images,
         "top1": scores.top1,
         "top5": scores.top5,
@@ -105,7 +107,7 @@ def knn(
     if voters < 1:
         raise UserError(f"{len(keys)} labelled images are too few for nearest neighbours; use at least 2")
 
-    hits = np.zeros(3, dtype=np.int64)
+    right = [torch.empty(0, 2, dtype=torch.bool)]
     for start in range(rank * CHUNK, len(queries), world_size * CHUNK):
         chunk = F.normalize(torch.from_numpy(queries[start : start + CHUNK]).to(device), dim=1)
         similarity = chunk @ keys.T
@@ -115,5 +117,6 @@ def knn(
         nearest, index = similarity.topk(voters, dim=1)
         weights = (nearest / TEMPERATURE).exp()
         tally = torch.zeros(len(chunk), classes, device=device).scatter_add_(1, key_labels[index], weights)
-        hits += count_hits(tally.cpu().numpy(), query_labels[start : start + CHUNK])
-    return scores_of(hits if fabric is None else add_up(fabric, hits))
+        right.append(torch.from_numpy(hits(tally.cpu().numpy(), query_labels[start : start + CHUNK])))
+    hits_M2 = torch.cat(right)
+    return scores_of((hits_M2 if fabric is None else gather_rows(fabric, hits_M2)).numpy())

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from openmae.evaluation import cached_linear
-from openmae.evaluation.cached_linear import fit_linear
+from openmae.evaluation.heads import logistic
+from openmae.evaluation.heads.logistic import fit_linear
 
 
 def clusters(seed: int, per_class: int, spread: float) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -27,7 +27,7 @@ def test_separable_classes_are_learnt_whatever_the_scale_of_the_features() -> No
 def test_both_solvers_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     data = (*clusters(0, 60, 0.8), *clusters(1, 200, 0.8))
     newton = fit_linear(*data, classes=3)
-    monkeypatch.setattr(cached_linear, "NEWTON_LIMIT", 0)
+    monkeypatch.setattr(logistic, "NEWTON_LIMIT", 0)
     assert fit_linear(*data, classes=3).top1 == pytest.approx(newton.top1, abs=0.5)
 
 
@@ -41,18 +41,18 @@ def test_test_labels_do_not_choose_the_penalty() -> None:
 
 def test_many_labels_choose_the_penalty_on_some_and_fit_all(monkeypatch: pytest.MonkeyPatch) -> None:
     fitted: list[tuple[float, int]] = []
-    predict = cached_linear._predict
+    predict = logistic._predict
 
     def spy(train: NDArray[np.float32], labels: NDArray[np.int64], *rest: Any, **options: Any) -> NDArray[np.float32]:
         assert len(set(np.bincount(labels))) == 1, "balanced"
         fitted.append((options["penalty"], len(labels)))
         return predict(train, labels, *rest, **options)
 
-    monkeypatch.setattr(cached_linear, "_predict", spy)
-    monkeypatch.setattr(cached_linear, "SELECTION_LIMIT", 60)
+    monkeypatch.setattr(logistic, "_predict", spy)
+    monkeypatch.setattr(logistic, "SELECTION_LIMIT", 60)
     fit_linear(*clusters(0, 100, 0.1), *clusters(1, 10, 0.1), classes=3)
-    assert [images for _, images in fitted] == [48] * len(cached_linear.PENALTIES) + [300]
-    assert {penalty for penalty, _ in fitted} == set(cached_linear.PENALTIES)
+    assert [images for _, images in fitted] == [48] * len(logistic.PENALTIES) + [300]
+    assert {penalty for penalty, _ in fitted} == set(logistic.PENALTIES)
 
 
 def test_one_image_per_class_is_enough() -> None:
