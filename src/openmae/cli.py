@@ -545,11 +545,11 @@ def _print_json(value: Any) -> None:
 
 
 def _print_result(result: dict[str, Any]) -> None:
-    if "top1" in result:
-        print(
-            f"{result['protocol']} of the {result['encoder']} encoder: "
-            f"top-1 {result['top1']:.2f} %, top-5 {result['top5']:.2f} %"
-        )
+    if "protocol" in result:
+        from openmae.evaluation.tasks import TASKS
+
+        task = TASKS[result.get("task", "classification")]  # results of earlier versions name no task
+        print(f"{result['protocol']} of the {result['encoder']} encoder: {task.sentence(result)}")
     else:
         print(f"final loss {result['loss']:.4f}, {result['images_per_second']:.0f} images/s")
     if "out" in result:

@@ -208,7 +208,7 @@ def _difference(expected: Sequence[float], found: Sequence[float]) -> float:
     return max(abs(a - b) / abs(a) for a, b in zip(expected, found, strict=True))
 
 
-def evaluate(folder: str, weights: str) -> dict[str, Any]:
+def evaluate(folder: str, weights: str, task: str = "classification") -> dict[str, Any]:
     """What one process sees of a classifier measured on the test images, and of the images that are broken."""
     from dataclasses import replace
 
@@ -225,7 +225,7 @@ def evaluate(folder: str, weights: str) -> dict[str, Any]:
 
     found = find_recipe("fashion-mnist", "finetune")
     assert isinstance(found, FinetuneRecipe)
-    network: dict[str, Any] = NETWORK
+    network: dict[str, Any] = {**NETWORK, "task": task}
     recipe, opened = open_experiment(replace(found, data=folder, weights=weights, workers=0, **network))
     fabric = start_fabric(recipe)
     torch.manual_seed(0)

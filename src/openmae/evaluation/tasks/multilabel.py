@@ -1,5 +1,6 @@
 """Any number of labels for each image: binary cross-entropy, mean average precision."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -52,17 +53,22 @@ class Multilabel:
 
     def figures(self, rows: Tensor) -> dict[str, float]:
         """Mean average precision in per cent over the labels that occur; `chance` is that of random outputs."""
-        from torchmetrics.functional.classification import multilabel_average_precision
+        from torchmetrics.functional.classification import binary_average_precision
 
         targets = rows[:, 1].long()
         occurring = targets.any(dim=0)
         if not occurring.any():
             raise UserError("no test image has any of the labels; give a test split with labels, or leave it out")
-        # As probabilities, lest torchmetrics take logits of a batch that happens to lie in 0 … 1 for probabilities.
-        scores, targets = rows[:, 0, occurring].double().sigmoid(), targets[:, occurring]
-        precision = multilabel_average_precision(scores, targets, num_labels=targets.shape[1], average="macro")
-        chance = targets.double().mean()
+        columns = zip(rows[:, 0, occurring].T, targets[:, occurring].T, strict=True)
+        # Ranks instead of logits: torchmetrics takes the sigmoid of logits, after which large ones are equal.
+        precisions = [binary_average_precision(_ranks(scores), truth) for scores, truth in columns]
+        precision, chance = torch.stack(precisions).double().mean(), targets[:, occurring].double().mean()
         return {"mean_average_precision": round(100 * float(precision), 4), "chance": round(100 * float(chance), 4)}
+
+    @staticmethod
+    def sentence(figures: Mapping[str, float]) -> str:
+        precision, chance = figures["mean_average_precision"], figures["chance"]
+        return f"mean average precision {precision:.2f} % (chance {chance:.2f} %)"
 
     def fit(
         self, features_ND: NDArray[np.float32], targets: NDArray[np.bool_], test_MD: NDArray[np.float32], *, seed: int
@@ -72,3 +78,10 @@ class Multilabel:
 
     def notes(self) -> dict[str, Any]:
         return {"task": self.name, "labels": self.labels}
+
+
+def _ranks(scores_N: Tensor) -> Tensor:
+    """Numbers in 0 … 1 in the same order; equal scores stay equal."""
+    _, places = torch.unique(scores_N, return_inverse=True)
+    ranks: Tensor = places.double() / len(scores_N)
+    return ranks

@@ -1,5 +1,6 @@
 """One number for each image: Huber loss, coefficient of determination and mean absolute error."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -67,6 +68,11 @@ class Regression:
             "mean_absolute_error": _rounded(mean_absolute_error(predicted, true)),
             "error_of_the_mean": _rounded(mean_absolute_error(constant, true)),
         }
+
+    @staticmethod
+    def sentence(figures: Mapping[str, float]) -> str:
+        error, of_the_mean = figures["mean_absolute_error"], figures["error_of_the_mean"]
+        return f"R² {figures['r2']:.4f}, mean absolute error {error:.4g} (always the mean: {of_the_mean:.4g})"
 
     def fit(
         self,
