@@ -27,13 +27,13 @@ from PIL import Image
 from openmae.data.sources import Source, open_data
 
 COMMAND = [sys.executable, "-m", "openmae.cli"]
-TRAIN, TEST = 5000, 1000
-TURNED = 64  # pixels of a turned picture's side
+TEST = 1000
+TURNED = 48  # pixels of a turned picture's side
 STEEPEST = 45.0  # degrees
 TEST_SHARE = 0.2  # of the pictures that are turned
 # Turning is learnt from pictures as they stand: a flip would change the angle.
 DATA = {
-    "labels": ["--image-size", "32x64"],
+    "labels": ["--image-size", "32x64", "--patch-size", "8"],
     "angle": ["--image-size", f"{TURNED}", "--patch-size", "8", "--flip", "0", "--crop-scale", "1", "1"],
 }
 TASK = {"labels": ["--task", "multilabel"], "angle": ["--task", "regression"]}
@@ -45,7 +45,7 @@ TRAINED_LINEAR = ["--optimizer", "adamw", "--base-lr", "4e-3", "--batch-size", "
 PROTOCOLS = {
     "linear, cached": ["linear", "cifar10-linear", "--cached"],
     "linear": ["linear", "cifar10-linear", *TRAINED_LINEAR, "--eval-every", "20"],
-    "fine-tuning": ["finetune", "cifar10-finetune", "--epochs", "5", "--warmup-epochs", "1", "--eval-every", "5"],
+    "fine-tuning": ["finetune", "cifar10-finetune", "--epochs", "4", "--warmup-epochs", "1", "--eval-every", "4"],
 }
 
 
@@ -56,9 +56,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3, help="of linear evaluation")
     parser.add_argument("--finetune-seeds", type=int, default=1)
+    parser.add_argument("--images", type=int, default=5000, help="to train on, of each data set")
     parser.add_argument("--epochs", type=int, default=13, help="of pre-training")
     arguments = parser.parse_args()
-    make = {"labels": lambda: pairs(arguments.cifar10), "angle": lambda: turned(arguments.imagenet)}
+    make = {
+        "labels": lambda: pairs(arguments.cifar10, arguments.images),
+        "angle": lambda: turned(arguments.imagenet, arguments.images),
+    }
     table = []
     for name, options in DATA.items():
         data, run = arguments.out / name / "data", arguments.out / name / "pretrained"
@@ -98,12 +102,12 @@ def spread(figures: list[float]) -> str:
     return f"{mean(figures):.4g}{deviation}"
 
 
-def pairs(cifar10: str) -> dict[str, list[tuple[Image.Image, list[str]]]]:
+def pairs(cifar10: str, images: int) -> dict[str, list[tuple[Image.Image, list[str]]]]:
     """Two pictures side by side and the names of their classes, one name where they are of one class."""
     data = open_data(cifar10)
     assert data.test is not None
     made = {}
-    for split, source, count in (("train", data.train, TRAIN), ("test", data.test, TEST)):
+    for split, source, count in (("train", data.train, images), ("test", data.test, TEST)):
         chosen = np.random.default_rng(0).choice(len(source), (count, 2))
         made[split] = [
             (side_by_side(source, *two), sorted({source.classes[source.labels[i]] for i in two})) for two in chosen
@@ -119,14 +123,14 @@ def side_by_side(source: Source, left: int, right: int) -> Image.Image:
     return pair
 
 
-def turned(folder: str) -> dict[str, list[tuple[Image.Image, float]]]:
+def turned(folder: str, images: int) -> dict[str, list[tuple[Image.Image, float]]]:
     """Every picture turned by several angles."""
     source = open_data(folder).train
     rng = np.random.default_rng(0)
     order = rng.permutation(len(source))
     held_out = round(len(source) * TEST_SHARE)
     made = {}
-    for split, pictures, count in (("train", order[held_out:], TRAIN), ("test", order[:held_out], TEST)):
+    for split, pictures, count in (("train", order[held_out:], images), ("test", order[:held_out], TEST)):
         angles = rng.uniform(-STEEPEST, STEEPEST, count)
         made[split] = [
             (turn(source, int(pictures[place % len(pictures)]), angle), float(angle))

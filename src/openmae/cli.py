@@ -545,7 +545,7 @@ def _print_json(value: Any) -> None:
 
 
 def _print_result(result: dict[str, Any]) -> None:
-    if "protocol" in result:
+    if "encoder" in result:
         from openmae.evaluation.tasks import TASKS
 
         task = TASKS[result.get("task", "classification")]  # results of earlier versions name no task

@@ -105,6 +105,18 @@ def test_labels_that_are_names_become_classes(tmp_path: Path) -> None:
     assert (source.classes, source.labels.tolist()) == (("ant", "emu"), [1, 0])
 
 
+def test_lists_of_classes_are_several_labels_with_their_names(tmp_path: Path) -> None:
+    feature = datasets.Sequence(datasets.ClassLabel(names=["rust", "crack"]))
+    several = split(1, 2).remove_columns("label").add_column("label", [[1, 0], []]).cast_column("label", feature)
+    targets = open_data(saved(tmp_path / "s", train=several)).train.targets("labels")
+    assert (targets.names, targets.values.tolist()) == (("rust", "crack"), [[True, True], [False, False]])
+
+
+def test_fractions_are_numbers(tmp_path: Path) -> None:
+    source = open_data(fractional_labels(tmp_path)).train
+    assert source.targets("number").values.tolist() == [0.5]
+
+
 def test_images_without_labels_are_unlabelled(tmp_path: Path) -> None:
     source = open_data(saved(tmp_path / "s", train=split(1, 2).remove_columns("label"))).train
     assert (source.classes, source.labels.tolist()) == ((), [-1, -1])

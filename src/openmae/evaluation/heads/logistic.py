@@ -52,7 +52,7 @@ def class_probabilities(
     return _predict(train, labels, test, classes=classes, penalty=penalty)
 
 
-def label_probabilities(
+def label_logits(
     train: NDArray[np.float32], labels: NDArray[np.bool_], test: NDArray[np.float32], *, seed: int = 0
 ) -> NDArray[np.float32]:
     """Standardise the features [N, D], fit a logistic regression for each of the `labels` [N, L]: logits [M, L].

@@ -13,7 +13,6 @@ from torch.nn import functional as F
 from openmae.data.targets import Kind, Targets
 from openmae.errors import UserError
 from openmae.evaluation.accuracy import hits, scores_of
-from openmae.evaluation.heads.logistic import class_probabilities
 from openmae.recipes.recipe import TaskName
 
 
@@ -64,6 +63,8 @@ class Classification:
         self, features_ND: NDArray[np.float32], targets: NDArray[np.int64], test_MD: NDArray[np.float32], *, seed: int
     ) -> NDArray[np.float32]:
         """Multinomial logistic regression."""
+        from openmae.evaluation.heads.logistic import class_probabilities
+
         return class_probabilities(features_ND, targets, test_MD, classes=self.outputs, seed=seed)
 
     def notes(self) -> dict[str, Any]:

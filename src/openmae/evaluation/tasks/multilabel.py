@@ -12,7 +12,6 @@ from torch.nn import functional as F
 
 from openmae.data.targets import Kind, Targets
 from openmae.errors import UserError
-from openmae.evaluation.heads.logistic import label_probabilities
 from openmae.recipes.recipe import TaskName
 
 
@@ -74,7 +73,9 @@ class Multilabel:
         self, features_ND: NDArray[np.float32], targets: NDArray[np.bool_], test_MD: NDArray[np.float32], *, seed: int
     ) -> NDArray[np.float32]:
         """A logistic regression for each label, all with the same penalty."""
-        return label_probabilities(features_ND, targets, test_MD, seed=seed)
+        from openmae.evaluation.heads.logistic import label_logits
+
+        return label_logits(features_ND, targets, test_MD, seed=seed)
 
     def notes(self) -> dict[str, Any]:
         return {"task": self.name, "labels": self.labels}

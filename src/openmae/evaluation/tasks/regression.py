@@ -12,7 +12,6 @@ from torch.nn import functional as F
 
 from openmae.data.targets import Kind, Targets
 from openmae.errors import UserError
-from openmae.evaluation.heads.ridge import predict_numbers
 from openmae.recipes.recipe import TaskName
 
 
@@ -83,6 +82,8 @@ class Regression:
         seed: int,  # noqa: ARG002
     ) -> NDArray[np.float32]:
         """Ridge regression."""
+        from openmae.evaluation.heads.ridge import predict_numbers
+
         return predict_numbers(features_ND, (targets - self.mean) / self.std, test_MD)[:, None]
 
     def notes(self) -> dict[str, Any]:
