@@ -31,7 +31,7 @@ def run(*command: object, cwd: Path) -> str:
     done = subprocess.run(
         [str(word) for word in command],
         cwd=cwd,
-        env={**environment, "PIP_NO_INDEX": "1"},
+        env={**environment, "PIP_NO_INDEX": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,
@@ -104,7 +104,7 @@ def test_the_wheel_works_in_an_environment_without_the_source(environment: Path,
         assert Path(file).is_relative_to(environment)
     assert run(command, "--version", cwd=tmp_path).split() == ["openmae", openmae.__version__]
     assert "fashion-mnist" in {row["name"] for row in json.loads(run(command, "recipes", "--json", cwd=tmp_path))}
-    training = (*NETWORK, "--epochs", 1, "--workers", 0, "--out", "run", "--json")
+    training = (*NETWORK, "--epochs", 1, "--batch-size", 256, "--workers", 0, "--out", "run", "--json")
     result = run(command, "pretrain", "fashion-mnist", *training, cwd=tmp_path)
     assert json.loads(result)["epoch"] == 1.0
     assert (tmp_path / "run" / "encoder.safetensors").is_file()
