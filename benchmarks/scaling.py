@@ -139,7 +139,9 @@ def saved_bytes(model: MaskedAutoencoder, recipe: PretrainRecipe, batch: int) ->
 
 
 def masks(model: MaskedAutoencoder, recipe: PretrainRecipe, batch: int) -> Mask:
-    return random_mask(batch=batch, patches=model.grid, kept=kept_count(model.patches, recipe.mask_ratio))
+    return random_mask(
+        batch=batch, patches=model.geometry.grid, kept=kept_count(model.geometry.patches, recipe.mask_ratio)
+    )
 
 
 def network_table(costs: dict[str, Cost]) -> list[str]:

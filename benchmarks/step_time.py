@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from openmae.core.masking import kept_count, random_mask
-from openmae.core.patches import patchify, take_patches
+from openmae.core.patches import take_patches
 from openmae.recipes import PretrainRecipe, find_recipe
 from openmae.weights.building import build_autoencoder
 
@@ -64,10 +64,10 @@ def main() -> None:
 
 def ours(recipe: PretrainRecipe, images: Tensor) -> Callable[[], None]:
     model = build_autoencoder(recipe).to(images.device)
-    kept = kept_count(model.patches, recipe.mask_ratio)
+    kept = kept_count(model.geometry.patches, recipe.mask_ratio)
 
     def step() -> None:
-        mask = random_mask(batch=len(images), patches=model.grid, kept=kept).to(images.device)
+        mask = random_mask(batch=len(images), patches=model.geometry.grid, kept=kept).to(images.device)
         model(images, mask).loss.backward()
         model.zero_grad()
 
@@ -76,13 +76,13 @@ def ours(recipe: PretrainRecipe, images: Tensor) -> Callable[[], None]:
 
 def unmasked(recipe: PretrainRecipe, images: Tensor) -> Callable[[], None]:
     model = build_autoencoder(recipe).to(images.device)
-    kept, prefix = kept_count(model.patches, recipe.mask_ratio), model.encoder.num_prefix_tokens
+    kept, prefix = kept_count(model.geometry.patches, recipe.mask_ratio), model.encoder.num_prefix_tokens
 
     def step() -> None:
-        mask = random_mask(batch=len(images), patches=model.grid, kept=kept).to(images.device)
+        mask = random_mask(batch=len(images), patches=model.geometry.grid, kept=kept).to(images.device)
         tokens = model.encode(images)
         visible = torch.cat([tokens[:, :prefix], take_patches(tokens[:, prefix:], mask.kept)], dim=1)
-        model.loss(patchify(images, model.patch_size), model.decoder(visible, mask), mask).backward()
+        model.loss(model.geometry.patchify(images), model.decoder(visible, mask), mask).backward()
         model.zero_grad()
 
     return step

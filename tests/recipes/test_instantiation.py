@@ -46,8 +46,8 @@ def test_a_pretraining_recipe_builds_the_published_model(recipe: PretrainRecipe)
     with torch.device("meta"):
         model = build_autoencoder(recipe)
     assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
-    assert (model.image_size, model.channels) == (recipe.image_size, recipe.channels)
-    assert model.patch_size == (recipe.patch_size or {"vit_huge_patch14_224": 14}.get(recipe.backbone, 16),) * 2
+    assert (model.geometry.size, model.channels) == (recipe.image_size, recipe.channels)
+    assert model.geometry.patch == (recipe.patch_size or {"vit_huge_patch14_224": 14}.get(recipe.backbone, 16),) * 2
     if recipe.follows != "openmae":
         expected = PUBLISHED["pretrain", recipe.backbone, recipe.image_size.height]
         assert round(millions(model), 2) == expected

@@ -29,14 +29,14 @@ class Oracle(torch.nn.Module):
     def __init__(self, recipe: PretrainRecipe) -> None:
         super().__init__()
         self.model = build_autoencoder(recipe)
-        self.patch_size, self.grid = self.model.patch_size, self.model.grid
+        self.geometry = self.model.geometry
         self.normalise_target = recipe.normalise_target
 
     def forward(self, images: torch.Tensor, mask: Mask) -> object:
         from openmae.core.model import MAEOutput
-        from openmae.core.patches import normalise_patches, patchify
+        from openmae.core.patches import normalise_patches
 
-        target = patchify(images, self.patch_size)
+        target = self.geometry.patchify(images)
         return MAEOutput(torch.zeros(()), normalise_patches(target) if self.normalise_target else target, mask)
 
 

@@ -328,7 +328,7 @@ def test_a_fine_tuned_encoder_loads_without_its_classifier(
 def test_a_recipes_architecture_decides_what_is_built(tiny_recipe: PretrainRecipe) -> None:
     model = build_autoencoder(replace(tiny_recipe, normalise_target=True, decoder_width=64, decoder_heads=4))
     assert isinstance(model, MaskedAutoencoder)
-    assert (model.grid, model.channels, model.normalise_target) == ((7, 7), 1, True)
+    assert (model.geometry.grid, model.channels, model.normalise_target) == ((7, 7), 1, True)
     assert (model.encoder.embed_dim, len(model.encoder.blocks)) == (32, 2)
     assert (model.decoder.embed.out_features, len(model.decoder.blocks)) == (64, 1)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from openmae.core.masking import Mask, kept_count, mask_from_noise
 from openmae.core.model import MaskedAutoencoder
-from openmae.core.patches import patch_statistics, patchify, unpatchify
+from openmae.core.patches import patch_statistics
 from openmae.data.decoding import LARGEST, BadImage, Pixels, decode, why_unreadable
 from openmae.data.randomness import Stream, random_stream
 from openmae.data.sources import Source
@@ -91,12 +91,12 @@ def write_picture(
     cropped = np.stack([apply(transform, image) for image in images])
     noise = np.stack(
         [
-            random_stream(seed, Stream.MASK, index=row).random(model.patches, dtype=np.float32)
+            random_stream(seed, Stream.MASK, index=row).random(model.geometry.patches, dtype=np.float32)
             for row in range(len(images))
         ]
     )
     ratio = recipe.mask_ratio if mask_ratio is None else mask_ratio
-    mask = mask_from_noise(torch.from_numpy(noise), kept_count(model.patches, ratio), model.grid)
+    mask = mask_from_noise(torch.from_numpy(noise), kept_count(model.geometry.patches, ratio), model.geometry.grid)
     pixels = torch.from_numpy(cropped).permute(0, 3, 1, 2)
     predicted = predict_pixels(model, recipe, pixels, mask)
     panels = reconstruction_panels(model, *visible_bands(pixels, predicted), mask.as_grid())
@@ -120,9 +120,9 @@ def predict_pixels(model: MaskedAutoencoder, recipe: PretrainRecipe, pixels: Ten
     images = normalise_pixels(pixels, recipe.mean, recipe.std)
     prediction = model(images, mask).prediction
     if recipe.normalise_target:
-        mean, std = patch_statistics(patchify(images, model.patch_size))
+        mean, std = patch_statistics(model.geometry.patchify(images))
         prediction = prediction * std + mean
-    decoded = unpatchify(prediction, model.patch_size, model.grid)
+    decoded = model.geometry.unpatchify(prediction)
     shape = (1, -1, 1, 1)
     largest = LARGEST[str(pixels.dtype).removeprefix("torch.")]
     return largest * (decoded * torch.tensor(recipe.std).view(shape) + torch.tensor(recipe.mean).view(shape))
@@ -152,7 +152,7 @@ def reconstruction_panels(
     model: MaskedAutoencoder, original: Tensor, predicted: Tensor, hidden: Tensor
 ) -> list[tuple[Pixels, ...]]:
     """The four panels of every row, each [H, W, C] uint8."""
-    height, width = model.patch_size
+    height, width = model.geometry.patch
     hidden_pixels = hidden.repeat_interleave(height, dim=1).repeat_interleave(width, dim=2).unsqueeze(1)
     panels = (
         original,
