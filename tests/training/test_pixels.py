@@ -10,6 +10,7 @@ from openmae.recipes import PretrainRecipe, find_recipe
 from openmae.recipes.recipe import IMAGENET_MEAN, IMAGENET_STD
 from openmae.training import pixels
 from openmae.training.pixels import adopt_pixels, hold_pixels, pixel_format, resolve_pixels
+from openmae.weights.networks import network_of
 
 
 def silent(_: str) -> None:
@@ -62,7 +63,7 @@ def test_images_with_other_channels_name_the_flag(tmp_path: Path, vit_b: Pretrai
 def test_a_measurement_takes_the_pixels_that_the_weights_were_trained_with(
     said: list[str], vit_b: PretrainRecipe
 ) -> None:
-    trained = replace(vit_b, pixel_type="uint16", mean=(0.1,) * 3, std=(0.2,) * 3)
+    trained = network_of(replace(vit_b, pixel_type="uint16", mean=(0.1,) * 3, std=(0.2,) * 3))
     taken = adopt_pixels(vit_b, trained)
     assert (taken.pixel_type, taken.mean, taken.std) == ("uint16", (0.1,) * 3, (0.2,) * 3)
     own = adopt_pixels(replace(vit_b, normalize="recipe", pixel_type="uint8"), trained)

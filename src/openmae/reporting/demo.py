@@ -22,6 +22,7 @@ from openmae.reporter import current
 from openmae.reporting.pictures import reconstruct_sample
 from openmae.training.pretraining import run_pretraining
 from openmae.weights.building import encoder_from, untrained_encoder
+from openmae.weights.networks import network_of
 from openmae.weights.reading import read_weights
 
 RECIPE = "fashion-mnist"
@@ -94,12 +95,13 @@ def _measure_features(
     run: Path, recipe: PretrainRecipe, train: Source, test: Source
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """kNN and linear evaluation of both encoders, and kNN on the pixels themselves."""
-    twins = {"pretrained": encoder_from(read_weights(run)), "untrained": untrained_encoder(recipe)}
+    network = network_of(recipe)
+    twins = {"pretrained": encoder_from(read_weights(run)), "untrained": untrained_encoder(network, seed=recipe.seed)}
     classes = len(train.classes)
     subsets = {fraction: balanced_subset(train.labels, fraction, seed=recipe.seed) for fraction in LABEL_FRACTIONS}
     results = []
     for encoder, vit in twins.items():
-        bank, queries = (extract_features(vit, recipe, source) for source in (train, test))
+        bank, queries = (extract_features(vit, network, source) for source in (train, test))
         for fraction, chosen in subsets.items():
             labelled = bank.mean[chosen], bank.labels[chosen], queries.mean, queries.labels
             neighbours = knn(*labelled, classes=classes)

@@ -25,9 +25,10 @@ from openmae.training.pixels import adopt_pixels, hold_pixels, pixel_format, res
 from openmae.training.processes.devices import start_fabric
 from openmae.training.runs import Run, fit_batch
 from openmae.training.spec import TrainSpec
-from openmae.weights.building import build_autoencoder
 from openmae.weights.comparing import require_architecture
-from openmae.weights.reading import read_weights, recipe_metadata
+from openmae.weights.formats.own import recipe_metadata
+from openmae.weights.networks import network_of
+from openmae.weights.reading import read_weights
 from openmae.weights.starting import start_from
 
 
@@ -39,14 +40,14 @@ def run_pretraining(recipe: PretrainRecipe, out: Path) -> dict[str, Any]:
     weights = None if recipe.weights is None else read_weights(recipe.weights)
     if weights is not None:
         require_architecture(weights, recipe)
-        recipe = adopt_pixels(recipe, weights.recipe)
+        recipe = adopt_pixels(recipe, weights.network)
     recipe = resolve_pixels(fit_batch(recipe, len(source) * recipe.repeats), source)
     fabric = start_fabric(recipe)
     with closing(Run(out, recipe, writes=fabric.is_global_zero)) as run:
         if (results := run.finished()) is not None:
             return results
         torch.manual_seed(recipe.seed)
-        model = build_autoencoder(recipe)
+        model = network_of(recipe).build_autoencoder(mlp_bias_std=recipe.mlp_bias_std)
         if weights is not None:
             start_from(model.encoder, weights)
         say(describe(recipe, model, len(source)))

@@ -7,8 +7,8 @@ from openmae.core.encoder import encoder_geometry
 from openmae.core.geometry import Geometry
 from openmae.core.positions import resize_positions
 from openmae.errors import UserError
-from openmae.weights.reading import Weights
 from openmae.weights.strict import load_strictly
+from openmae.weights.weights import Weights
 
 
 def start_from(vit: VisionTransformer, weights: Weights) -> None:
@@ -22,7 +22,7 @@ def start_from(vit: VisionTransformer, weights: Weights) -> None:
     own = vit.state_dict()
     if "norm.weight" not in own:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("norm.")}
-    trained = weights.recipe
+    trained = weights.network
     geometry = encoder_geometry(vit)
     old_grid = Geometry(size=trained.image_size, patch=geometry.patch).grid
     if vit.pos_embed is not None and "pos_embed" in tensors:
