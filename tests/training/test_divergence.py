@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from openmae.data.loading import Batch, collate
 from openmae.recipes import PretrainRecipe, Recipe
-from openmae.recipes.recipe import Every
+from openmae.recipes.values import Every
 from openmae.training.checkpoints import MODEL, OPTIMIZER, list_checkpoints
 from openmae.training.divergence import Diverged, Divergence, what_is_not_finite
 from openmae.training.runs import ENCODER, METRICS, REWINDS, Run

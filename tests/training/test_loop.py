@@ -24,7 +24,7 @@ from torch.optim import Optimizer
 
 from openmae.data.loading import Batch
 from openmae.recipes import FinetuneRecipe, PretrainRecipe, Recipe, find_recipe
-from openmae.recipes.recipe import Every
+from openmae.recipes.values import Every
 from openmae.training import agreement, loop, saving, session
 from openmae.training.checkpoints import MODEL, Checkpoint, GivenUp, list_checkpoints, read_checkpoint, write_checkpoint
 from openmae.training.loop import Meter

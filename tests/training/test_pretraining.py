@@ -22,7 +22,8 @@ from openmae.core.masking import Mask, kept_count
 from openmae.core.model import MAEOutput
 from openmae.data.loading import Batch
 from openmae.recipes import PretrainRecipe, find_recipe
-from openmae.recipes.recipe import Every, ImageSize, to_yaml
+from openmae.recipes.saved import to_yaml
+from openmae.recipes.values import Every, ImageSize
 from openmae.training import pretraining
 from openmae.training.checkpoints import list_checkpoints, read_checkpoint, write_tensors
 from openmae.training.locking import LOCK

@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from openmae.recipes import PretrainRecipe
-from openmae.recipes.recipe import Every, from_yaml
+from openmae.recipes.saved import from_yaml
+from openmae.recipes.values import Every
 from openmae.training.runs import BAD_IMAGES, ENVIRONMENT, LOG, METRICS, RECIPE, RESULTS, Run, fit_batch
 
 

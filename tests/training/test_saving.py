@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 import torch
 
-from openmae.recipes.recipe import Every
+from openmae.recipes.values import Every
 from openmae.training import saving
 from openmae.training.checkpoints import Checkpoint, Damaged, GivenUp, list_checkpoints, write_checkpoint
 from openmae.training.runs import Run

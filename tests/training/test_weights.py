@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from openmae.core.model import MaskedAutoencoder
 from openmae.core.positions import resize_positions, sincos_positions
 from openmae.recipes import FinetuneRecipe, PretrainRecipe, Recipe, find_recipe
-from openmae.recipes.recipe import ImageSize
+from openmae.recipes.values import ImageSize
 from openmae.training.checkpoints import MODEL, list_checkpoints, write_tensors
 from openmae.training.pretraining import run_pretraining
 from openmae.training.runs import ENCODER

@@ -21,7 +21,7 @@ from openmae.data.loading import Batch, SeededImages
 from openmae.data.sources import open_data
 from openmae.data.transforms import TrainTransform
 from openmae.recipes import LinearRecipe, Recipe, find_recipe
-from openmae.recipes.recipe import Every
+from openmae.recipes.values import Every
 from openmae.training.checkpoints import list_checkpoints
 from openmae.training.job import Job
 from openmae.training.loop import fit

@@ -17,7 +17,7 @@ from openmae.data.transforms import EvalTransform, normalise_pixels
 from openmae.errors import UserError
 from openmae.evaluation.gathering import gather_bad, gather_rows
 from openmae.recipes import Recipe, SupervisedRecipe
-from openmae.recipes.recipe import Pooling
+from openmae.recipes.values import Pooling
 from openmae.training.pixels import pixel_format
 from openmae.training.progress import ProgressView
 from openmae.training.runtime import measuring_processes

@@ -16,7 +16,7 @@ from openmae.errors import UserError
 from openmae.evaluation.features import extract_features
 from openmae.evaluation.gathering import add_up
 from openmae.evaluation.scores import Scores, count_hits, labelled_splits, scores_of
-from openmae.recipes.recipe import Pooling
+from openmae.recipes.values import Pooling
 from openmae.training.runtime import measuring_processes
 from openmae.training.weights import encoder_from, read_weights, untrained_encoder
 

@@ -18,7 +18,7 @@ from openmae.evaluation.features import Features, extract_features, pool_tokens
 from openmae.evaluation.gathering import gather_rows
 from openmae.evaluation.supervised import Task, describe_results, open_task, run_supervised, untrained_twin
 from openmae.recipes import LinearRecipe
-from openmae.recipes.recipe import Pooling
+from openmae.recipes.values import Pooling
 from openmae.training.runs import Run
 from openmae.training.runtime import start_fabric
 from openmae.training.weights import build_encoder, encoder_from, start_from, untrained_encoder

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from openmae.errors import UserError
-from openmae.recipes.recipe import Every
+from openmae.recipes.values import Every
 from openmae.training.checkpoints import Checkpoint, Damaged, GivenUp, write_checkpoint
 from openmae.training.runs import Run
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 
 from openmae.errors import UserError
 from openmae.recipes import Recipe
-from openmae.recipes.recipe import to_dict
+from openmae.recipes.saved import to_dict
 
 PROJECT = "openmae"
 

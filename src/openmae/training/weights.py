@@ -17,7 +17,7 @@ from openmae.core.model import MaskedAutoencoder
 from openmae.core.positions import resize_positions
 from openmae.errors import UserError
 from openmae.recipes import PretrainRecipe, Recipe
-from openmae.recipes.recipe import from_yaml, to_yaml
+from openmae.recipes.saved import from_yaml, to_yaml
 from openmae.training import checkpoints
 from openmae.training.runs import ENCODER
 
