@@ -1,18 +1,30 @@
 import dataclasses
 import math
-from dataclasses import FrozenInstanceError, replace
-from typing import Any
+from dataclasses import FrozenInstanceError, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from openmae.errors import UserError
 from openmae.recipes import RECIPES, FinetuneRecipe, LinearRecipe, PretrainRecipe, Recipe
+from openmae.recipes.constraints import POSITIVE
+from openmae.recipes.saved import from_yaml, to_yaml
+from openmae.recipes.stages import RECIPE_TYPES
 from openmae.recipes.values import Every, ImageSize
 
-PRETRAIN = PretrainRecipe(name="mine", follows="openmae", backbone="vit", epochs=3, batch_size=128, base_lr=1e-3)
-LINEAR = LinearRecipe(name="mine", follows="openmae", backbone="vit", epochs=3, batch_size=128, base_lr=1e-3)
-FINETUNE = FinetuneRecipe(name="mine", follows="openmae", backbone="vit", epochs=3, batch_size=128, base_lr=1e-3)
+BASE: dict[str, Any] = {
+    "name": "mine",
+    "follows": "openmae",
+    "backbone": "vit",
+    "epochs": 3,
+    "batch_size": 128,
+    "base_lr": 1e-3,
+}
+PRETRAIN, LINEAR, FINETUNE = PretrainRecipe(**BASE), LinearRecipe(**BASE), FinetuneRecipe(**BASE)
 
 
 @settings(deadline=None)
@@ -37,6 +49,58 @@ def test_the_table_of_recipes_cannot_be_changed() -> None:
     table: Any = RECIPES
     with pytest.raises(TypeError):
         table["mine"] = PRETRAIN
+
+
+# Conversion
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"image_size": 64}, ImageSize(64, 64)),
+        ({"image_size": (32, 64)}, ImageSize(32, 64)),
+        ({"image_size": [32, 64]}, ImageSize(32, 64)),
+        ({"image_size": "32x64"}, ImageSize(32, 64)),
+        ({"data": Path("a/b")}, "a/b"),
+        ({"labels": Path("a.csv")}, "a.csv"),
+        ({"weights": Path("runs/a")}, "runs/a"),
+        ({"save_every": "5min"}, Every(5.0, "min")),
+        ({"betas": [0, 0.5]}, (0.0, 0.5)),
+        ({"base_lr": 1}, 1.0),
+        ({"base_lr": "1e-3"}, 1e-3),
+        ({"epochs": np.int64(3)}, 3),
+        ({"clip_norm": np.float32(0.5)}, 0.5),
+    ],
+)
+def test_python_gives_a_recipe_the_declared_types(changes: dict[str, Any], expected: object) -> None:
+    (name,) = changes
+    made = PretrainRecipe(**(BASE | changes))
+    for recipe in (made, replace(PRETRAIN, **changes)):
+        assert getattr(recipe, name) == expected
+        assert type(getattr(recipe, name)) is type(expected)
+        assert hash(recipe) == hash(made)
+        assert from_yaml(to_yaml(recipe)) == made
+
+
+@pytest.mark.parametrize("kind", RECIPE_TYPES.values())
+def test_no_field_takes_an_object_that_yaml_cannot_hold(kind: type[Recipe]) -> None:
+    for field in dataclasses.fields(kind):
+        flag = f"--{field.name.replace('_', '-')}"
+        with pytest.raises(UserError, match=f"^{flag} must be .*, not <object object at"):
+            kind(**(BASE | {field.name: object()}))
+
+
+def test_defaults_have_the_declared_types_too() -> None:
+    assert type(PRETRAIN.warmup_epochs) is float
+
+
+def test_a_range_that_cannot_be_checked_fails_with_the_first_recipe() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Wrong(PretrainRecipe):
+        colour: Annotated[str | None, POSITIVE] = None
+
+    with pytest.raises(TypeError, match="--colour has a range, but is declared as"):
+        Wrong(**BASE)
 
 
 # Validation

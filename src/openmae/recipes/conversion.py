@@ -125,7 +125,8 @@ def _first_that_fits(label: str, value: object, options: Sequence[Any]) -> Any:
 def _choice(value: object, choices: Sequence[object]) -> object:
     value = _plain(value)
     for choice in choices:
-        if value == choice and isinstance(value, type(choice)):
+        alike = isinstance(value, type(choice)) and isinstance(value, bool) is isinstance(choice, bool)  # True == 1
+        if alike and value == choice:
             return choice
     raise Misfit
 

@@ -11,6 +11,18 @@ from openmae.recipes.stages import RECIPE_TYPES
 from openmae.recipes.values import Every, ImageSize
 
 
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's safe dumper, with rare line breaks escaped. Without that they read back as blanks."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = '"' if any(line_break in text for line_break in "\x85\u2028\u2029") else None  # quoted, they are escaped
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
 def to_dict(recipe: Recipe) -> dict[str, Any]:
     """Plain values only, in the order of the fields, `stage` first."""
 
@@ -25,7 +37,7 @@ def to_dict(recipe: Recipe) -> dict[str, Any]:
 
 def to_yaml(recipe: Recipe) -> str:
     """The whole recipe as YAML; `from_yaml` reads it back."""
-    return yaml.safe_dump(to_dict(recipe), sort_keys=False, allow_unicode=True)
+    return yaml.dump(to_dict(recipe), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def from_yaml(text: str) -> Recipe:
