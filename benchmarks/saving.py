@@ -29,7 +29,7 @@ from rich.console import Console
 
 import openmae
 from openmae.recipes import PretrainRecipe
-from openmae.recipes.recipe import Every
+from openmae.recipes.values import Every
 from openmae.training import loop, pretraining, saving, session
 from openmae.training.processes.stopping import STOPPED
 

@@ -100,7 +100,7 @@ def train(
 ) -> None:
     """Pre-train or fine-tune the tiny network for `steps` steps, but stop before step `stop` as a crash would."""
     import openmae
-    from openmae.recipes.recipe import Every
+    from openmae.recipes.values import Every
     from openmae.training import loop
     from openmae.training.processes.stopping import Interrupted
 

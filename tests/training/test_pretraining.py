@@ -25,7 +25,8 @@ from openmae.core.masking import Mask, kept_count
 from openmae.core.model import MAEOutput
 from openmae.data.batches import Batch
 from openmae.recipes import PretrainRecipe, find_recipe
-from openmae.recipes.recipe import Every, ImageSize, to_yaml
+from openmae.recipes.saved import to_yaml
+from openmae.recipes.values import Every, ImageSize
 from openmae.training import pretraining
 from openmae.training.pretraining import describe, reconstruction_loss, run_pretraining
 from openmae.weights.formats.own import recipe_metadata
@@ -119,7 +120,7 @@ def test_a_second_call_on_a_finished_run_does_no_work(
 ) -> None:
     results = run_pretraining(recipe, tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file() and path.name != LOG}
-    monkeypatch.setattr(pretraining, "build_autoencoder", lambda _: pytest.fail("it builds a model"))
+    monkeypatch.setattr(pretraining, "network_of", lambda _: pytest.fail("it builds a model"))
     assert run_pretraining(recipe, tmp_path) == results
     assert "already finished" in "\n".join(said)
     after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file() and path.name != LOG}

@@ -18,7 +18,7 @@ from openmae.checkpoints.tensor_files import write_tensors
 from openmae.core.model import MaskedAutoencoder
 from openmae.core.positions import resize_positions, sincos_positions
 from openmae.recipes import FinetuneRecipe, PretrainRecipe, Recipe, find_recipe
-from openmae.recipes.recipe import ImageSize
+from openmae.recipes.values import ImageSize
 from openmae.training.pretraining import run_pretraining
 from openmae.weights.building import load_autoencoder, load_encoder, untrained_encoder, untrained_twin
 from openmae.weights.comparing import require_architecture

@@ -17,7 +17,7 @@ from openmae.data.transforms import EvalTransform, normalise_pixels
 from openmae.data.workers import automatic_workers, batches_of, evaluation_loader
 from openmae.errors import UserError
 from openmae.evaluation.gathering import gather_bad, gather_rows
-from openmae.recipes.recipe import Pooling
+from openmae.recipes.values import Pooling
 from openmae.reporter import ProgressView, say
 from openmae.training.pixels import pixel_format
 from openmae.training.processes.devices import measuring_processes

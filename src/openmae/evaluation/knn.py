@@ -14,7 +14,7 @@ from openmae.errors import UserError
 from openmae.evaluation.features import extract_features
 from openmae.evaluation.gathering import add_up
 from openmae.evaluation.scores import Scores, count_hits, labelled_splits, scores_of
-from openmae.recipes.recipe import Pooling
+from openmae.recipes.values import Pooling
 from openmae.training.processes.devices import measuring_processes
 from openmae.weights.building import encoder_from, untrained_twin
 from openmae.weights.reading import read_weights

@@ -17,7 +17,7 @@ from openmae.evaluation.features import Features, extract_features, pool_tokens
 from openmae.evaluation.gathering import gather_rows
 from openmae.evaluation.supervised import Task, describe_results, open_task, run_supervised
 from openmae.recipes import LinearRecipe
-from openmae.recipes.recipe import Pooling
+from openmae.recipes.values import Pooling
 from openmae.training.processes.devices import start_fabric
 from openmae.training.runs import Run
 from openmae.weights.building import encoder_from, untrained_twin

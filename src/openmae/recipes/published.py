@@ -8,7 +8,8 @@ there and `published_by` says whose it is. Cost: ViT-B for 800 epochs is about a
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from openmae.recipes.recipe import FinetuneRecipe, ImageSize, LinearRecipe, PretrainRecipe
+from openmae.recipes.stages import FinetuneRecipe, LinearRecipe, PretrainRecipe
+from openmae.recipes.values import ImageSize
 
 MM_WARMUP_START = 1e-4
 

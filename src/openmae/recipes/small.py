@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from openmae.recipes.recipe import FinetuneRecipe, ImageSize, LinearRecipe, PretrainRecipe
+from openmae.recipes.stages import FinetuneRecipe, LinearRecipe, PretrainRecipe
+from openmae.recipes.values import ImageSize
 
 
 def small_recipes() -> Iterator[PretrainRecipe | LinearRecipe | FinetuneRecipe]:

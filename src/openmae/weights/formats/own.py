@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from openmae.recipes import Recipe
-from openmae.recipes.recipe import from_yaml, to_yaml
+from openmae.recipes.saved import from_yaml, to_yaml
 from openmae.weights.networks import network_of
 from openmae.weights.weights import Weights
 
