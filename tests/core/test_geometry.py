@@ -163,7 +163,6 @@ def test_signal_of_another_size_is_not_cut(size: tuple[int, ...]) -> None:
         Geometry(size=(8, 8), patch=(4, 4)).patchify(torch.zeros(1, 3, *size))
 
 
-@pytest.mark.filterwarnings("ignore")  # of torch.compile about itself
 def test_compiling_keeps_patchify_in_one_graph() -> None:
     geometry = Geometry(size=(6, 8), patch=(3, 2))
 

@@ -1,4 +1,4 @@
-"""What a network is, apart from how it was trained."""
+"""A network as plain values, and building it from them."""
 
 from dataclasses import asdict, replace
 from typing import Any
@@ -103,7 +103,7 @@ def test_geometry_of_images_that_no_memory_stores_costs_none() -> None:
 
 
 def test_networks_are_plain_values() -> None:
-    assert SMALL.geometry  # what is computed from a network is no part of it
+    assert SMALL.geometry  # computed and cached, yet no part of the value
     values = asdict(SMALL)
     assert values["decoder"] == {"width": 16, "depth": 1, "heads": 2, "mlp_ratio": 4.0}
     again = Network(**{**values, "decoder": DecoderConfig(**values["decoder"])})

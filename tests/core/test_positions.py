@@ -144,7 +144,7 @@ def test_every_place_of_any_grid_has_its_own_position_of_the_same_length(
 @settings(max_examples=60, deadline=None)
 @given(grid=GRIDS, data=st.data())
 def test_similarity_of_two_positions_depends_on_their_offset_only(grid: tuple[int, ...], data: st.DataObject) -> None:
-    # sin a sin b + cos a cos b = cos(a - b): the table knows distances, not corners.
+    # sin a sin b + cos a cos b = cos(a - b): only the distance along each axis counts.
     table = sincos_positions(24, grid)[0].double().reshape(*grid, 24)
     place, other = (tuple(data.draw(st.integers(0, side - 1)) for side in grid) for _ in range(2))
     origin = tuple(min(a, b) for a, b in zip(place, other, strict=True))
@@ -157,8 +157,8 @@ def test_similarity_of_two_positions_depends_on_their_offset_only(grid: tuple[in
     [
         (7, 1, "a width that 2 divides, not 7; use 8"),
         (18, 2, "a width that 4 divides, not 18; use 20"),
-        (1023, 3, "a width that 2 divides, not 1023; use 1024"),
-        (4, 3, "not 4; use 6"),
+        (1023, 3, "an even width of at least 6, not 1023; use 1024"),
+        (2, 3, "an even width of at least 6, not 2; use 6"),
     ],
 )
 def test_width_that_the_axes_cannot_share_is_refused_with_one_that_fits(width: int, axes: int, message: str) -> None:
@@ -239,9 +239,9 @@ def insert_one(grid: tuple[int, int], axis: int) -> list[int]:
 
 def test_resizing_keeps_the_precision_of_the_table() -> None:
     for grids in (((3,), (5,)), ((3, 3), (5, 5)), ((3, 3, 3), (5, 5, 5))):
-        table = torch.randn(1, prod(grids[0]), 4, dtype=torch.float64)
-        resized = resize_positions(table, old_grid=grids[0], new_grid=grids[1], prefix_tokens=0)
-        assert resized.dtype == torch.float64
+        table = torch.randn(1, 1 + prod(grids[0]), 4, dtype=torch.bfloat16)
+        resized = resize_positions(table, old_grid=grids[0], new_grid=grids[1], prefix_tokens=1)
+        assert resized.dtype == torch.bfloat16
 
 
 def test_resizing_to_a_grid_of_another_number_of_axes_is_refused() -> None:

@@ -31,7 +31,7 @@ class GivenDropPath(nn.Module):
 def take_drop_path_as_argument(model: nn.Module) -> None:
     """Replace each DropPath of `model`, in place, so that `model(images, uniform=uniform_BN)` drops by these numbers.
 
-    `uniform_BN` holds uniform random numbers in [0, 1); N is `drop_paths(model)`. A call without `uniform` drops
+    `uniform_BN` are uniform random numbers in [0, 1); N is `drop_paths(model)`. A call without `uniform` drops
     nothing, in training mode either.
     """
     for parent in list(model.modules()):

@@ -66,7 +66,7 @@ def kept_count(patches: int, mask_ratio: float) -> int:
 def mask_from_noise(noise_BL: Tensor, kept: int, grid: tuple[int, ...] | None = None) -> Mask:
     """Keep the `kept` patches with the smallest noise, in that order (section 3, "Simple implementation").
 
-    `noise_BL` holds a random number for each patch. A loader draws it from (seed, epoch, image index), so that a mask
+    `noise_BL` has a random number for each patch. A loader draws it from (seed, epoch, image index), so that a mask
     depends on nothing else.
     """
     order_BL = noise_BL.argsort(dim=1, stable=True)

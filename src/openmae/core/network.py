@@ -1,4 +1,4 @@
-"""What a network is, apart from how it was trained: plain values, from which it can be built without a recipe."""
+"""A network as plain values (architecture, geometry, channels, normalisation), apart from how it was trained."""
 
 from dataclasses import dataclass
 from functools import cached_property

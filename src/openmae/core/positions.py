@@ -29,8 +29,8 @@ def sincos_positions(
     "row-first" to the outermost, as MMSelfSup does. Weights trained with one order do not fit the other.
 
     Raises:
-        UserError: when `width` cannot be divided so: one axis needs a multiple of 2, two axes one of 4, three axes a
-            multiple of 2 from 6 on.
+        UserError: when `width` cannot be divided so: one axis needs a multiple of 2, two axes need a multiple of 4, and
+            three axes an even number of at least 6.
     """
     widths = _axis_widths(width, len(grid))
     innermost_first = list(reversed(range(len(grid))))
@@ -51,7 +51,8 @@ def _axis_widths(width: int, axes: int) -> list[int]:
     divisor = 2 * axes if axes < 3 else 2
     if width % divisor or width < 2 * axes:
         fitting = max(2 * axes, width // divisor * divisor + divisor)
-        raise UserError(f"sine-cosine positions need a width that {divisor} divides, not {width}; use {fitting}")
+        needed = f"a width that {divisor} divides" if axes < 3 else f"an even width of at least {2 * axes}"
+        raise UserError(f"sine-cosine positions need {needed}, not {width}; use {fitting}")
     pairs, rest = divmod(width // 2, axes)
     return [2 * (pairs + (place < rest)) for place in range(axes)]
 
