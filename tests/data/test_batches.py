@@ -14,7 +14,7 @@ from PIL import Image
 
 from openmae.data.batches import REPLACEMENT_ATTEMPTS, BadRecord, Batch, SeededImages, collate
 from openmae.data.decoding import PixelFormat, Pixels, open_image
-from openmae.data.holding import HeldPixels
+from openmae.data.pixel_cache import PixelCache
 from openmae.data.randomness import Stream, random_stream
 from openmae.data.sampling import StepSampler, epoch_order
 from openmae.data.sources import Source, Subset
@@ -336,9 +336,9 @@ def test_ranks_load_the_samples_that_one_process_would(world_size: int, accumula
 # Several views of an image
 
 
-def repeated(source: Source, *, held: HeldPixels | None = None) -> SeededImages:
+def repeated(source: Source, *, cache: PixelCache | None = None) -> SeededImages:
     return SeededImages(
-        source=source, transform=TRAINING, format=COLOUR, seed=SEED, uniform=6, repeats=3, held=held, replace_bad=True
+        source=source, transform=TRAINING, format=COLOUR, seed=SEED, uniform=6, repeats=3, cache=cache, replace_bad=True
     )
 
 
@@ -395,12 +395,12 @@ class Counting(Pictures):
         return super().read(index)
 
 
-def test_held_images_are_decoded_once_and_change_nothing() -> None:
+def test_cached_images_are_decoded_once_and_change_nothing() -> None:
     source = Counting(20, noise=True, broken={4})
     sampler = steps(last_step=9)
     expected = load(training_images(Pictures(20, noise=True, broken={4})), sampler)
-    held = HeldPixels(20, 20 * 12 * 10 * 3 + 200, COLOUR)
-    dataset = replace(training_images(source), held=held)
+    cache = PixelCache(20, 20 * 12 * 10 * 3 + 200, COLOUR)
+    dataset = replace(training_images(source), cache=cache)
     assert_same(load(dataset, sampler), expected)
     assert source.reads <= 19 + 3 * 2  # the broken one is tried again each time
     assert_same(load(dataset, sampler, workers=2), expected)
@@ -409,19 +409,19 @@ def test_held_images_are_decoded_once_and_change_nothing() -> None:
 def test_images_that_do_not_fit_are_decoded_each_time() -> None:
     source = Counting(20, noise=True)
     sampler = steps(last_step=9)
-    held = HeldPixels(20, 5 * 12 * 10 * 3, COLOUR)
+    cache = PixelCache(20, 5 * 12 * 10 * 3, COLOUR)
     assert_same(
-        load(replace(training_images(source), held=held), sampler),
+        load(replace(training_images(source), cache=cache), sampler),
         load(training_images(Pictures(20, noise=True)), sampler),
     )
-    assert sum(held.get(index) is not None for index in range(20)) == 5
+    assert sum(cache.get(index) is not None for index in range(20)) == 5
 
 
 def test_workers_share_what_one_of_them_has_decoded() -> None:
-    held = HeldPixels(20, 20 * 12 * 10 * 3 + 200, COLOUR)
-    dataset = replace(training_images(Pictures(20, noise=True)), held=held)
+    cache = PixelCache(20, 20 * 12 * 10 * 3 + 200, COLOUR)
+    dataset = replace(training_images(Pictures(20, noise=True)), cache=cache)
     load(dataset, steps(last_step=3), workers=2)
-    pixels = [held.get(index) for index in range(20)]
+    pixels = [cache.get(index) for index in range(20)]
     assert sum(found is not None for found in pixels) == 18
     for index, found in enumerate(pixels):
         assert found is None or np.array_equal(found, np.asarray(Image.open(io.BytesIO(dataset.source.read(index)))))
@@ -452,26 +452,26 @@ def test_several_views_share_a_decoding_that_is_large_enough_for_each() -> None:
     assert mixed >= 3
 
 
-def test_what_may_be_decoded_smaller_is_not_held() -> None:
-    held = HeldPixels(4, 4 * 64 * 64 * 3 + 100, COLOUR)
-    dataset = replace(training_images(Photos(4)), held=held)
+def test_what_may_be_decoded_smaller_is_not_cached() -> None:
+    cache = PixelCache(4, 4 * 64 * 64 * 3 + 100, COLOUR)
+    dataset = replace(training_images(Photos(4)), cache=cache)
     for epoch in range(20):
         dataset[epoch, 0]
-    assert held.get(0) is None
+    assert cache.get(0) is None
     exact = replace(dataset, transform=replace(TRAINING, exact=True))
     exact[0, 0]
-    assert held.get(0) is not None
+    assert cache.get(0) is not None
 
 
-def test_deep_pixels_are_held_as_they_are() -> None:
-    held = HeldPixels(3, 5000, PixelFormat(5, "float32"))
+def test_deep_pixels_are_cached_as_they_are() -> None:
+    cache = PixelCache(3, 5000, PixelFormat(5, "float32"))
     pixels = [np.random.default_rng(index).random((7, index + 3, 5), dtype=np.float32) for index in range(3)]
     for index in (2, 0, 1):
-        held.put(index, pixels[index])
+        cache.put(index, pixels[index])
     for index in range(3):
-        held.put(index, pixels[index] + 1)  # the first one stays, or the arena would fill with copies
+        cache.put(index, pixels[index] + 1)  # the first one stays, or the arena would fill with copies
     for index in range(3):
-        found = held.get(index)
+        found = cache.get(index)
         assert found is not None
         assert found.dtype == np.float32
         assert np.array_equal(found, pixels[index])
@@ -663,8 +663,8 @@ def test_the_sampler_changes_the_order_at_the_step_it_is_told() -> None:
 @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="here shared memory has a name")
 def test_shared_memory_has_no_name_that_a_killed_process_could_leave_behind() -> None:
     """Not even for the moment in which torch names its own."""
-    held = HeldPixels(3, 100, COLOUR)
-    tensors = [held._arena, held._places, held._used]
+    cache = PixelCache(3, 100, COLOUR)
+    tensors = [cache._arena, cache._places, cache._used]
     for batch in load(training_images(Pictures(20)), steps(last_step=2), workers=1):
         tensors += [part for part in batch if isinstance(part, torch.Tensor)]
         assert batch.images.is_contiguous(memory_format=torch.channels_last)

@@ -11,13 +11,13 @@ from openmae.data.checking import (
     IMAGES_PER_CHUNK,
     MAX_REASONS,
     OTHER_REASONS,
-    Seen,
+    Findings,
     Survey,
     class_balance,
     common_format,
     duplicates,
+    inspect_all,
     kind_of_reason,
-    look_at_all,
 )
 from openmae.data.decoding import PixelFormat
 from openmae.data.sources import open_data
@@ -40,8 +40,8 @@ def test_every_image_is_seen_once_whatever_the_number_of_workers(tmp_path: Path,
         Image.new("L", (3 + number, 4), number).save(tmp_path / f"{number:03}.png")
     (tmp_path / "zz.jpg").write_bytes(b"<html>")
     survey = Survey()
-    for seen in look_at_all(open_data(str(tmp_path)).train, workers=workers):
-        survey.add(seen)
+    for findings in inspect_all(open_data(str(tmp_path)).train, workers=workers):
+        survey.add(findings)
     assert (survey.images, survey.bad) == (IMAGES_PER_CHUNK + 6, 1)
     assert survey.kinds == {"PNG L": IMAGES_PER_CHUNK + 5}
     assert survey.formats == {(1, "uint8"): IMAGES_PER_CHUNK + 5}
@@ -58,7 +58,7 @@ def test_reasons_without_end_are_counted_together() -> None:
     for number in range(MAX_REASONS + 50):
         name = "".join(chr(97 + int(digit)) for digit in str(number))
         bad = [BadRecord(number, "x", name)]
-        survey.add(Seen(Counter(), Counter(), np.empty((0, 2), np.int32), digests(b"a"), bad))
+        survey.add(Findings(Counter(), Counter(), np.empty((0, 2), np.int32), digests(b"a"), bad))
     assert len(survey.reasons) == MAX_REASONS + 1
     assert survey.reasons[OTHER_REASONS].images == 50
 

@@ -14,12 +14,12 @@ from rich.text import Text
 from openmae.checkpoints.names import BAD_IMAGES
 from openmae.data.checking import (
     MAX_REASONS,
-    Reason,
+    BadGroup,
     Survey,
     class_balance,
     common_format,
     duplicates,
-    look_at_all,
+    inspect_all,
 )
 from openmae.data.sources import Source, open_data
 from openmae.data.statistics import STATISTICS_SAMPLE, measure
@@ -69,10 +69,10 @@ def _survey(splits: dict[str, Source], bad_images: Path, workers: int) -> dict[s
     total = sum(map(len, splits.values()))
     with bad_images.open("w", encoding="utf-8") as file, ProgressView("check", total) as view:
         for name, source in splits.items():
-            for seen in look_at_all(source, workers=workers):
-                surveys[name].add(seen)
-                file.writelines(json.dumps(record._asdict()) + "\n" for record in seen.bad)
-                done += len(seen.digests)
+            for findings in inspect_all(source, workers=workers):
+                surveys[name].add(findings)
+                file.writelines(json.dumps(record._asdict()) + "\n" for record in findings.bad)
+                done += len(findings.digests)
                 view.update(done, f"check {name}", f"{sum(survey.bad for survey in surveys.values()):,} bad")
     return surveys
 
@@ -122,10 +122,10 @@ def _result(data: str, splits: dict[str, Source], surveys: dict[str, Survey]) ->
 
 
 def _reasons(surveys: list[Survey]) -> dict[str, Any]:
-    merged: dict[str, Reason] = {}
+    merged: dict[str, BadGroup] = {}
     for survey in surveys:
         for kind, found in survey.reasons.items():
-            into = merged.setdefault(kind, Reason())
+            into = merged.setdefault(kind, BadGroup())
             into.images += found.images
             into.examples += found.examples
     ordered = sorted(merged.items(), key=lambda item: -item[1].images)[:MAX_REASONS]
