@@ -131,12 +131,12 @@ class SeededImages(Dataset[Sample]):
             except (BadImage, OSError) as error:
                 bad.append(BadRecord(image, self.source.name(image), why_unreadable(error)))
                 return []
-            # An image that another crop may decode smaller is not cached: pixels would depend on which crop came first.
+            # What may come smaller another time is not held, or pixels would depend on who decoded them first.
             whole = Crop(Box(0, 0, width, height))
             if self.cache is not None and not (opened.shrinks and self.transform.shrink(whole) > 1):
                 self.cache.put(image, pixels)
         views = [self.transform.cut(pixels, crop, height, width) for crop in crops]
-        # A view that is only a slice of `pixels` lies in memory that the next image may overwrite.
+        # A view that needed no work may still lie where the next image will be decoded.
         return [view.copy() if np.may_share_memory(view, pixels) else view for view in views]
 
     def _stream(self, stream: Stream, key: tuple[int, int], repeat: int) -> np.random.Generator:
