@@ -1,4 +1,4 @@
-"""`openmae check`: look at every image of a data set, say what is there, and write it down."""
+"""`openmae check`: inspect every image of a data set, and report what it holds and what is broken."""
 
 import contextlib
 import json
@@ -38,7 +38,7 @@ MAX_KINDS_SHOWN = 12
 def run_check(
     data: str, *, labels: str | None = None, out: Path | None = None, workers: int | None = None
 ) -> dict[str, Any]:
-    """Survey all splits; writes check.json, bad_images.jsonl and contact_sheet.png into `out`, runs/check-NAME if None.
+    """Survey all splits. Writes check.json, bad_images.jsonl and contact_sheet.png to `out`, runs/check-NAME if None.
 
     Raises:
         UserError: when no image can be read, or `out` cannot be written.
@@ -57,7 +57,7 @@ def run_check(
     if not any(survey.images - survey.bad for survey in surveys.values()):
         why = next(iter(result["bad_reasons"]), "there are none")
         raise UserError(
-            f"none of the {result['images']:,} images can be read ({why}); look at what {out / BAD_IMAGES} lists"
+            f"none of the {result['images']:,} images can be read ({why}); see the reasons in {out / BAD_IMAGES}"
         )
     write_contact_sheet(train, out / SHEET)
     return result
@@ -90,7 +90,7 @@ def _result(data: str, splits: dict[str, Source], surveys: dict[str, Survey]) ->
     wanted = common_format(train.formats)
     statistics = None
     if wanted is not None:
-        with contextlib.suppress(UserError):  # in a mixture the sample may hold none of the commonest kind
+        with contextlib.suppress(UserError):  # the sample of a mixture may have no image of that format
             mean, std = measure(splits["train"], wanted)
             statistics = {"sample": min(STATISTICS_SAMPLE, len(sources[0])), "mean": list(mean), "std": list(std)}
     recipe = find_recipe(RECIPE, "pretrain")
@@ -136,7 +136,7 @@ def _reasons(surveys: list[Survey]) -> dict[str, Any]:
 
 
 def check_report(result: dict[str, Any]) -> Group:
-    """What people see of a result."""
+    """A result as tables and lines for the terminal."""
     parts: list[Table | Text] = []
     for split, found in result["splits"].items():
         table = Table(title=Text(f"{split}: {found['images']:,} images"), title_justify="left", show_header=False)
