@@ -111,7 +111,7 @@ def test_neighbouring_images_and_epochs_draw_uncorrelated_numbers() -> None:
 
 @settings(deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), epoch=st.integers(0, 2**40), index=st.integers(0, 2**60))
-def test_a_stream_is_reached_from_its_address_alone(seed: int, epoch: int, index: int) -> None:
+def test_a_stream_depends_on_its_address_only(seed: int, epoch: int, index: int) -> None:
     one, two = (random_stream(seed, Stream.STEP, epoch=epoch, index=index).random(3).tolist() for _ in range(2))
     assert one == two
     assert one != random_stream(seed, Stream.STEP, epoch=epoch, index=index + 1).random(3).tolist()
@@ -175,7 +175,7 @@ def test_no_image_is_missing_or_doubled_within_an_epoch(images: int, batch_size:
     for epoch in range(epochs):
         keys = [key for batch in batches[epoch * per_epoch : (epoch + 1) * per_epoch] for key in batch]
         assert {key[0] for key in keys} == {epoch}
-        # What does not fill a batch is dropped, and nothing else.
+        # Only images that do not fill a batch are dropped.
         assert len({index for _, index in keys}) == len(keys) == images - images % batch_size
         assert [index for _, index in keys] == epoch_order(images, seed=SEED, epoch=epoch)[: len(keys)].tolist()
 
@@ -194,7 +194,7 @@ def test_a_later_first_step_gives_exactly_the_remaining_steps(first_step: int, a
     assert len(rest) == len(list(rest))
 
 
-def test_a_sampler_can_be_walked_again() -> None:
+def test_a_sampler_can_be_iterated_again() -> None:
     sampler = steps()
     assert list(sampler) == list(sampler)
 
@@ -233,7 +233,7 @@ def test_a_sample_depends_on_seed_epoch_and_index_only() -> None:
         assert (one.label, one.image, one.bad) == (two.label, two.image, two.bad)
 
 
-def test_crops_and_noise_differ_by_epoch_by_image_and_by_seed() -> None:
+def test_crops_and_uniform_numbers_differ_by_epoch_by_image_and_by_seed() -> None:
     source = Subset(Pictures(1, noise=True), np.array([0, 0]))
     samples = [
         training_images(source, seed=seed)[epoch, index] for seed in (0, 1) for epoch in (0, 1) for index in (0, 1)
@@ -242,7 +242,7 @@ def test_crops_and_noise_differ_by_epoch_by_image_and_by_seed() -> None:
     assert len({sample.uniform[0].tobytes() for sample in samples}) == 8
 
 
-def test_noise_is_what_the_mask_stream_says() -> None:
+def test_uniform_numbers_come_from_the_mask_stream() -> None:
     for batch, keys in zip(load(training_images(Pictures(20)), steps()), steps(), strict=True):
         expected = [
             random_stream(SEED, Stream.MASK, epoch=epoch, index=index).random(6, dtype=np.float32)
@@ -417,7 +417,7 @@ def test_images_that_do_not_fit_are_decoded_each_time() -> None:
     assert sum(cache.get(index) is not None for index in range(20)) == 5
 
 
-def test_workers_share_what_one_of_them_has_decoded() -> None:
+def test_workers_share_the_images_that_one_of_them_has_decoded() -> None:
     cache = PixelCache(20, 20 * 12 * 10 * 3 + 200, COLOUR)
     dataset = replace(training_images(Pictures(20, noise=True)), cache=cache)
     load(dataset, steps(last_step=3), workers=2)
@@ -452,7 +452,7 @@ def test_several_views_share_a_decoding_that_is_large_enough_for_each() -> None:
     assert mixed >= 3
 
 
-def test_what_may_be_decoded_smaller_is_not_cached() -> None:
+def test_images_that_may_be_decoded_smaller_are_not_cached() -> None:
     cache = PixelCache(4, 4 * 64 * 64 * 3 + 100, COLOUR)
     dataset = replace(training_images(Photos(4)), cache=cache)
     for epoch in range(20):
@@ -498,7 +498,7 @@ def test_a_bad_image_is_replaced_by_seed_epoch_and_index_and_recorded() -> None:
         assert len(stand_ins) > 5
 
 
-def test_a_stand_in_is_cropped_and_masked_as_the_image_it_stands_for() -> None:
+def test_a_replacement_is_cropped_and_masked_like_the_image_it_replaces() -> None:
     dataset = training_images(Pictures(20, noise=True, broken={4}))
     sample = dataset[2, 4]
     original: Pixels = np.asarray(Image.open(io.BytesIO(dataset.source.read(sample.image))))
@@ -615,7 +615,7 @@ def test_every_view_has_a_seed_of_its_own_that_costs_no_number_of_its_mask() -> 
     assert collate(samples).seeds == seeds
 
 
-def test_the_random_numbers_stay_what_they_are() -> None:
+def test_random_numbers_equal_stored_ones() -> None:
     # A run begun with other numbers could not be continued.
     names = ["ORDER", "AUGMENTATION", "MASK", "REPLACEMENT", "SUBSET", "STEP"]
     assert [stream.name for stream in sorted(Stream)] == names
@@ -628,7 +628,7 @@ def test_the_random_numbers_stay_what_they_are() -> None:
     places=st.lists(st.integers(0, 200), max_size=4).map(sorted),
     epoch=st.integers(0, 4),
 )
-def test_an_order_changed_on_the_way_still_takes_every_image_once_and_keeps_what_was_before(
+def test_an_order_reshuffled_within_an_epoch_keeps_its_start_and_takes_every_image_once(
     images: int, places: list[int], epoch: int
 ) -> None:
     order = epoch_order(images, seed=3, epoch=epoch, reshuffled=places)
@@ -639,7 +639,7 @@ def test_an_order_changed_on_the_way_still_takes_every_image_once_and_keeps_what
 
 
 @pytest.mark.parametrize("places", [[50], [130], [200], [50, 130], [200, 200]])
-def test_from_a_change_on_every_order_is_another(places: list[int]) -> None:
+def test_every_order_after_a_reshuffle_is_another(places: list[int]) -> None:
     for epoch in range(4):
         before = epoch_order(100, seed=3, epoch=epoch, reshuffled=places[:-1])
         after = epoch_order(100, seed=3, epoch=epoch, reshuffled=places)
@@ -647,7 +647,7 @@ def test_from_a_change_on_every_order_is_another(places: list[int]) -> None:
         assert (before[start:].tolist() != after[start:].tolist()) == (start < 100)
 
 
-def test_the_sampler_changes_the_order_at_the_step_it_is_told() -> None:
+def test_the_sampler_changes_the_order_at_the_given_step() -> None:
     options: dict[str, Any] = {"images": 12, "batch_size": 4, "seed": 0, "first_step": 0, "last_step": 9}
     plain = list(StepSampler(**options))
     changed = list(StepSampler(**options, reshuffled=(4,)))

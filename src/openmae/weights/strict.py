@@ -1,4 +1,4 @@
-"""Loading tensors strictly: all of them fit, or one sentence says what does not."""
+"""Strict loading: all tensors fit, or an error says which do not."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -14,7 +14,7 @@ ENCODER_PREFIX, DECODER_PREFIX = "encoder.", "decoder."
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """Weights from a file, whoever wrote it.
+    """Weights from a file of any layout.
 
     Args:
         tensors: by timm's names for an encoder; below `encoder.` and `decoder.` for an autoencoder.

@@ -21,7 +21,7 @@ class Frame(NamedTuple):
 
 
 def require_all_scans(data: bytes) -> None:
-    """Raise BadImage when pixels are missing, or when nobody could notice that they are."""
+    """Raise BadImage when pixels are missing, or when missing pixels could not be noticed."""
     frame = _frame(data)
     if frame.marker in ARITHMETIC:  # a gap decodes as zeros, like the end of the data (T.81, D.2.6)
         raise BadImage("a JPEG with arithmetic coding, in which missing data cannot be noticed")

@@ -132,7 +132,7 @@ class ShardSample:
 
 @dataclass
 class Extras:
-    """What reading headers finds beside samples: names of classes, and images of samples that have one already."""
+    """Findings beside the samples: names of classes, and images of samples that have one already."""
 
     progress: Progress
     classes: list[str] = field(default_factory=list)
