@@ -38,7 +38,7 @@ MAX_KINDS_SHOWN = 12
 def run_check(
     data: str, *, labels: str | None = None, out: Path | None = None, workers: int | None = None
 ) -> dict[str, Any]:
-    """Survey all splits. Writes check.json, bad_images.jsonl and contact_sheet.png to `out`, runs/check-NAME if None.
+    """Survey all splits; writes check.json, bad_images.jsonl and contact_sheet.png into `out`, runs/check-NAME if None.
 
     Raises:
         UserError: when no image can be read, or `out` cannot be written.
@@ -136,7 +136,7 @@ def _reasons(surveys: list[Survey]) -> dict[str, Any]:
 
 
 def check_report(result: dict[str, Any]) -> Group:
-    """A result as tables and lines for the terminal."""
+    """What people see of a result."""
     parts: list[Table | Text] = []
     for split, found in result["splits"].items():
         table = Table(title=Text(f"{split}: {found['images']:,} images"), title_justify="left", show_header=False)
