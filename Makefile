@@ -1,4 +1,4 @@
-# make demo      the whole story on the bundled images
+# make demo      pre-train, measure and draw on the bundled images
 # make test      all that CI runs: format, lint, types, import directions, tests
 # make faults    kills, crashes, full disks and damaged files; writes docs/reliability.md (FAULTS="--only 4 --quick": less)
 # make format    ruff, in place
@@ -6,7 +6,7 @@
 # make clean     removes .venv and all that is built
 # make help      prints these lines
 #
-# Each of them makes .venv where it is missing. PYTHON names the interpreter: make PYTHON=python3.12 test
+# Each of them creates .venv if it is missing. PYTHON names the interpreter: make PYTHON=python3.12 test
 PYTHON ?= python3
 BIN := .venv/bin
 

@@ -1,11 +1,11 @@
-"""How long the package takes to import and the command to answer, and which packages that time goes to.
+"""The seconds that importing the package and asking the command for help take, and the packages that take them.
 
     python benchmarks/startup.py [--runs 11] [--json]
 
-Each command runs in a process of its own, as the installed `openmae` would start it; the commands take turns, so that a
-busy minute of the machine hits all of them alike. One more run of each, under `-X importtime`, says whether torch was
-imported and what each package cost; that run is slower, so its times only compare packages with each other. A bare
-`python -c pass` shows what Python itself takes. The goal is less than 0.3 seconds, and no torch.
+Each command runs in its own process, as the installed `openmae` starts it. The commands take turns, so that a busy
+minute of the machine slows all of them alike. One more run of each, under `-X importtime`, shows whether torch was
+imported and the time of each package; that run is slower, so compare its times only with each other. `python -c pass`
+is the time of Python itself. The goal is less than 0.3 seconds, and no torch.
 """
 
 import argparse
@@ -32,7 +32,7 @@ COMMANDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """A process that has ended well: the seconds it took, and its standard error."""
+    """A process that succeeded: the seconds it took, and its standard error."""
 
     seconds: float
     errors: str
@@ -67,7 +67,7 @@ def import_times(report: str) -> dict[str, float]:
 
 
 def measure(runs: int) -> list[Row]:
-    """Time all commands, and look at what each of them imports."""
+    """Time all commands, and list the imports of each."""
     seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
     for arguments in COMMANDS.values():
         run(arguments)  # writes bytecode and fills the disk's cache

@@ -134,7 +134,7 @@ def untrained(recipe: PretrainRecipe) -> LoadedAutoencoder:
     return LoadedAutoencoder(network.build_autoencoder().eval(), network, recipe.mask_ratio)
 
 
-def test_a_normalised_target_is_announced_in_the_picture(
+def test_a_normalised_target_is_explained_in_the_picture(
     tiny_recipe: PretrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     captions: list[str] = []

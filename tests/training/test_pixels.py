@@ -84,9 +84,9 @@ def test_small_sets_are_held_and_the_log_says_so(
     assert "--no-hold" in said[0]
     assert hold_pixels(replace(recipe, hold=False), source, transform) is None
     assert hold_pixels(replace(recipe, epochs=1, warmup_epochs=0), source, transform) is None
-    monkeypatch.setattr(pixels, "room_for_pixels", lambda processes: 800 // processes)
+    monkeypatch.setattr(pixels, "pixel_cache_bytes", lambda processes: 800 // processes)
     assert hold_pixels(replace(recipe, devices=1), source, transform) is None
-    monkeypatch.setattr(pixels, "room_for_pixels", lambda processes: 1000 // processes)
+    monkeypatch.setattr(pixels, "pixel_cache_bytes", lambda processes: 1000 // processes)
     assert hold_pixels(replace(recipe, devices=1), source, transform) is not None
     assert hold_pixels(replace(recipe, devices=2), source, transform) is None
     assert len(said) == 2

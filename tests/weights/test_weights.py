@@ -171,7 +171,7 @@ def test_a_run_whose_only_checkpoint_is_damaged_is_refused(copied_run: Path) -> 
         read_weights(copied_run)
 
 
-def test_a_damaged_newest_checkpoint_is_passed_over_aloud(copied_run: Path, said: list[str]) -> None:
+def test_a_damaged_newest_checkpoint_is_passed_over_with_a_message(copied_run: Path, said: list[str]) -> None:
     (copied_run / ENCODER).unlink()
     older = newest(copied_run)
     newer = older.with_name("step-99999999")

@@ -120,7 +120,7 @@ def run_supervised(
                 format=pixel_format(recipe),
                 seed=recipe.seed,
                 uniform=drop_paths(model),
-                held=hold_pixels(recipe, task.train, transform),
+                cache=hold_pixels(recipe, task.train, transform),
             ),
             loss=batch_loss,
             evaluate=lambda trained, give_up: _figures(

@@ -1,4 +1,4 @@
-"""The whole story on the bundled images: pre-train, measure three ways beside an untrained twin, draw."""
+"""The demo on the bundled images: pre-train, evaluate in three ways beside an untrained twin, draw."""
 
 import time
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ def run_demo(out: Path, *, seed: int = 0) -> dict[str, Any]:
     current().heading("1. Pre-training on 10,000 images without their labels")
     pretraining = run_pretraining(recipe, run)
 
-    current().heading("2. What are the features worth? kNN and linear evaluation")
+    current().heading("2. kNN and linear evaluation of the features")
     assert recipe.data is not None
     data = open_data(recipe.data)
     assert data.test is not None, "the bundled images have a test split"

@@ -57,7 +57,7 @@ def reconstruct(
 def reconstruct_sample(
     weights: str | Path, source: Source, out: Path, *, rows: int, mask_ratio: float | None = None, seed: int = 0
 ) -> Path:
-    """The same picture for `rows` readable images drawn from a source.
+    """Write the same picture for `rows` readable images drawn from a source.
 
     Raises:
         UserError: when none of them can be read, and as `reconstruct` does.
@@ -116,7 +116,7 @@ def write_picture(
 
 @torch.inference_mode()
 def predict_pixels(model: MaskedAutoencoder, network: Network, pixels: Tensor, mask: Mask) -> Tensor:
-    """Predicted pixels [B, C, H, W] on the scale of `pixels`; a normalised target gets its true statistics back."""
+    """Predicted pixels [B, C, H, W] on the scale of `pixels`; normalised patches get their true statistics back."""
     images = normalise_pixels(pixels, network.mean, network.std)
     prediction = model(images, mask).prediction
     if network.normalise_target:
@@ -129,10 +129,10 @@ def predict_pixels(model: MaskedAutoencoder, network: Network, pixels: Tensor, m
 
 
 def visible_bands(pixels: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor]:
-    """What a screen can show of images and predictions, each [B, 1 or 3, H, W] in 0 … 255.
+    """Images and predictions as a screen can show them, each [B, 1 or 3, H, W] in 0 … 255.
 
-    Bytes of one or three channels are shown as they are. Of other images the first three bands are, or the first one
-    where there are two; each is stretched between percentiles of the original, and its prediction likewise.
+    8-bit images of one or three channels stay as they are. Of other images the first three bands are shown, or the
+    first one of two. Each band is stretched between percentiles of the original, and its prediction by the same ones.
     """
     if _is_visible(pixels):
         return pixels.float(), predicted

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from openmae.core.network import Network
 from openmae.data.decoding import PixelFormat
-from openmae.data.holding import HeldPixels, room_for_pixels
+from openmae.data.pixel_cache import PixelCache, pixel_cache_bytes
 from openmae.data.sources import Source
 from openmae.data.statistics import (
     decoded_bytes,
@@ -69,13 +69,13 @@ def adopt_pixels(recipe: R, trained: Network) -> R:
     return recipe
 
 
-def hold_pixels(recipe: Recipe, source: Source, transform: Transform) -> HeldPixels | None:
+def hold_pixels(recipe: Recipe, source: Source, transform: Transform) -> PixelCache | None:
     """Room for the decoded images in shared memory, when all of them fit; None when not, or not wanted."""
     if not recipe.hold or recipe.epochs < 2:
         return None
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", recipe.devices))
     needed = MARGIN * decoded_bytes(source, pixel_format(recipe), transform) * len(source)
-    if not 0 < needed <= room_for_pixels(processes):
+    if not 0 < needed <= pixel_cache_bytes(processes):
         return None
     say(f"holding the decoded images in memory ({needed / 2**20:,.0f} MB; --no-hold decodes them anew each epoch)")
-    return HeldPixels(len(source), int(needed), pixel_format(recipe))
+    return PixelCache(len(source), int(needed), pixel_format(recipe))

@@ -69,7 +69,7 @@ def run_pretraining(recipe: PretrainRecipe, out: Path) -> dict[str, Any]:
                 seed=recipe.seed,
                 uniform=model.geometry.patches,
                 repeats=recipe.repeats,
-                held=hold_pixels(recipe, source, transform),
+                cache=hold_pixels(recipe, source, transform),
             ),
             loss=reconstruction_loss(recipe, model),
             evaluate=None,

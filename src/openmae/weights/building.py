@@ -1,4 +1,4 @@
-"""Networks built from weights, or freshly initialised beside them."""
+"""Build networks from weights, and the same networks untrained."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ USUAL_MASK_RATIO = 0.75
 
 
 class LoadedAutoencoder(NamedTuple):
-    """A pre-trained model in eval mode, its network, and the share of the patches that was hidden from it."""
+    """A pre-trained model in eval mode, its network, and the mask ratio of its training."""
 
     model: MaskedAutoencoder
     network: Network
@@ -47,7 +47,7 @@ def encoder_from(weights: Weights) -> VisionTransformer:
 
 
 def untrained_encoder(network: Network, *, seed: int, mlp_bias_std: float = 0.0) -> VisionTransformer:
-    """The encoder as a pre-training run with this seed starts from it: fresh weights, fixed positions, eval mode."""
+    """The encoder that a pre-training run with this seed starts with: fresh weights, fixed positions, eval mode."""
     torch.manual_seed(seed)
     if network.decoder is not None:
         return network.build_autoencoder(mlp_bias_std=mlp_bias_std).encoder.eval()
@@ -58,7 +58,7 @@ def untrained_encoder(network: Network, *, seed: int, mlp_bias_std: float = 0.0)
 
 
 def untrained_twin(weights: Weights, *, seed: int) -> VisionTransformer:
-    """The network of these weights before it was trained, as its own recipe would have begun with this seed."""
+    """The network of these weights with fresh ones, initialised as its recipe does with this seed."""
     recipe = weights.recipe
     mlp_bias_std = recipe.mlp_bias_std if isinstance(recipe, PretrainRecipe) else 0.0
     return untrained_encoder(weights.network, seed=seed, mlp_bias_std=mlp_bias_std)

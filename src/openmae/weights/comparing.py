@@ -1,4 +1,4 @@
-"""Whether weights are of the network that a recipe trains."""
+"""Check that weights fit the network of a recipe."""
 
 from openmae.errors import UserError
 from openmae.recipes import Recipe

@@ -6,13 +6,13 @@ from openmae.core.decoder import DecoderConfig
 from openmae.core.network import Network
 from openmae.recipes import PretrainRecipe, Recipe, SupervisedRecipe
 
-# ImageNet's habit: evaluate the central 224 of an image whose short side is 256.
+# As usual for ImageNet: the central 224 pixels of an image whose short side is 256.
 RESIZE_FACTOR = 256 / 224
 SMALL_IMAGE = 64
 
 
 def network_of(recipe: Recipe) -> Network:
-    """The network of a recipe. Its mean and std are empty where the recipe leaves them to the images.
+    """The network of a recipe. Its mean and std are empty when they are to be measured on the images.
 
     Raises:
         UserError: when its values do not go together.
@@ -47,5 +47,5 @@ def _eval_resize(recipe: Recipe) -> int:
     if isinstance(recipe, SupervisedRecipe):
         return recipe.eval_resize
     short = min(recipe.image_size)
-    # Of a small picture the border is part of the subject.
+    # Small images are not cropped: the subject reaches their border.
     return short if short <= SMALL_IMAGE else round(short * RESIZE_FACTOR)

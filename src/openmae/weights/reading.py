@@ -1,4 +1,4 @@
-"""Weights from files: what `--weights` names, read and verified."""
+"""Read and verify the weights that `--weights` names."""
 
 from pathlib import Path
 

@@ -15,8 +15,8 @@ def start_from(vit: VisionTransformer, weights: Weights) -> None:
     """Load a pre-trained encoder into `vit`, in place; positions are resized to its image size, and the patch
     embedding is adapted from three channels to another number as timm does it.
 
-    What may differ is listed here and nowhere else: the classifier and its norm start fresh, and the encoder's final
-    norm is left out where the classifier pools patches before its own norm (as the reference does).
+    All other tensors must agree, with two exceptions: the classifier and its norm start fresh, and the encoder's final
+    norm is left out when the classifier pools patches before its own norm (as in the reference).
     """
     tensors = {name: tensor for name, tensor in weights.encoder().items() if not name.startswith("head.")}
     own = vit.state_dict()

@@ -1,4 +1,4 @@
-"""What weights are: tensors, and the network that they are for."""
+"""Weights: tensors, and the network that they are for."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ ENCODER_PREFIX, DECODER_PREFIX = "encoder.", "decoder."
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """Weights from a file, whoever wrote it.
+    """Weights from a file of any layout.
 
     Args:
         tensors: by timm's names for an encoder; below `encoder.` and `decoder.` for an autoencoder.
-        network: what they are for.
+        network: the one that they are for.
         file: where they come from.
-        recipe: how they were trained, where that is known.
+        recipe: that trained them, if it is known.
     """
 
     tensors: Mapping[str, Tensor]

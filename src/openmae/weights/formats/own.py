@@ -1,4 +1,4 @@
-"""Our own files: the metadata hold the whole recipe, so that the network can be built from the file alone."""
+"""Files that OpenMAE writes: their metadata hold the whole recipe, so the network is built from the file alone."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,12 +14,12 @@ RECIPE_KEY = "openmae.recipe"
 
 
 def recipe_metadata(recipe: Recipe) -> dict[str, str]:
-    """The metadata of a file of weights that this recipe made."""
+    """The metadata of a weights file of this recipe."""
     return {RECIPE_KEY: to_yaml(recipe)}
 
 
 def recognises(metadata: Mapping[str, str]) -> bool:
-    """Whether we wrote the file with these metadata."""
+    """Whether OpenMAE wrote the file with these metadata."""
     return RECIPE_KEY in metadata
 
 
