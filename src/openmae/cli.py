@@ -19,7 +19,9 @@ from rich.table import Table
 from openmae import reporter, verbs
 from openmae.errors import UserError
 from openmae.recipes import RECIPES, Recipe, Stage, find_recipe
-from openmae.recipes.recipe import RECIPE_TYPES, Every, ImageSize, Pooling, from_yaml, to_dict, to_yaml
+from openmae.recipes.saved import from_yaml, to_dict, to_yaml
+from openmae.recipes.stages import RECIPE_TYPES
+from openmae.recipes.values import Every, ImageSize, Pooling
 from openmae.reporter import Reporter, plain_lines
 from openmae.slurm import Allocation, submit, write_script
 from openmae.training.processes.launching import (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from openmae.errors import UserError
 from openmae.recipes import FinetuneRecipe, LinearRecipe, PretrainRecipe, Recipe, Stage, find_recipe
-from openmae.recipes.recipe import Pooling
+from openmae.recipes.values import Pooling
 
 if TYPE_CHECKING:
     from openmae.data.packing.reencoding import PackFormat

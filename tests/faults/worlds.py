@@ -100,7 +100,7 @@ def train(
 ) -> None:
     """Pre-train or fine-tune the tiny network for `steps` steps, but stop before step `stop` as a crash would."""
     import openmae
-    from openmae.recipes.recipe import Every
+    from openmae.recipes.values import Every
     from openmae.training import loop
     from openmae.training.processes.stopping import Interrupted
 
@@ -222,6 +222,7 @@ def evaluate(folder: str, weights: str, task: str = "classification") -> dict[st
     from openmae.recipes import FinetuneRecipe, find_recipe
     from openmae.training.processes.devices import start_fabric
     from openmae.weights.building import encoder_from
+    from openmae.weights.networks import network_of
 
     found = find_recipe("fashion-mnist", "finetune")
     assert isinstance(found, FinetuneRecipe)
@@ -236,7 +237,7 @@ def evaluate(folder: str, weights: str, task: str = "classification") -> dict[st
     for buffer in probe.head.buffers():
         buffer += fabric.global_rank  # as if each process had normalised other images
     probed = measure_model(fabric, probe, recipe, opened.task, opened.test)
-    features = extract_features(encoder_from(opened.weights), recipe, opened.test.images, fabric=fabric)
+    features = extract_features(encoder_from(opened.weights), network_of(recipe), opened.test.images, fabric=fabric)
     return {**figures, "images": len(features.indices), "probed": probed, "bad": features.bad}
 
 

@@ -16,7 +16,7 @@ from openmae.checkpoints.checkpoint import MODEL, OPTIMIZER, list_checkpoints
 from openmae.checkpoints.names import ENCODER, METRICS, REWINDS
 from openmae.data.batches import Batch, collate
 from openmae.recipes import PretrainRecipe, Recipe
-from openmae.recipes.recipe import Every
+from openmae.recipes.values import Every
 from openmae.training.divergence import Diverged, Divergence, what_is_not_finite
 from openmae.training.runs import Run
 from openmae.training.state import all_finite

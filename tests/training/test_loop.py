@@ -26,7 +26,7 @@ from openmae.checkpoints.reading import read_checkpoint
 from openmae.checkpoints.writing import write_checkpoint
 from openmae.data.batches import Batch
 from openmae.recipes import FinetuneRecipe, PretrainRecipe, Recipe, find_recipe
-from openmae.recipes.recipe import Every
+from openmae.recipes.values import Every
 from openmae.training import loop, saving, session
 from openmae.training.loop import Meter
 from openmae.training.processes import agreement

@@ -13,7 +13,7 @@ import torch
 
 from openmae.checkpoints.checkpoint import Checkpoint, Damaged, GivenUp, list_checkpoints
 from openmae.checkpoints.writing import write_checkpoint
-from openmae.recipes.recipe import Every
+from openmae.recipes.values import Every
 from openmae.training import saving
 from openmae.training.runs import Run
 from openmae.training.saving import Saver

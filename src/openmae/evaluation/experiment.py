@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,7 +33,10 @@ from openmae.training.processes.devices import choose_workers, start_fabric
 from openmae.training.runs import Run, fit_batch
 from openmae.training.spec import TrainSpec
 from openmae.weights.comparing import require_architecture
-from openmae.weights.reading import Weights, read_weights, recipe_metadata
+from openmae.weights.formats.own import recipe_metadata
+from openmae.weights.networks import network_of
+from openmae.weights.reading import read_weights
+from openmae.weights.weights import Weights
 
 R = TypeVar("R", bound=SupervisedRecipe)
 EVALUATION_BATCH = 64
@@ -69,7 +72,7 @@ def open_experiment(recipe: R) -> tuple[R, Experiment]:
     train, test = labelled_splits(data, kind, fraction=recipe.label_fraction, seed=recipe.seed, hold_out=True)
     assert test is not None, "hold_out makes one"
     task = task_for(recipe.task, train.targets)
-    recipe = resolve_pixels(adopt_pixels(recipe, weights.recipe), train.images)
+    recipe = resolve_pixels(adopt_pixels(recipe, weights.network), train.images)
     return recipe, Experiment(task=task, train=train, test=test, weights=weights)
 
 
@@ -122,7 +125,7 @@ def run_experiment(
                 targets=train.targets,
                 seed=recipe.seed,
                 uniform=drop_paths(model),
-                held=hold_pixels(recipe, train.images, transform),
+                cache=hold_pixels(recipe, train.images, transform),
             ),
             loss=batch_loss,
             evaluate=lambda trained, give_up: evaluate(fabric, trained, recipe, task, test, give_up),
@@ -174,7 +177,7 @@ def evaluate(
         # The statistics of batch normalisation are each process's own; the first one's are saved, so they are measured.
         for buffer in model.buffers():
             torch.distributed.broadcast(buffer, src=0)
-    dataset = evaluation_images(recipe, test.images, test.targets)
+    dataset = evaluation_images(network_of(recipe), test.images, test.targets)
     # The size of a batch and who gets it do not depend on the training: the outputs are the same for any world size.
     loader = evaluation_loader(
         dataset,
@@ -226,8 +229,3 @@ def describe_results(
         **figures,
         "out": str(out),
     }
-
-
-def untrained_twin(recipe: SupervisedRecipe, weights: Weights) -> Weights:
-    """Stand-in weights for `--untrained`: the recipe they were made with, under this measurement's seed."""
-    return weights._replace(recipe=replace(weights.recipe, seed=recipe.seed))

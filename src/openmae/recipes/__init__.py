@@ -6,8 +6,9 @@ from types import MappingProxyType
 
 from openmae.errors import UserError
 from openmae.recipes.published import published_recipes
-from openmae.recipes.recipe import FinetuneRecipe, LinearRecipe, PretrainRecipe, Recipe, Stage, SupervisedRecipe
+from openmae.recipes.recipe import Recipe, Stage
 from openmae.recipes.small import small_recipes
+from openmae.recipes.stages import FinetuneRecipe, LinearRecipe, PretrainRecipe, SupervisedRecipe
 
 __all__ = [
     "RECIPES",

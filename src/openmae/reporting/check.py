@@ -1,4 +1,4 @@
-"""`openmae check`: look at every image of a data set, say what is there, and write it down."""
+"""`openmae check`: inspect every image of a data set, and report what it holds and what is broken."""
 
 import contextlib
 import json
@@ -14,12 +14,12 @@ from rich.text import Text
 from openmae.checkpoints.names import BAD_IMAGES
 from openmae.data.checking import (
     MAX_REASONS,
-    Reason,
+    BadGroup,
     Survey,
     class_balance,
     common_format,
     duplicates,
-    look_at_all,
+    inspect_all,
 )
 from openmae.data.sources import Source, open_data
 from openmae.data.statistics import STATISTICS_SAMPLE, measure
@@ -57,7 +57,7 @@ def run_check(
     if not any(survey.images - survey.bad for survey in surveys.values()):
         why = next(iter(result["bad_reasons"]), "there are none")
         raise UserError(
-            f"none of the {result['images']:,} images can be read ({why}); look at what {out / BAD_IMAGES} lists"
+            f"none of the {result['images']:,} images can be read ({why}); see the reasons in {out / BAD_IMAGES}"
         )
     write_contact_sheet(train, out / SHEET)
     return result
@@ -69,10 +69,10 @@ def _survey(splits: dict[str, Source], bad_images: Path, workers: int) -> dict[s
     total = sum(map(len, splits.values()))
     with bad_images.open("w", encoding="utf-8") as file, ProgressView("check", total) as view:
         for name, source in splits.items():
-            for seen in look_at_all(source, workers=workers):
-                surveys[name].add(seen)
-                file.writelines(json.dumps(record._asdict()) + "\n" for record in seen.bad)
-                done += len(seen.digests)
+            for findings in inspect_all(source, workers=workers):
+                surveys[name].add(findings)
+                file.writelines(json.dumps(record._asdict()) + "\n" for record in findings.bad)
+                done += len(findings.digests)
                 view.update(done, f"check {name}", f"{sum(survey.bad for survey in surveys.values()):,} bad")
     return surveys
 
@@ -90,7 +90,7 @@ def _result(data: str, splits: dict[str, Source], surveys: dict[str, Survey]) ->
     wanted = common_format(train.formats)
     statistics = None
     if wanted is not None:
-        with contextlib.suppress(UserError):  # in a mixture the sample may hold none of the commonest kind
+        with contextlib.suppress(UserError):  # the sample of a mixture may have no image of that format
             mean, std = measure(splits["train"], wanted)
             statistics = {"sample": min(STATISTICS_SAMPLE, len(sources[0])), "mean": list(mean), "std": list(std)}
     recipe = find_recipe(RECIPE, "pretrain")
@@ -122,10 +122,10 @@ def _result(data: str, splits: dict[str, Source], surveys: dict[str, Survey]) ->
 
 
 def _reasons(surveys: list[Survey]) -> dict[str, Any]:
-    merged: dict[str, Reason] = {}
+    merged: dict[str, BadGroup] = {}
     for survey in surveys:
         for kind, found in survey.reasons.items():
-            into = merged.setdefault(kind, Reason())
+            into = merged.setdefault(kind, BadGroup())
             into.images += found.images
             into.examples += found.examples
     ordered = sorted(merged.items(), key=lambda item: -item[1].images)[:MAX_REASONS]

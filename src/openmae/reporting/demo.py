@@ -1,4 +1,4 @@
-"""The whole story on the bundled images: pre-train, measure three ways beside an untrained twin, draw."""
+"""The demo on the bundled images: pre-train, evaluate in three ways beside an untrained twin, draw."""
 
 import time
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ from openmae.reporter import current
 from openmae.reporting.pictures import reconstruct_sample
 from openmae.training.pretraining import run_pretraining
 from openmae.weights.building import encoder_from, untrained_encoder
+from openmae.weights.networks import network_of
 from openmae.weights.reading import read_weights
 
 RECIPE = "fashion-mnist"
@@ -41,7 +42,7 @@ def run_demo(out: Path, *, seed: int = 0) -> dict[str, Any]:
     current().heading("1. Pre-training on 10,000 images without their labels")
     pretraining = run_pretraining(recipe, run)
 
-    current().heading("2. What are the features worth? kNN and linear evaluation")
+    current().heading("2. kNN and linear evaluation of the features")
     assert recipe.data is not None
     data = open_data(recipe.data)
     assert data.test is not None, "the bundled images have a test split"
@@ -94,12 +95,13 @@ def _measure_features(
     run: Path, recipe: PretrainRecipe, train: Source, test: Source
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """kNN and linear evaluation of both encoders, and kNN on the pixels themselves."""
-    twins = {"pretrained": encoder_from(read_weights(run)), "untrained": untrained_encoder(recipe)}
+    network = network_of(recipe)
+    twins = {"pretrained": encoder_from(read_weights(run)), "untrained": untrained_encoder(network, seed=recipe.seed)}
     classes = len(train.classes)
     subsets = {fraction: balanced_subset(train.labels, fraction, seed=recipe.seed) for fraction in LABEL_FRACTIONS}
     results = []
     for encoder, vit in twins.items():
-        bank, queries = (extract_features(vit, recipe, source) for source in (train, test))
+        bank, queries = (extract_features(vit, network, source) for source in (train, test))
         for fraction, chosen in subsets.items():
             labelled = bank.mean[chosen], train.labels[bank.indices[chosen]], queries.mean, test.labels[queries.indices]
             neighbours = knn(*labelled, classes=classes)

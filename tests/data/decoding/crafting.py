@@ -117,5 +117,5 @@ def webp_claiming(width: int, height: int) -> bytes:
 
 
 def icon_of(picture: bytes) -> bytes:
-    """An icon that says it is 16x16 pixels large and holds any other picture."""
+    """An icon whose header claims 16x16 pixels, around any other picture."""
     return struct.pack("<HHHBBBBHHII", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(picture), 22) + picture

@@ -125,7 +125,7 @@ def test_class_names_come_from_a_neighbour_called_classes_txt(tmp_path: Path) ->
     assert open_data(str(file)).train.classes == ("cat", "dog")
 
 
-def test_class_names_come_from_what_packing_noted(tmp_path: Path) -> None:
+def test_class_names_come_from_packed_json(tmp_path: Path) -> None:
     file = put_shard(tmp_path / "x.tar", {"1.jpg": "", "1.cls": "1", "classes.txt": "a\nb"})
     (tmp_path / "packed.json").write_text(json.dumps({"classes": ["cat", "dog"], "statistics": {}}))
     assert open_data(str(file)).train.classes == ("cat", "dog")
@@ -177,7 +177,7 @@ def remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_large_shards_are_walked_once(remembered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_headers_of_large_shards_are_read_once(remembered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     walked = walks(monkeypatch)
     source = open_data(str(remembered)).train
     assert walked == []
@@ -186,7 +186,7 @@ def test_large_shards_are_walked_once(remembered: Path, monkeypatch: pytest.Monk
     assert source.classes == ("no", "yes")
 
 
-def test_a_shard_that_changed_is_walked_again(remembered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_headers_of_a_changed_shard_are_read_again(remembered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     walked = walks(monkeypatch)
     put_shard(remembered / "b.tar", {"3.jpg": "three"})
     assert contents(open_data(str(remembered)).train) == [b"one", b"three"]
@@ -198,7 +198,7 @@ def test_another_shard_is_noticed(remembered: Path) -> None:
     assert contents(open_data(str(remembered)).train) == [b"one", b"two", b"three"]
 
 
-def test_a_shard_that_changed_just_now_is_not_remembered(remembered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shard_that_changed_just_now_is_not_cached(remembered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (remembered / "b.tar").touch()
     open_data(str(remembered))
     walked = walks(monkeypatch)
@@ -415,5 +415,5 @@ def test_shards_that_cannot_be_used_say_what_was_found_and_what_to_do(
     assert "\n" not in str(caught.value)
 
 
-def test_a_shard_source_needs_no_listener(tmp_path: Path) -> None:
+def test_a_shard_source_opens_without_a_reporter(tmp_path: Path) -> None:
     assert len(ShardSource([str(put_shard(tmp_path / "x.tar", {"1.jpg": "x"}))])) == 1

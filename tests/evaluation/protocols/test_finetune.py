@@ -17,7 +17,7 @@ from openmae.evaluation.heads.classifier import build_classifier
 from openmae.evaluation.protocols.finetune import clip_to_pixels, erase, finetuning_loss, run_finetune
 from openmae.evaluation.tasks.classification import Classification
 from openmae.recipes import FinetuneRecipe, find_recipe
-from openmae.recipes.recipe import ImageSize
+from openmae.recipes.values import ImageSize
 
 TEN = Classification(classes=tuple("0123456789"))
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from openmae.core.encoder import encode_images
 from openmae.errors import UserError
 from openmae.evaluation.features import pool_tokens
-from openmae.recipes.recipe import Pooling
+from openmae.recipes.values import Pooling
 
 
 class LinearProbe(nn.Module):

@@ -15,9 +15,9 @@ from openmae.evaluation.accuracy import Scores, hits, scores_of
 from openmae.evaluation.features import extract_features
 from openmae.evaluation.gathering import gather_rows
 from openmae.evaluation.splits import labelled_splits
-from openmae.recipes.recipe import Pooling
+from openmae.recipes.values import Pooling
 from openmae.training.processes.devices import measuring_processes
-from openmae.weights.building import encoder_from, untrained_encoder
+from openmae.weights.building import encoder_from, untrained_twin
 from openmae.weights.reading import read_weights
 
 NEIGHBOURS = 20
@@ -42,9 +42,11 @@ def run_knn(
     fabric = measuring_processes(devices=devices, nodes=nodes)
     loaded = read_weights(weights)
     train, test = labelled_splits(open_data(data, labels=labels), "class", fraction=label_fraction, seed=seed)
-    vit = untrained_encoder(loaded.recipe) if untrained else encoder_from(loaded)
-    bank = extract_features(vit, loaded.recipe, train.images, fabric=fabric)
-    queries = extract_features(vit, loaded.recipe, test.images, fabric=fabric) if test is not None else None
+    # The twin is the network that the pre-training itself began with, where that is known.
+    own_seed = loaded.recipe.seed if loaded.recipe is not None else seed
+    vit = untrained_twin(loaded, seed=own_seed) if untrained else encoder_from(loaded)
+    bank = extract_features(vit, loaded.network, train.images, fabric=fabric)
+    queries = extract_features(vit, loaded.network, test.images, fabric=fabric) if test is not None else None
     scores = knn(
         bank.pooled(pool),
         train.targets.values[bank.indices],

@@ -15,7 +15,6 @@ from openmae.evaluation.experiment import (
     describe_results,
     open_experiment,
     run_experiment,
-    untrained_twin,
 )
 from openmae.evaluation.features import Features, extract_features
 from openmae.evaluation.gathering import gather_rows
@@ -23,7 +22,8 @@ from openmae.evaluation.heads.linear_probe import LinearProbe
 from openmae.recipes import LinearRecipe
 from openmae.training.processes.devices import start_fabric
 from openmae.training.runs import Run
-from openmae.weights.building import build_encoder, encoder_from, untrained_encoder
+from openmae.weights.building import encoder_from, untrained_twin
+from openmae.weights.networks import network_of
 from openmae.weights.starting import start_from
 
 HEAD = "head.safetensors"
@@ -55,11 +55,11 @@ def run_linear(recipe: LinearRecipe, out: Path) -> dict[str, Any]:
 def frozen_encoder(recipe: LinearRecipe, experiment: Experiment) -> VisionTransformer:
     """The encoder to measure, at the recipe's image size."""
     if recipe.untrained:
-        return untrained_encoder(untrained_twin(recipe, experiment.weights).recipe)
-    trained = experiment.weights.recipe
+        return untrained_twin(experiment.weights, seed=recipe.seed)
+    trained = experiment.weights.network
     if (trained.image_size, trained.channels) == (recipe.image_size, recipe.channels):
         return encoder_from(experiment.weights)
-    vit = build_encoder(recipe)
+    vit = network_of(recipe).build_encoder()
     start_from(vit, experiment.weights)
     return vit.eval()
 
@@ -70,8 +70,8 @@ def _run_cached(recipe: LinearRecipe, experiment: Experiment, out: Path) -> dict
         if (results := run.finished()) is not None:
             return results
         vit = frozen_encoder(recipe, experiment)
-        train = extract_features(vit, recipe, experiment.train.images, fabric=fabric)
-        test = extract_features(vit, recipe, experiment.test.images, fabric=fabric)
+        train = extract_features(vit, network_of(recipe), experiment.train.images, fabric=fabric)
+        test = extract_features(vit, network_of(recipe), experiment.test.images, fabric=fabric)
         figures = {"cached": True, **_fit_and_measure(fabric, recipe, experiment, train, test)}
         return run.finish(describe_results(recipe, experiment, figures, out))
 

@@ -5,7 +5,7 @@ from openmae.evaluation.tasks.classification import Classification
 from openmae.evaluation.tasks.multilabel import Multilabel
 from openmae.evaluation.tasks.regression import Regression
 from openmae.evaluation.tasks.task import Task
-from openmae.recipes.recipe import TaskName
+from openmae.recipes.values import TaskName
 
 TASKS: dict[TaskName, type[Classification] | type[Multilabel] | type[Regression]] = {
     "classification": Classification,

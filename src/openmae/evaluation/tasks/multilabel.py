@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from openmae.data.targets import Kind, Targets
 from openmae.errors import UserError
-from openmae.recipes.recipe import TaskName
+from openmae.recipes.values import TaskName
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from openmae.data.targets import Kind, Targets
-from openmae.recipes.recipe import TaskName
+from openmae.recipes.values import TaskName
 
 
 class Task(Protocol):
