@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -103,7 +104,7 @@ def test_a_test_split_has_the_labels_of_the_training_split() -> None:
     train = GivenLabels(pa.chunked_array([pa.array([["b"], ["a", "c"]])]), where="train")
     test = read("labels", [["c"], ["emu", "a"]], train=train)
     assert (test.names, test.known.tolist()) == (("a", "b", "c"), [True, False])
-    assert test.values[0].tolist() == [False, False, True]
+    assert test.values.tolist() == [[False, False, True], [False] * 3]
 
 
 # Masks
@@ -190,6 +191,7 @@ def test_labels_reach_the_batch_as_floats_and_numbers_as_they_are() -> None:
         dataset = SeededImages(source=Pictures(2), transform=transform, format=PixelFormat(), targets=targets)
         targets_B = collate([dataset[0, 0], dataset[0, 1]]).targets
         assert targets_B is not None
+        assert targets_B.dtype == torch.float32
         return targets_B.tolist()
 
     assert batch_of("labels", [["a", "b"], ["b"]]) == [[1.0, 1.0], [0.0, 1.0]]
