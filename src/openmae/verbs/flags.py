@@ -9,7 +9,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 import tyro
 
-from openmae.errors import UserError, WrongUsage
+from openmae.errors import UserError, WrongUsage, one_line
 from openmae.recipes import RECIPES, Recipe, Stage, find_recipe
 from openmae.recipes.saved import from_yaml
 from openmae.recipes.values import Every, ImageSize
@@ -115,8 +115,10 @@ def _read_recipe(stage: Stage, file: Path) -> Recipe:
         raise WrongUsage(f"there is no recipe file {file}; a run folder has one as recipe.yaml")
     try:
         recipe = from_yaml(file.read_text(encoding="utf-8"))
-    except (UserError, OSError) as error:
+    except UserError as error:
         raise WrongUsage(f"{file}: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongUsage(f"{file} cannot be read ({one_line(error)}); give the recipe.yaml of a run folder") from error
     if recipe.stage != stage:
         raise WrongUsage(f"{file} is a recipe for {recipe.stage}; use `openmae {recipe.stage}`")
     return recipe
