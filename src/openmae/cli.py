@@ -77,12 +77,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()  # the reader of our output has gone, and Python would complain about it at exit
         return FAILED
     except KeyboardInterrupt:
-        message = "stopped; the same command continues a run from its last checkpoint, and begins all else anew"
+        message = "stopped; the same command continues a run from its last checkpoint, and starts anything else over"
         return _fail(console, message, FAILED)
     except Exception as error:
         if os.environ.get(DEBUG):
             raise
-        return _fail_of_several(console, error)
+        return _report(console, error)
 
 
 def _run(arguments: list[str], console: Console) -> int:
@@ -161,8 +161,8 @@ def _submit(words: Sequence[str], console: Console) -> int:
     return DONE
 
 
-def _fail_of_several(console: Console, error: Exception) -> int:
-    """Say what went wrong, once for all processes."""
+def _report(console: Console, error: Exception) -> int:
+    """Print what went wrong, once for all processes."""
     if isinstance(error, UserError):
         message = str(error)
     elif isinstance(error, OSError):
@@ -170,7 +170,7 @@ def _fail_of_several(console: Console, error: Exception) -> int:
     else:
         message = f"{error} ({type(error).__name__}; set {DEBUG}=1 to see where, and please report it)"
     rank = process_rank()
-    # Before the processes have joined, all find the same wrong; then one of each machine says it.
+    # Until the processes have joined, all of them find the same error: one of each machine prints it.
     first_of_machine = os.environ.get("LOCAL_RANK", "0") == "0"
     if rank and (first_of_machine or have_joined()) and ANNOUNCED not in getattr(error, "__notes__", []):
         return _fail(Console(stderr=True), f"rank {rank}: {message}", FAILED)
@@ -178,7 +178,7 @@ def _fail_of_several(console: Console, error: Exception) -> int:
 
 
 def _explain(error: OSError) -> str:
-    """What the system refuses, and of which file: no space, no permission, and the like."""
+    """The file and the reason of the system, such as no space or no permission."""
     if error.strerror is None:
         return str(error)
     place = f"{error.filename}: " if error.filename is not None else ""
