@@ -400,7 +400,7 @@ def test_ranks_and_accumulation_cut_whole_images_of_repeated_batches() -> None:
 
 
 class Counting(Pictures):
-    """Pictures that know how often they were read."""
+    """Pictures that count how often they are read."""
 
     reads = 0
 

@@ -67,7 +67,8 @@ def test_a_constant_channel_can_be_normalised() -> None:
 
 def test_statistics_without_a_readable_image_are_an_error_that_says_why() -> None:
     with pytest.raises(
-        ValueError, match=r"none of the images can be read as 3 channels of uint8 \(array-1: 5 channels"
+        ValueError,
+        match=r"none of the images can be read as 3 channels of uint8 \(array-1: 5 channels .*; set --channels",
     ):
         measure(Arrays(arrays("uint8", 2)), PixelFormat(3))
 

@@ -25,7 +25,7 @@ from openmae.weights.networks import network_of
 
 
 class Oracle(torch.nn.Module):
-    """Stands where the network stands and predicts the target perfectly."""
+    """Replaces the network, and predicts the target perfectly."""
 
     def __init__(self, recipe: PretrainRecipe) -> None:
         super().__init__()

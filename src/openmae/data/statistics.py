@@ -92,7 +92,10 @@ def measure(source: Source, wanted: PixelFormat) -> Statistics:
         except (BadImage, OSError) as error:
             why = f"{source.name(index)}: {why_unreadable(error)}"
     if not running.images:
-        raise UserError(f"none of the images can be read as {wanted.channels} channels of {wanted.kind} ({why})")
+        raise UserError(
+            f"none of the images can be read as {wanted.channels} channels of {wanted.kind} ({why}); set --channels "
+            "and --pixel-type to those of the images, which `openmae check` shows"
+        )
     return running.result()
 
 

@@ -90,7 +90,7 @@ class LinearRecipe(SupervisedRecipe):
     stage = "linear"
 
     cached: bool = False
-    """Compute the features once, without augmentation, and fit a logistic regression to them: seconds, not hours."""
+    """Compute the features once, without augmentation, and fit a logistic or ridge regression: seconds, not hours."""
     scale_bias_lr: bool = False
     """Whether LARS scales the rate of biases as well (fair: no, mm: yes)."""
     lr_in_momentum: bool = False

@@ -4,7 +4,7 @@ import contextlib
 import json
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from rich.console import Group
@@ -35,9 +35,28 @@ RECIPE = "vit-b16-800e"
 MAX_KINDS_SHOWN = 12
 
 
+class CheckResult(TypedDict):
+    """Everything that check.json holds."""
+
+    data: str
+    images: int
+    bad: int
+    stops_training: bool
+    """Whether more images are bad than a training permits (`max_bad`)."""
+    max_bad: float
+    bad_reasons: dict[str, Any]
+    splits: dict[str, Any]
+    duplicates: dict[str, Any]
+    pixels: dict[str, Any] | None
+    statistics: dict[str, Any] | None
+    command: str
+    """The training that fits these images."""
+    out: str
+
+
 def run_check(
     data: str, *, labels: str | None = None, out: Path | None = None, workers: int | None = None
-) -> dict[str, Any]:
+) -> CheckResult:
     """Survey all splits; writes check.json, bad_images.jsonl and contact_sheet.png into `out`, runs/check-NAME if None.
 
     Raises:
@@ -51,8 +70,7 @@ def run_check(
         surveys = _survey(splits, out / BAD_IMAGES, automatic_workers() if workers is None else workers)
     except OSError as error:
         raise UserError(f"cannot write to {out} ({error.strerror}); give --out a folder that you may write") from error
-    result = _result(data, splits, surveys)
-    result["out"] = str(out)
+    result = _result(data, splits, surveys, out)
     write_text(out / RESULT, json.dumps(result, indent=1))
     if not any(survey.images - survey.bad for survey in surveys.values()):
         why = next(iter(result["bad_reasons"]), "there are none")
@@ -77,7 +95,7 @@ def _survey(splits: dict[str, Source], bad_images: Path, workers: int) -> dict[s
     return surveys
 
 
-def _result(data: str, splits: dict[str, Source], surveys: dict[str, Survey]) -> dict[str, Any]:
+def _result(data: str, splits: dict[str, Source], surveys: dict[str, Survey], out: Path) -> CheckResult:
     sources = list(splits.values())
     starts = np.cumsum([0, *map(len, sources)])
 
@@ -118,6 +136,7 @@ def _result(data: str, splits: dict[str, Source], surveys: dict[str, Survey]) ->
         "pixels": None if wanted is None else wanted._asdict(),
         "statistics": statistics,
         "command": f"openmae pretrain {RECIPE} --data {shlex.quote(data)}{channels}",
+        "out": str(out),
     }
 
 
@@ -135,7 +154,7 @@ def _reasons(surveys: list[Survey]) -> dict[str, Any]:
     }
 
 
-def check_report(result: dict[str, Any]) -> Group:
+def check_report(result: CheckResult) -> Group:
     """What people see of a result."""
     parts: list[Table | Text] = []
     for split, found in result["splits"].items():
@@ -184,12 +203,12 @@ def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def _lines(result: dict[str, Any]) -> list[str]:
+def _lines(result: CheckResult) -> list[str]:
     repeated = result["duplicates"]
     lines = [f"exact duplicates: {repeated['images']:,}"]
     lines += ["  " + " = ".join(map(plain, group)) for group in repeated["examples"]]
-    if result["statistics"] is not None:
-        statistics, pixels = result["statistics"], result["pixels"]
+    statistics, pixels = result["statistics"], result["pixels"]
+    if statistics is not None and pixels is not None:
         lines += [
             f"as {pixels['channels']} channels of {pixels['kind']}, on a sample of {statistics['sample']:,}:",
             "  mean " + " ".join(f"{value:g}" for value in statistics["mean"]),

@@ -51,10 +51,8 @@ def _tile(data: bytes) -> Image.Image:
     pixels = opened.decode(PixelFormat(channels, opened.stored.kind), shrink=shrink)
     factor = TILE / max(pixels.shape[:2])
     height, width = (max(1, round(side * factor)) for side in pixels.shape[:2])
-    resampling = (
-        Image.Resampling.NEAREST if factor > 2 else Image.Resampling.BICUBIC
-    )  # so that small pixels stay visible
-    return Image.fromarray(_shown(pixels)).convert("RGB").resize((width, height), resampling)
+    scaling = Image.Resampling.NEAREST if factor > 2 else Image.Resampling.BICUBIC  # so that small pixels stay visible
+    return Image.fromarray(_shown(pixels)).convert("RGB").resize((width, height), scaling)
 
 
 def _shown(pixels: Pixels) -> Pixels:

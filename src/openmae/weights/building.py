@@ -39,7 +39,7 @@ def encoder_from(weights: Weights) -> VisionTransformer:
     if network.decoder is None:
         options["global_pool"] = "avg" if "fc_norm.weight" in tensors else "token"
     tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}
-    with torch.device("meta"):  # a file may describe a network that no memory holds
+    with torch.device("meta"):  # a file may describe a network that is too large for memory
         require_same(network.build_encoder(**options), tensors, weights.file)
     vit = network.build_encoder(**options)
     load_strictly(vit, tensors, weights.file)
@@ -77,7 +77,7 @@ def load_autoencoder(spec: str | Path) -> LoadedAutoencoder:
             f"{weights.file} holds an encoder without its decoder, which cannot reconstruct; give the run folder of "
             f"the pre-training, or its checkpoints/step-*/{MODEL}, which hold both"
         )
-    with torch.device("meta"):  # a file may describe a network that no memory holds
+    with torch.device("meta"):  # a file may describe a network that is too large for memory
         require_same(network.build_encoder(), weights.encoder(), weights.file)
         require_same(network.build_autoencoder(), weights.tensors, weights.file)
     model = network.build_autoencoder()

@@ -59,7 +59,7 @@ def png(
 
 
 def deflated_zeros(megabytes: int) -> bytes:
-    """A zlib stream a thousandth as long as what it inflates to, made without holding that."""
+    """A zlib stream a thousandth as long as what it inflates to, made without that much memory."""
     stream = zlib.compressobj(9)
     return b"".join(stream.compress(bytes(MEGABYTE)) for _ in range(megabytes)) + stream.flush()
 

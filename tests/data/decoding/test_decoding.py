@@ -227,7 +227,7 @@ def test_deep_levels_are_refused_rather_than_clipped(stored: PixelType, wanted: 
             BadImage, match=rf"^{stored} pixels, which would not survive as {wanted}; see --pixel-type$"
         ):
             decode(data, PixelFormat(1, wanted))
-    with pytest.raises(BadImage, match="would not survive"):  # how bytes among floats are to be scaled nobody knows
+    with pytest.raises(BadImage, match="would not survive"):  # the scale of bytes among floats is unknown
         decode(npy(LEVELS16.astype(np.uint8)), PixelFormat(1, "float32"))
 
 

@@ -34,7 +34,7 @@ def names(root: Path) -> list[str]:
 
 
 def scans(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """The folders that are looked into from now on."""
+    """The folders that are listed from now on."""
     seen: list[bytes] = []
     original = scanning._entries
 

@@ -151,11 +151,11 @@ def test_a_file_whose_name_has_braces_is_that_file(tmp_path: Path) -> None:
     assert contents(open_data(str(put_shard(tmp_path / "s-{0..1}.tar", {"1.jpg": "x"}))).train) == [b"x"]
 
 
-# Remembered
+# The cached index
 
 
 def walks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The shards whose headers are walked from now on."""
+    """The shards whose headers are read from now on."""
     seen: list[str] = []
     original = shards._walk
 
@@ -169,7 +169,7 @@ def walks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Shards that have been opened once and are large enough to be remembered."""
+    """Shards that have been opened once and are large enough for their index to be cached."""
     monkeypatch.setattr(index_cache, "MIN_IMAGES", 2)
     put_shard(tmp_path / "a.tar", {"1.jpg": "one", "1.cls": "1", "classes.txt": "no\nyes"})
     put_shard(tmp_path / "b.tar", {"2.jpg": "two"})
@@ -265,7 +265,7 @@ def size_beyond_the_end(whole: bytes) -> bytes:
 def negative_size(whole: bytes) -> bytes:
     data = bytearray(whole)
     data[124:136] = b"\xff" * 11 + b"\x00"  # base-256, -256
-    data[148:156] = b" " * 8  # as which the checksum counts itself
+    data[148:156] = b" " * 8  # the checksum counts its own field as spaces
     data[148:156] = b"%06o\0 " % sum(data[:512])
     return bytes(data)
 

@@ -32,7 +32,7 @@ class Server(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_: Any) -> None: ...
 
     def handle(self) -> None:
-        with contextlib.suppress(ConnectionError):  # who has read enough hangs up
+        with contextlib.suppress(ConnectionError):  # a client that has read enough closes the connection
             super().handle()
 
     def do_GET(self) -> None:
@@ -206,7 +206,7 @@ def test_names_on_the_web_are_shown_decoded(web: str, tmp_path: Path) -> None:
     assert source.classes == ("dog", "red cat")
 
 
-# Remote shards are remembered
+# The cached index of remote shards
 
 
 def test_the_headers_of_a_remote_shard_are_read_once_until_it_changes(

@@ -81,7 +81,6 @@ def test_a_fitted_head_gives_the_outputs_that_a_trained_one_would(task: Task, ta
     assert (outputs.shape, outputs.dtype) == ((IMAGES, task.outputs), torch.float32)
     figures = task.figures(task.rows(outputs, torch.from_numpy(targets.values)))
     assert next(iter(figures.values())) > (0.9 if task.name == "regression" else 95)
-    assert str(round(next(iter(figures.values())), 2)) in task.sentence(figures)
 
 
 def test_the_loss_has_a_gradient_in_every_precision(task: Task, targets: Targets) -> None:

@@ -1,6 +1,5 @@
 """One class for each image: cross-entropy, top-1 and top-5 accuracy."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -54,10 +53,6 @@ class Classification:
     def figures(self, rows: Tensor) -> dict[str, float]:
         scores = scores_of(rows.numpy())
         return {"top1": scores.top1, "top5": scores.top5}
-
-    @staticmethod
-    def sentence(figures: Mapping[str, float]) -> str:
-        return f"top-1 {figures['top1']:.2f} %, top-5 {figures['top5']:.2f} %"
 
     def fit(
         self, features_ND: NDArray[np.float32], targets: NDArray[np.int64], test_MD: NDArray[np.float32], *, seed: int

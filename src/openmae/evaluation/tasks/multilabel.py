@@ -1,6 +1,5 @@
 """Any number of labels for each image: binary cross-entropy, mean average precision."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -63,11 +62,6 @@ class Multilabel:
         precisions = [binary_average_precision(_ranks(scores), truth) for scores, truth in columns]
         precision, chance = torch.stack(precisions).double().mean(), targets[:, occurring].double().mean()
         return {"mean_average_precision": round(100 * float(precision), 4), "chance": round(100 * float(chance), 4)}
-
-    @staticmethod
-    def sentence(figures: Mapping[str, float]) -> str:
-        precision, chance = figures["mean_average_precision"], figures["chance"]
-        return f"mean average precision {precision:.2f} % (chance {chance:.2f} %)"
 
     def fit(
         self, features_ND: NDArray[np.float32], targets: NDArray[np.bool_], test_MD: NDArray[np.float32], *, seed: int

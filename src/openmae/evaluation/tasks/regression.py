@@ -1,6 +1,5 @@
 """One number for each image: Huber loss, coefficient of determination and mean absolute error."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -53,7 +52,7 @@ class Regression:
         return torch.stack([outputs_BO[:, 0].double() * self.std + self.mean, targets.double()], dim=1)
 
     def figures(self, rows: Tensor) -> dict[str, float]:
-        """R² (1 is perfect), mean absolute error, and the error of always answering with the training mean."""
+        """R² (1 is perfect), mean absolute error, and the error of always predicting the training mean."""
         from torchmetrics.functional.regression import mean_absolute_error, r2_score
 
         predicted, true = rows[:, 0].contiguous(), rows[:, 1].contiguous()
@@ -67,11 +66,6 @@ class Regression:
             "mean_absolute_error": _rounded(mean_absolute_error(predicted, true)),
             "error_of_the_mean": _rounded(mean_absolute_error(constant, true)),
         }
-
-    @staticmethod
-    def sentence(figures: Mapping[str, float]) -> str:
-        error, of_the_mean = figures["mean_absolute_error"], figures["error_of_the_mean"]
-        return f"R² {figures['r2']:.4f}, mean absolute error {error:.4g} (always the mean: {of_the_mean:.4g})"
 
     def fit(
         self,

@@ -1,6 +1,5 @@
 """A task is targets, a width of the head, a loss, and figures. Protocols know nothing else of it."""
 
-from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -48,11 +47,6 @@ class Task(Protocol):
 
     def figures(self, rows: Tensor) -> dict[str, float]:
         """The figures of N images from their rows; the first is the one to compare by."""
-        ...
-
-    @staticmethod
-    def sentence(figures: Mapping[str, float]) -> str:
-        """The figures for people: "top-1 81.20 %, top-5 95.00 %"."""
         ...
 
     def fit(
