@@ -23,7 +23,7 @@ from openmae.data.sources import open_data
 from openmae.data.transforms import TrainTransform
 from openmae.recipes import LinearRecipe, Recipe, find_recipe
 from openmae.recipes.recipe import Every
-from openmae.training.loop import fit
+from openmae.training import trainer
 from openmae.training.optimizers import build_optimizer
 from openmae.training.runs import Run
 from openmae.training.spec import TrainSpec
@@ -70,7 +70,7 @@ class Crash:
 
 @dataclass
 class Watch:
-    """What an optimiser sees at every step."""
+    """Records the rates, gradients and weights of every step of an optimiser."""
 
     rates: list[list[float]] = field(default_factory=list)
     gradient_norms: list[float] = field(default_factory=list)
@@ -126,7 +126,7 @@ def train(
         seed=recipe.seed,
         uniform=3,
     )
-    job = TrainSpec(
+    spec = TrainSpec(
         recipe=recipe,
         model=model,
         optimizer=optimizer,
@@ -138,7 +138,7 @@ def train(
     )
     run = Run(out, recipe, writes=True)
     try:
-        return fit(Fabric(accelerator="cpu", devices=1, precision="32-true"), job, run)
+        return trainer.train(Fabric(accelerator="cpu", devices=1, precision="32-true"), spec, run)
     finally:
         run.close()
 

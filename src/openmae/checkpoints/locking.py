@@ -16,8 +16,8 @@ LOCK = ".lock"
 class FolderLock:
     """A lock that the system takes back when the process ends, however it ends: it cannot be left behind.
 
-    POSIX locks belong to the process: loader processes that outlive it for a moment do not hold them, and they work on
-    network file systems that know locks at all.
+    POSIX locks belong to the process, so loader processes that outlive it for a moment do not keep the folder locked.
+    They work on every network file system that has locks.
 
     Raises:
         UserError: when another process holds it; says which.

@@ -23,12 +23,12 @@ from openmae.evaluation.gathering import add_up
 from openmae.evaluation.scores import Scores, count_hits, labelled_splits, scores_of, with_held_out
 from openmae.recipes import FinetuneRecipe, SupervisedRecipe
 from openmae.reporter import say
-from openmae.training.loop import fit
 from openmae.training.optimizers import build_optimizer
 from openmae.training.pixels import adopt_pixels, hold_pixels, pixel_format, resolve_pixels
 from openmae.training.processes.devices import choose_workers, start_fabric
 from openmae.training.runs import Run, fit_batch
 from openmae.training.spec import TrainSpec
+from openmae.training.trainer import train
 from openmae.weights.comparing import require_architecture
 from openmae.weights.reading import Weights, read_weights, recipe_metadata
 
@@ -126,7 +126,7 @@ def run_supervised(
             exports=exports,
             metadata=recipe_metadata(recipe),
         )
-        return run.finish(describe_results(recipe, task, fit(fabric, job, run), out))
+        return run.finish(describe_results(recipe, task, train(fabric, job, run), out))
 
 
 def train_transform(recipe: SupervisedRecipe) -> TrainTransform:

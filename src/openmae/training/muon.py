@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from openmae.training.processes.devices import computes_in_bf16
-from openmae.training.state import sharded_like, whole
+from openmae.training.processes.sharding import sharded_like, whole
 
 COEFFICIENTS = [(3.4445, -4.7750, 2.0315)]  # Jordan's, timm's default
 SMALLEST_SIDE = 4

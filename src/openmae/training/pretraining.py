@@ -18,12 +18,12 @@ from openmae.data.transforms import TrainTransform, normalise_pixels
 from openmae.errors import UserError
 from openmae.recipes import PretrainRecipe
 from openmae.reporter import say
-from openmae.training.loop import fit
 from openmae.training.optimizers import build_optimizer
 from openmae.training.pixels import adopt_pixels, hold_pixels, pixel_format, resolve_pixels
 from openmae.training.processes.devices import start_fabric
 from openmae.training.runs import Run, fit_batch
 from openmae.training.spec import TrainSpec
+from openmae.training.trainer import train
 from openmae.weights.building import build_autoencoder
 from openmae.weights.comparing import require_architecture
 from openmae.weights.reading import read_weights, recipe_metadata
@@ -74,7 +74,7 @@ def run_pretraining(recipe: PretrainRecipe, out: Path) -> dict[str, Any]:
             exports=lambda trained: {ENCODER: trained.get_submodule("encoder").state_dict()},
             metadata=recipe_metadata(recipe),
         )
-        figures = fit(fabric, job, run)
+        figures = train(fabric, job, run)
         return run.finish(
             {"protocol": "pretrain", "recipe": recipe.name, "seed": recipe.seed, **figures, "out": str(out)}
         )

@@ -60,6 +60,8 @@ class Run:
         self._tracker: Tracker | None = None
         self._lock: FolderLock | None = None
         self._unwritten: dict[str, str] = {}
+        self.figures: dict[str, Any] = {}
+        """The newest of each figure that is logged."""
         check_continuable(path, recipe)
         if not writes or (path / RESULTS).is_file():
             return
@@ -96,10 +98,12 @@ class Run:
             self._tensorboard = TensorBoard(self.path / "tensorboard", last_step=step)
             if self.recipe.track is not None and self._tracker is None:
                 self._tracker = open_tracker(self.recipe.track, self.path, to_dict(self.recipe))
-        return {name: value for record in kept for name, value in record.items() if name != "step"}
+        self.figures = {name: value for record in kept for name, value in record.items() if name != "step"}
+        return dict(self.figures)
 
     def log(self, step: int, **values: float) -> None:
         """Add one line to metrics.jsonl and one point to every TensorBoard curve."""
+        self.figures |= values
         if not self.writes:
             return
         self.append(METRICS, {"step": step, **values})

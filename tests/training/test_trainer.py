@@ -23,12 +23,13 @@ from torch.optim import Optimizer
 from openmae.checkpoints.checkpoint import MODEL, Checkpoint, GivenUp, list_checkpoints
 from openmae.checkpoints.names import BAD_IMAGES, ENCODER, LOG, METRICS
 from openmae.checkpoints.reading import read_checkpoint
+from openmae.checkpoints.save_mode import SaveMode
 from openmae.checkpoints.writing import write_checkpoint
 from openmae.data.batches import Batch
 from openmae.recipes import FinetuneRecipe, PretrainRecipe, Recipe, find_recipe
 from openmae.recipes.recipe import Every
-from openmae.training import loop, saving, session
-from openmae.training.loop import Meter
+from openmae.training import state, trainer
+from openmae.training.observers import saving
 from openmae.training.processes import agreement
 from openmae.training.processes.devices import numerics
 from openmae.training.processes.stopping import Interrupted
@@ -72,7 +73,7 @@ def test_a_crashed_run_continues_bit_for_bit(recipe: PretrainRecipe, tmp_path: P
     train(recipe, tmp_path / "straight")
     with pytest.raises(RuntimeError, match="power cut"):
         train(saving_always(recipe), tmp_path / "crashed", loss=Crash(after * recipe.accumulate))
-    assert read_checkpoint(list_checkpoints(tmp_path / "crashed" / "checkpoints")[0]).state["step"] == after
+    assert read_checkpoint(list_checkpoints(tmp_path / "crashed" / "checkpoints")[0]).step == after
     rest = Crash(10**6)
     train(recipe, tmp_path / "crashed", loss=rest)
     assert rest.calls == (STEPS - after) * recipe.accumulate
@@ -96,12 +97,12 @@ def test_what_is_written_is_the_state_of_its_step_however_slow_the_disk(
     write = write_checkpoint
     written: list[tuple[int, list[float], Tensor, Tensor]] = []
 
-    def slow(folder: Path, step: int, checkpoint: Checkpoint, **options: Any) -> Path:
+    def slow(folder: Path, checkpoint: Checkpoint, **options: Any) -> Path:
         time.sleep(0.1)
         moment = checkpoint.optimizer["linear.weight"]["exp_avg"] if checkpoint.optimizer else torch.zeros(0)
         weight = checkpoint.model["linear.weight"]
-        written.append((step, checkpoint.state["pending_losses"], weight.clone(), moment.clone()))
-        return write(folder, step, checkpoint, **options)
+        written.append((checkpoint.step, list(checkpoint.pending_losses), weight.clone(), moment.clone()))
+        return write(folder, checkpoint, **options)
 
     monkeypatch.setattr(saving, "write_checkpoint", slow)
     train(replace(recipe, log_every=5, save_every=Every(4, "steps")), tmp_path / "slow")
@@ -117,8 +118,8 @@ def test_what_is_written_is_the_state_of_its_step_however_slow_the_disk(
         assert torch.equal(one[3], other[3])
 
 
-def _waiting(self: saving.Saver, save: Callable[..., None], *arguments: Any, must_work: bool, **_: Any) -> None:
-    save(self, *arguments, must_work=True)
+def _waiting(self: saving.Saver, save: Callable[..., None], checkpoint: Checkpoint, _: SaveMode) -> None:
+    save(self, checkpoint, SaveMode.WAITED)
 
 
 def test_what_decides_the_last_digits_is_told_when_it_has_changed(
@@ -130,7 +131,7 @@ def test_what_decides_the_last_digits_is_told_when_it_has_changed(
     told = (tmp_path / "log.txt").read_text()
     assert "last digits" not in told
     now = numerics
-    monkeypatch.setattr(session, "numerics", lambda fabric: {**now(fabric), "threads": 96, "processes": 7})
+    monkeypatch.setattr(state, "numerics", lambda fabric: {**now(fabric), "threads": 96, "processes": 7})
     train(recipe, tmp_path)
     assert re.search(
         r"later losses may differ in their last digits from an uninterrupted run's: "
@@ -260,29 +261,30 @@ def test_a_signal_while_the_weights_change_is_heard_in_the_same_step(
 
     train(recipe, tmp_path / "straight")
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "agree", too_late)
+        patch.setattr(trainer, "agree", too_late)
         with pytest.raises(Interrupted, match="stopped after step 1 of 12"):
             train(recipe, tmp_path / "stopped")
     train(recipe, tmp_path / "stopped")
     assert_same_run(tmp_path / "straight", tmp_path / "stopped")
 
 
-def test_a_signal_gives_up_what_is_being_written_and_saves_its_own_step_in_a_hurry(
+def test_a_signal_gives_up_what_is_being_written_and_saves_its_own_step_before_the_exit(
     recipe: PretrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    began, how = threading.Event(), dict[int, bool]()
+    began, how = threading.Event(), dict[int, SaveMode]()
 
     def slow(
-        folder: Path, step: int, *arguments: Any, given_up: Callable[[], bool] = lambda: False, **options: Any
+        folder: Path, checkpoint: Checkpoint, *, mode: SaveMode, given_up: Callable[[], bool], **options: Any
     ) -> Path:
-        how[step] = options.get("in_a_hurry", False)
+        step = checkpoint.step
+        how[step] = mode
         if step == 4:
             began.set()
         until = time.monotonic() + 10
         while step == 4 and time.monotonic() < until:
             if given_up():
                 raise GivenUp
-        return write_checkpoint(folder, step, *arguments, **options)
+        return write_checkpoint(folder, checkpoint, mode=mode, **options)
 
     def ask() -> None:
         assert began.wait(10)
@@ -293,7 +295,7 @@ def test_a_signal_gives_up_what_is_being_written_and_saves_its_own_step_in_a_hur
         patch.setattr(saving, "write_checkpoint", slow)
         with pytest.raises(Interrupted, match="stopped after step 5 of 12"):
             train(replace(recipe, save_every=Every(4, "steps")), tmp_path / "stopped", loss=Crash(4, act=ask))
-    assert how == {0: False, 4: False, 5: True}
+    assert how == {0: SaveMode.WAITED, 4: SaveMode.BACKGROUND, 5: SaveMode.BEFORE_EXIT}
     assert steps_saved(tmp_path / "stopped") == [5, 0]
     assert not (tmp_path / "stopped" / LOG).exists(), "it is no failure"
     train(recipe, tmp_path / "stopped")
@@ -446,21 +448,22 @@ def test_checkpoints_are_written_when_their_time_has_come_and_at_the_end(
     assert steps_saved(tmp_path / "often") == [12, 11, 10]
 
 
-class Clock:
-    """Time that passes when told to."""
+def test_pauses_do_not_count_as_training_time(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=lambda: now))
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 1000.0
-        monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: self.now))
+    def loss(model: nn.Module, batch: Batch) -> Tensor:
+        nonlocal now
+        now += 0.5
+        return toy_loss(model, batch)
 
+    def evaluate(_: nn.Module) -> dict[str, float]:
+        nonlocal now
+        now += 60.0
+        return {"top1": 1.0}
 
-def test_pauses_do_not_count_as_training_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock(monkeypatch)
-    meter = Meter(losses=[1.0], images=10, started=clock.now)
-    clock.now += 0.5
-    with meter.paused():
-        clock.now += 60.0
-    assert meter.figures()["images_per_second"] == 20.0
+    train(linear_recipe(images, base_lr=1.0, log_every=2), tmp_path, loss=loss, evaluate=evaluate)
+    assert metrics(tmp_path, "images_per_second") == [BATCH / 0.5] * (STEPS // 2)
 
 
 # ------------------------------------------------------------------------------------------------ what goes wrong
@@ -528,7 +531,7 @@ def test_too_few_images_for_a_batch_and_batches_that_cannot_be_cut_are_refused(
 def test_what_is_drawn_for_a_step_depends_on_the_seed_and_the_step() -> None:
     drawn = []
     for seed, step in ((7, 3), (7, 4), (8, 3), (7, 3)):
-        loop._seed_step(seed, step)
+        trainer.seed_step(seed, step)
         drawn.append(float(torch.rand(())))
     assert drawn[0] == drawn[3]
     assert len(set(drawn)) == 3

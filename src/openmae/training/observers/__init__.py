@@ -1,0 +1,1 @@
+"""What a training does beside its steps; observer.py says when each sees it."""
