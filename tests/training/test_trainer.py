@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from openmae.checkpoints.checkpoint import MODEL, Checkpoint, GivenUp, list_checkpoints
+from openmae.checkpoints.checkpoint import MANIFEST, MODEL, Checkpoint, GivenUp, list_checkpoints
 from openmae.checkpoints.names import BAD_IMAGES, ENCODER, LOG, METRICS
 from openmae.checkpoints.reading import read_checkpoint
 from openmae.checkpoints.save_mode import SaveMode
@@ -562,3 +562,41 @@ def test_a_signal_during_an_evaluation_saves_and_the_evaluation_is_done_again(im
     train(recipe, tmp_path, evaluate=evaluate)
     assert metrics(tmp_path, "top1") == [1.0, 3.0, 4.0, 5.0]
     assert metrics(tmp_path, "step").count(6) == 2  # the step, and its evaluation
+
+
+def test_an_evaluation_that_is_made_up_for_and_stopped_again_saves_nothing_again(images: Path, tmp_path: Path) -> None:
+    recipe = linear_recipe(images, base_lr=1.0)
+
+    def evaluate(_: nn.Module, give_up: Callable[[], bool] = lambda: False) -> dict[str, float] | None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return None if give_up() else {"top1": 1.0}
+
+    manifest = tmp_path / "checkpoints" / "step-00000003" / MANIFEST
+    saved: list[int] = []
+    for _ in range(2):
+        with pytest.raises(Interrupted, match="stopped during the evaluation after step 3 of 12"):
+            train(recipe, tmp_path, evaluate=evaluate)
+        saved.append(manifest.stat().st_ino)
+    assert saved[0] == saved[1]
+
+
+def test_a_step_is_logged_before_it_is_saved_and_saved_before_it_is_evaluated(
+    recipe: PretrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[tuple[str, int]] = []
+
+    def write(folder: Path, checkpoint: Checkpoint, **options: Any) -> Path:
+        if checkpoint.step:
+            assert metrics(tmp_path, "step")[-1] == checkpoint.step
+        events.append(("saved", checkpoint.step))
+        return write_checkpoint(folder, checkpoint, **options)
+
+    def evaluate(_: nn.Module) -> dict[str, float]:
+        events.append(("evaluated", int(metrics(tmp_path, "step")[-1])))
+        return {"top1": 1.0}
+
+    monkeypatch.setattr(saving, "write_checkpoint", write)
+    monkeypatch.setattr(saving.Saver, "save", partialmethod(_waiting, saving.Saver.save))
+    train(replace(recipe, save_every=Every(6, "steps")), tmp_path, evaluate=evaluate)
+    evaluated = [("evaluated", step) for step in (3, 6, 9, 12)]
+    assert events == [("saved", 0), evaluated[0], ("saved", 6), *evaluated[1:3], ("saved", 12), evaluated[3]]

@@ -98,19 +98,16 @@ def _call(
     return evaluate(model, give_up) if takes_both else evaluate(model)
 
 
-def train(
+def toy_spec(
     recipe: Recipe,
-    out: Path,
     *,
     loss: Callable[[nn.Module, Batch], Tensor] = toy_loss,
     dropout: float = 0.5,
     evaluate: Callable[..., dict[str, float] | None] | None = None,
     watch: Watch | None = None,
     build: Callable[[Recipe, nn.Module], Optimizer] = build_optimizer,
-) -> dict[str, float]:
-    """Train the toy on the CPU as `recipe` says."""
-    torch.manual_seed(recipe.seed)
-    model = Toy(dropout)
+) -> TrainSpec:
+    """The toy with fresh weights, and its images."""
 
     def optimizer(model: nn.Module) -> Optimizer:
         built = build(recipe, model)
@@ -126,9 +123,9 @@ def train(
         seed=recipe.seed,
         uniform=3,
     )
-    spec = TrainSpec(
+    return TrainSpec(
         recipe=recipe,
-        model=model,
+        model=Toy(dropout),
         optimizer=optimizer,
         dataset=dataset,
         loss=loss,
@@ -136,6 +133,12 @@ def train(
         exports=lambda trained: {ENCODER: trained.state_dict()},
         metadata={},
     )
+
+
+def train(recipe: Recipe, out: Path, **options: Any) -> dict[str, float]:
+    """Train the toy on the CPU as `recipe` says; `options` are those of `toy_spec`."""
+    torch.manual_seed(recipe.seed)
+    spec = toy_spec(recipe, **options)
     run = Run(out, recipe, writes=True)
     try:
         return trainer.train(Fabric(accelerator="cpu", devices=1, precision="32-true"), spec, run)

@@ -111,6 +111,14 @@ def test_three_in_a_row_go_back_to_the_last_checkpoint_with_the_images_in_anothe
     assert sorted(again[2] + again[3] + again[4]) == list(range(12))
 
 
+def test_the_last_step_too_can_send_the_run_back(recipe: PretrainRecipe, tmp_path: Path) -> None:
+    recipe = replace(recipe, save_every=Every(4, "steps"))
+    train(recipe, tmp_path, loss=Poisoned(lambda call: call in (STEPS - 2, STEPS - 1, STEPS)))
+    assert [json.loads(line)["to"] for line in (tmp_path / REWINDS).read_text().splitlines()] == [8]
+    assert len(metrics(tmp_path)) == STEPS
+    assert list_checkpoints(tmp_path / "checkpoints")[0].name == f"step-{STEPS:08d}"
+
+
 def test_a_run_that_went_back_continues_bit_for_bit(recipe: PretrainRecipe, tmp_path: Path) -> None:
     recipe = replace(recipe, save_every=Every(4, "steps"))
     train(recipe, tmp_path / "straight", loss=Poisoned(lambda call: call in (6, 7, 8)))
