@@ -149,7 +149,7 @@ def test_metadata_is_in_the_weights(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint with every kind of file; whoever damages it repairs it."""
+    """A checkpoint with every kind of file; a test that damages it repairs it."""
     model = small_model()
     optimizer = Muon(model.parameters(), lr=0.1)
     train(model, optimizer, 1)
@@ -254,7 +254,7 @@ def test_only_the_newest_are_kept(tmp_path: Path) -> None:
     assert steps(tmp_path) == [100_000_000, 99_999_999, 10]
 
 
-def test_damaged_ones_of_a_later_step_do_not_push_out_what_is_written_now(tmp_path: Path) -> None:
+def test_damaged_checkpoints_of_a_later_step_do_not_push_out_the_new_one(tmp_path: Path) -> None:
     later = write(tmp_path, 100)
     flip(later / MODEL, 200)
     write(tmp_path, 50, keep=1)
@@ -269,7 +269,7 @@ def test_the_same_step_can_be_written_again(tmp_path: Path) -> None:
     assert steps(tmp_path) == [5]
 
 
-def test_what_is_no_checkpoint_is_ignored(tmp_path: Path) -> None:
+def test_folders_and_files_of_other_names_are_ignored(tmp_path: Path) -> None:
     write(tmp_path, 1)
     (tmp_path / "step-notes").mkdir()
     (tmp_path / "step-00000009").write_text("a file")
@@ -306,7 +306,7 @@ def test_a_disk_that_refuses_the_rename_leaves_the_old_checkpoint_and_no_rubbish
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002"]
 
 
-def test_what_a_full_disk_cuts_short_is_removed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_a_full_disk_cuts_short_are_removed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = write(tmp_path, 1)
 
     def full(_path: Path, _text: str) -> None:
@@ -428,7 +428,7 @@ def test_a_crash_while_deleting_leaves_no_half_under_a_checkpoints_name(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000003"]
 
 
-def test_what_the_system_said_through_safetensors_is_an_oserror(tmp_path: Path) -> None:
+def test_an_error_of_the_system_through_safetensors_is_an_oserror(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="No such file or directory"):
         write_tensors(tmp_path / "no folder" / "file.safetensors", {"a": torch.zeros(1)}, {})
 

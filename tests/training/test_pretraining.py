@@ -300,7 +300,7 @@ def test_two_processes_see_the_same_images_and_reach_the_same_losses_as_one(
 
 
 @pytest.mark.slow
-def test_a_command_that_is_told_to_stop_saves_and_the_same_recipe_continues_bit_for_bit(
+def test_a_command_that_is_asked_to_stop_saves_and_the_same_recipe_continues_bit_for_bit(
     recipe: PretrainRecipe, tmp_path: Path
 ) -> None:
     recipe = replace(recipe, epochs=5, batch_size=4)  # 150 small steps: time enough to be caught in the middle

@@ -90,7 +90,7 @@ def test_a_crashed_linear_evaluation_continues_bit_for_bit(images: Path, tmp_pat
     assert_same_run(tmp_path / "straight", tmp_path / "crashed")
 
 
-def test_what_is_written_is_the_state_of_its_step_however_slow_the_disk(
+def test_a_checkpoint_has_the_state_of_its_step_however_slow_the_disk(
     recipe: PretrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The training goes on while a checkpoint is written, and must not change what is being written."""
@@ -122,7 +122,7 @@ def _waiting(self: saving.Saver, save: Callable[..., None], checkpoint: Checkpoi
     save(self, checkpoint, SaveMode.WAITED)
 
 
-def test_what_decides_the_last_digits_is_told_when_it_has_changed(
+def test_a_change_of_versions_or_hardware_that_decides_the_last_digits_is_reported(
     recipe: PretrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(RuntimeError, match="power cut"):
@@ -241,7 +241,7 @@ def test_a_second_ctrl_c_stops_at_once(recipe: PretrainRecipe, tmp_path: Path) -
     assert steps_saved(tmp_path) == [0]
 
 
-def test_a_scheduler_that_asks_again_and_again_is_heard_once(recipe: PretrainRecipe, tmp_path: Path) -> None:
+def test_a_scheduler_that_asks_again_and_again_is_obeyed_once(recipe: PretrainRecipe, tmp_path: Path) -> None:
     def insist() -> None:
         for which in (signal.SIGUSR1, signal.SIGTERM, signal.SIGTERM, signal.SIGTERM):
             os.kill(os.getpid(), which)
@@ -251,7 +251,7 @@ def test_a_scheduler_that_asks_again_and_again_is_heard_once(recipe: PretrainRec
     assert steps_saved(tmp_path) == [4, 0]
 
 
-def test_a_signal_while_the_weights_change_is_heard_in_the_same_step(
+def test_a_signal_while_the_weights_change_is_obeyed_after_the_same_step(
     recipe: PretrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def too_late(*arguments: Any, **options: Any) -> Any:
@@ -268,7 +268,7 @@ def test_a_signal_while_the_weights_change_is_heard_in_the_same_step(
     assert_same_run(tmp_path / "straight", tmp_path / "stopped")
 
 
-def test_a_signal_gives_up_what_is_being_written_and_saves_its_own_step_before_the_exit(
+def test_a_signal_gives_up_the_save_in_the_background_and_saves_its_own_step(
     recipe: PretrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     began, how = threading.Event(), dict[int, SaveMode]()
@@ -371,7 +371,7 @@ def test_layer_wise_decay_scales_peak_and_if_wanted_the_floor(
     assert watch.rates == [[one, other] for one, other in zip(low, high, strict=True)]
 
 
-def test_what_is_exported_is_the_average_when_the_recipe_asks_for_one(recipe: PretrainRecipe, tmp_path: Path) -> None:
+def test_the_average_is_exported_when_the_recipe_asks_for_one(recipe: PretrainRecipe, tmp_path: Path) -> None:
     watch = Watch()
     train(replace(recipe, ema_decay=0.8, warmup_epochs=0), tmp_path, watch=watch)
     average = watch.weights[0]
@@ -428,7 +428,7 @@ def test_evaluation_is_logged_once_and_training_goes_on_in_training_mode(images:
     assert figures["top1"] == 12.0
 
 
-def test_the_average_is_what_is_evaluated(recipe: PretrainRecipe, tmp_path: Path) -> None:
+def test_the_average_is_evaluated(recipe: PretrainRecipe, tmp_path: Path) -> None:
     seen: list[Tensor] = []
 
     def evaluate(model: nn.Module) -> dict[str, float]:
@@ -528,7 +528,7 @@ def test_too_few_images_for_a_batch_and_batches_that_cannot_be_cut_are_refused(
         train(replace(recipe, accumulate=3), tmp_path / "uneven")
 
 
-def test_what_is_drawn_for_a_step_depends_on_the_seed_and_the_step() -> None:
+def test_the_random_numbers_of_a_step_depend_on_the_seed_and_the_step() -> None:
     drawn = []
     for seed, step in ((7, 3), (7, 4), (8, 3), (7, 3)):
         trainer.seed_step(seed, step)

@@ -1,4 +1,4 @@
-"""A network of three outputs and the twelve images that it is trained on, for what surrounds a model."""
+"""A network of three outputs and its twelve images, to test the training around a model."""
 
 import json
 import math
@@ -32,7 +32,7 @@ IMAGES, BATCH, STEPS_PER_EPOCH, STEPS = 12, 4, 3, 12
 
 
 class Toy(nn.Module):
-    """4x4 grey images to 3 numbers; what its dropout hides depends on torch's generator."""
+    """4x4 grey images to 3 numbers; its dropout draws from torch's generator."""
 
     def __init__(self, dropout: float) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Crash:
     after: int
     calls: int = 0
     act: Callable[[], None] | None = None
-    """What happens then; the crash when not given."""
+    """Called then, instead of the crash."""
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         self.calls += 1
@@ -93,7 +93,7 @@ class Watch:
 def _call(
     evaluate: Callable[..., dict[str, float] | None], model: nn.Module, give_up: Callable[[], bool]
 ) -> dict[str, float] | None:
-    """With the model alone, where that is all it takes."""
+    """Call it with the model only if it has no second parameter."""
     takes_both = len(signature(evaluate).parameters) == 2
     return evaluate(model, give_up) if takes_both else evaluate(model)
 

@@ -20,7 +20,7 @@ class Muon(AdamW):
     """Momentum orthogonalised by Newton-Schulz (Jordan et al., 2024, with the scale of arXiv 2502.16982).
 
     timm's own Muon always orthogonalises in bf16, which devices without bf16 arithmetic emulate, far slower than single
-    precision. This one computes in what the device has, and takes matrices of one shape together.
+    precision. This one computes in the precision that the device has, and takes matrices of one shape together.
 
     Args:
         groups: parameter groups as timm makes them. Those with `use_fallback` are AdamW's, and so is everything in the

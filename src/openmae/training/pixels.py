@@ -1,4 +1,4 @@
-"""What the network sees: type and statistics of the pixels, settled by the data and kept in the recipe."""
+"""Type and statistics of the pixels that the network receives: found in the data, kept in the recipe."""
 
 import os
 from dataclasses import replace
@@ -26,7 +26,7 @@ MARGIN = 1.1
 
 
 def pixel_format(recipe: Recipe) -> PixelFormat:
-    """Channels and type of the pixels; a recipe that was never settled means bytes."""
+    """Channels and type of the pixels; an unresolved recipe means bytes."""
     return PixelFormat(recipe.channels, "uint8" if recipe.pixel_type == "auto" else recipe.pixel_type)
 
 

@@ -1,4 +1,4 @@
-"""Masked pre-training: what it passes to the loop."""
+"""Masked pre-training: the network, the images and the loss that the training loop receives."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -56,7 +56,7 @@ def run_pretraining(recipe: PretrainRecipe, out: Path) -> dict[str, Any]:
             interpolation=recipe.interpolation,
             exact=recipe.decode == "exact",
         )
-        job = TrainSpec(
+        spec = TrainSpec(
             recipe=recipe,
             model=model,
             optimizer=partial(build_optimizer, recipe),
@@ -74,7 +74,7 @@ def run_pretraining(recipe: PretrainRecipe, out: Path) -> dict[str, Any]:
             exports=lambda trained: {ENCODER: trained.get_submodule("encoder").state_dict()},
             metadata=recipe_metadata(recipe),
         )
-        figures = train(fabric, job, run)
+        figures = train(fabric, spec, run)
         return run.finish(
             {"protocol": "pretrain", "recipe": recipe.name, "seed": recipe.seed, **figures, "out": str(out)}
         )
@@ -93,7 +93,7 @@ def reconstruction_loss(recipe: PretrainRecipe, model: MaskedAutoencoder) -> Cal
 
 
 def describe(recipe: PretrainRecipe, model: MaskedAutoencoder, images: int) -> str:
-    """What is about to happen, in two lines."""
+    """The training that is about to start, in two lines."""
     parameters = sum(parameter.numel() for parameter in model.parameters())
     kept = kept_count(model.patches, recipe.mask_ratio)
     views = f", {recipe.repeats} crops and masks of each: {images * recipe.repeats:,} samples an epoch"

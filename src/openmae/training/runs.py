@@ -83,7 +83,7 @@ class Run:
         return self.path / CHECKPOINTS
 
     def rewind(self, step: int) -> dict[str, Any]:
-        """Drop what was logged after `step`, which is about to be logged again; returns the newest of each figure left.
+        """Drop the figures that were logged after `step`, and will be again; returns the newest of each figure left.
 
         Lines that a crash cut short go too.
         """
@@ -117,7 +117,7 @@ class Run:
             self._tracker.log(step, values)
 
     def append(self, name: str, record: dict[str, Any]) -> None:
-        """Add one JSON line to a file of the folder; what a full disk refuses is written with a later line."""
+        """Add one JSON line to a file of the folder; a line that a full disk refuses is written with a later one."""
         if not self.writes:
             return
         lines = self._unwritten.pop(name, "") + json.dumps(record) + "\n"
@@ -128,7 +128,7 @@ class Run:
             self._unwritten[name] = f"\n{lines}" if not lines.startswith("\n") else lines  # a half may be there
 
     def sync(self) -> None:
-        """Have what was logged so far survive a power cut."""
+        """Make the lines that were logged so far survive a power cut."""
         for name in (METRICS, BAD_IMAGES, REWINDS):
             with contextlib.suppress(FileNotFoundError):
                 sync_file(self.path / name)
@@ -203,7 +203,7 @@ def _has_begun(path: Path) -> bool:
 
 
 def describe_environment(seed: int) -> dict[str, Any]:
-    """Versions, hardware, command line and seed: what one needs to know to repeat a run."""
+    """Versions, hardware, command line and seed, which are needed to repeat a run."""
     return {
         "command": sys.argv,
         "seed": seed,

@@ -1,4 +1,4 @@
-"""The one training loop: load, forward and backward, agree, step, and let the observers see it."""
+"""The one training loop: `train` lists the parts, `train_step` is the mathematics, `observers/` has all the rest."""
 
 import time
 from collections.abc import Iterator, Sequence

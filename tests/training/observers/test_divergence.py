@@ -62,7 +62,7 @@ POISONS: dict[str, tuple[Callable[[nn.Module, Tensor], Tensor], str]] = {
 
 
 @pytest.mark.parametrize("kind", POISONS)
-def test_a_step_that_is_not_finite_changes_nothing_and_is_told(
+def test_a_step_that_is_not_finite_changes_nothing_and_is_reported(
     recipe: PretrainRecipe, tmp_path: Path, kind: str
 ) -> None:
     poison, expected = POISONS[kind]
@@ -193,7 +193,7 @@ class Spoiled(torch.optim.AdamW):
 def test_spoiled_weights_and_optimizer_state_are_never_saved(
     recipe: PretrainRecipe, tmp_path: Path, what: str, save_every: Every
 ) -> None:
-    """Whether the next thing that happens is a save or the steps after it."""
+    """A save may follow at once, or only after more steps."""
     recipe = replace(recipe, save_every=save_every, keep_last=20)
 
     def build(recipe: Recipe, model: nn.Module) -> Optimizer:

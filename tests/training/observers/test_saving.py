@@ -31,7 +31,7 @@ class Clock:
 
 
 class Folder:
-    """What a saver needs of a run."""
+    """The part of a run that a saver uses."""
 
     def __init__(self, path: Path) -> None:
         self.checkpoints = path
@@ -118,7 +118,7 @@ def test_leaving_lets_the_last_one_be_finished(folder: Folder, slow_disk: thread
     assert saved(folder) == [1]
 
 
-def test_what_is_being_written_is_given_up_as_soon_as_the_run_is_asked_to_stop(
+def test_a_save_in_the_background_is_given_up_as_soon_as_the_run_is_asked_to_stop(
     said: list[str], folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, ended = threading.Event(), threading.Event()
@@ -147,7 +147,7 @@ def test_what_is_being_written_is_given_up_as_soon_as_the_run_is_asked_to_stop(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priorities of their own")
-def test_only_what_is_written_beside_the_training_lets_it_pass(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_save_in_the_background_has_a_lower_priority(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     priorities: list[int] = []
 
     def note(*_: Any, **__: Any) -> None:
@@ -179,7 +179,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
 
 
 @pytest.mark.parametrize("every", ["5min", "1000steps"])
-def test_a_disk_that_refuses_is_told_and_tried_again_a_minute_later(
+def test_a_disk_that_refuses_is_reported_and_tried_again_a_minute_later(
     said: list[str], folder: Folder, monkeypatch: pytest.MonkeyPatch, every: str
 ) -> None:
     clock = Clock(monkeypatch)

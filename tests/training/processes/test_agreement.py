@@ -42,7 +42,7 @@ def test_one_process_that_is_not_finite_is_enough_to_skip_the_step(bad: float, p
     assert not verdict.finite
 
 
-def test_what_a_process_alone_computes_passes_unchanged() -> None:
+def test_the_loss_and_norm_of_a_process_alone_pass_unchanged() -> None:
     loss, norm = torch.tensor(0.1), torch.tensor(0.3)
     verdict, _ = together((float(loss), float(norm), []))
     assert verdict == Verdict(loss=float(loss), gradient_norm=float(norm), wanted=())

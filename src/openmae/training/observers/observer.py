@@ -1,22 +1,24 @@
 """The moments of a training at which other code sees it, and the outcome of a step.
 
-Everything that is no part of a step's mathematics is an observer: an object that `train` calls at the moments below.
-`trainer.py` lists the observers in the order in which they are called, and the order matters:
+Everything around the mathematics of a step is an observer: an object that `train` calls at the moments below. `train`
+lists the observers in the order in which they are called, and the order matters:
 
-1. `BadImages` ends the run when too many images are unreadable, before anything else is made of the step.
-2. `Divergence` reports a skipped step, and sends the run back to a checkpoint after three in a row. A step that the run
-   goes back over is not logged.
-3. `Progress` logs the step. It comes before saving: a checkpoint never knows of a step that is not in the log.
-4. `Stopping` saves and ends the run after a request to stop, so that no second save of the same step follows.
+1. `BadImages` ends the run when too many images are unreadable.
+2. `Divergence` reports a skipped step, and sends the run back to a checkpoint after three in a row, before the third is
+   logged or saved.
+3. `Progress` logs the step. It comes before all that save: a checkpoint never knows of a step that the log does not.
+4. `Stopping` saves and ends the run after a request to stop. It comes before `Checkpoints`, so that the step is saved
+   once, in the way that takes least time.
 5. `Checkpoints` saves when a checkpoint is due.
-6. `Evaluating` comes last. It takes longest, and a crash during it costs no step: the step is saved or will be
-   repeated, and the evaluation is done when the run continues.
+6. `Evaluating` takes longest and comes last: a step that was to be saved is safe by then. An evaluation that did not
+   come to its end is made up for when the run continues.
 
-To add one, such as the quality of the features while they are learned, write a class that derives from `Observer` and
-put it into that list, after `Checkpoints`. Work that every process must do together, at a time that only one of them
-knows, is asked for in `wants`: the answers travel with the loss in the one exchange of each step, so that they cost
-nothing, and `stepped` receives the common answer in every process. Its cost in each step must be microseconds, it must
-not wait for the device, and it must leave torch's generators as they are; the step seeds them anew.
+To add one, such as the quality of the features while they are learned: write a class that derives from `Observer`, in a
+file of its own, and put it into the list in `train`, after `Checkpoints`. If all processes must work together at a time
+that only one of them knows, return True from `wants` in that one. The answers travel with the loss, in the one exchange
+of each step, and `stepped` receives the common one in every process. An observer must cost microseconds in a step in
+which it does nothing, and must not wait for the device then. One that calls the network puts it back into training
+mode. It may draw random numbers, because each step seeds torch anew.
 """
 
 from typing import NamedTuple
@@ -48,7 +50,7 @@ class Outcome(NamedTuple):
 
 
 class Observer:
-    """Sees a training at four moments, at each of which it may do nothing."""
+    """Sees a training at four moments, and does nothing at any of them unless a method is overridden."""
 
     def started(self, state: TrainState) -> None:
         """Before the first step: of a new run, of a continued one, or after going back to a checkpoint."""
@@ -64,4 +66,4 @@ class Observer:
         return False
 
     def stepped(self, state: TrainState, outcome: Outcome, *, wanted: bool) -> None:
-        """After a step; `wanted` in every process when any process wants it."""
+        """After each step, the last one too (`state.finished`); `wanted` in every process when any process wants it."""
