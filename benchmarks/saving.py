@@ -1,4 +1,4 @@
-"""What a checkpoint of ViT-B costs the training: how much longer the steps take while one is being written.
+"""The cost of a checkpoint of ViT-B to the training: how much longer the steps take while one is being written.
 
     python benchmarks/saving.py --data photos/
 
@@ -37,7 +37,7 @@ from openmae.training.processes.stopping import STOPPED
 
 EVERY = 24  # steps between two checkpoints; on two busy cores one is written during a third of them
 LINES = 3  # of the log, one a step, after which the command is asked to stop
-MINUTES = round(PretrainRecipe.save_every.number)  # between two checkpoints, unless somebody asks for another number
+MINUTES = round(PretrainRecipe.save_every.number)  # between two checkpoints, unless a flag says otherwise
 
 
 def main() -> None:

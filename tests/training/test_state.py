@@ -1,51 +1,23 @@
-from collections.abc import Iterator
 from dataclasses import fields, replace
 from typing import Any
 
 import pytest
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
 
 from openmae.checkpoints.checkpoint import Checkpoint
-from openmae.data.batches import Batch, collate
+from openmae.data.batches import Batch
 from openmae.recipes import PretrainRecipe
 from openmae.training.observers.observer import Observer, Outcome
-from openmae.training.schedules import Schedule
-from openmae.training.spec import TrainSpec
-from openmae.training.state import TrainState, first_state
+from openmae.training.state import TrainState
 from openmae.training.trainer import train_step
-from tests.training.toy import BATCH, STEPS_PER_EPOCH, toy_spec
+from tests.training.steps import assert_same, begin, random_batches
+from tests.training.toy import BATCH
 
 
 @pytest.fixture
 def fabric() -> Fabric:
     return Fabric(accelerator="cpu", devices=1, precision="32-true")
-
-
-def begin(fabric: Fabric, recipe: PretrainRecipe) -> tuple[TrainSpec, TrainState]:
-    torch.manual_seed(recipe.seed)
-    spec = toy_spec(recipe)
-    return spec, first_state(fabric, spec, Schedule(recipe=recipe, steps_per_epoch=STEPS_PER_EPOCH))
-
-
-def random_batches() -> Iterator[Batch]:
-    generator = torch.Generator().manual_seed(3)
-    while True:
-        images = torch.randint(0, 256, (BATCH, 1, 4, 4), dtype=torch.uint8, generator=generator)
-        uniform = torch.rand(BATCH, 3, generator=generator)
-        yield collate([])._replace(images=images, uniform=uniform, indices=torch.arange(BATCH))
-
-
-def assert_same(one: Any, other: Any) -> None:
-    if isinstance(one, Tensor):
-        assert torch.equal(one, other)
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for key, value in one.items():
-            assert_same(value, other[key])
-    else:
-        assert one == other
 
 
 def assert_same_checkpoint(one: Checkpoint, other: Checkpoint) -> None:

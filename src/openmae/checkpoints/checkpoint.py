@@ -23,7 +23,7 @@ class Damaged(Exception):
 
 
 class GivenUp(Exception):
-    """A checkpoint was not written to its end, because nobody needs it any more."""
+    """A checkpoint was not written to its end, because it is not needed any more."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

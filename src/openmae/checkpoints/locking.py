@@ -37,7 +37,7 @@ class FolderLock:
                 raise UserError(
                     f"{folder} is in use by {user}; wait for it or stop it, or give another --out"
                 ) from error
-            return  # a file system without locks, of which there are some: nobody can be refused there
+            return  # some file systems have no locks; there no process can be refused
         self._file.truncate(0)
         self._file.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
         self._file.flush()

@@ -8,7 +8,7 @@ class SaveMode(Enum):
 
     | mode | the training waits for | read back, older ones deleted | when the disk refuses |
     |---|---|---|---|
-    | BACKGROUND | a copy in memory | yes | the user is told; tried again a minute later |
+    | BACKGROUND | a copy in memory | yes | reported; tried again a minute later |
     | WAITED | the files | yes | the run ends |
     | BEFORE_EXIT | the files | no | the run ends |
     """

@@ -77,7 +77,7 @@ def sha256_of(file: Path, tensors: Mapping[str, Tensor], given_up: Callable[[], 
 
 
 def raise_if_given_up(given_up: Callable[[], bool]) -> None:
-    """Raise GivenUp when nobody needs the checkpoint any more."""
+    """Raise GivenUp when the checkpoint is not needed any more."""
     if given_up():
         raise GivenUp
 

@@ -56,14 +56,14 @@ def write_checkpoint(
 
     Args:
         folder: of all checkpoints of the run.
-        checkpoint: nobody may change its tensors meanwhile.
+        checkpoint: its tensors must not change meanwhile.
         metadata: of the files of weights.
         keep: how many to keep, with this one.
         mode: BEFORE_EXIT leaves out the reading back and the deleting.
-        given_up: asked now and then on the way; True when nobody needs the checkpoint any more.
+        given_up: asked now and then on the way; True when the checkpoint is not needed any more.
 
     Raises:
-        GivenUp: when nobody needs it; the checkpoints from before are untouched.
+        GivenUp: when `given_up` says so; the checkpoints from before are untouched.
         OSError: when the disk refuses; they are untouched.
         Damaged: when the disk gives back other bytes than were written; they are untouched.
     """

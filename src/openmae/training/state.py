@@ -37,7 +37,7 @@ class TrainState:
         optimizer: its rates and its state.
         wrapped_optimizer: the optimizer as it is stepped.
         ema: the moving average of the network, where the recipe asks for one.
-        scaler: what scales the loss in fp16.
+        scaler: scales the loss in fp16; None in other precisions.
         numerics: versions and hardware that decide the last bits of a loss.
         step: how many steps have been made.
         pending_losses: those of the steps since the last log line, which the next line averages.
@@ -95,7 +95,7 @@ class TrainState:
         Args:
             keep: whether this process needs it; without, its tensors are left out.
             copy: the training may go on while the result is in use. Otherwise tensors that lie in the CPU's memory are
-                the state's own, and nobody may change them meanwhile.
+                the state's own, and must not change while the result is in use.
         """
         return Checkpoint(
             step=self.step,

@@ -1,1 +1,1 @@
-"""What a training does beside its steps; observer.py says when each sees it."""
+"""The work of a training around its steps, one subject a file; observer.py says when each part is called."""

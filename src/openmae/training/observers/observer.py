@@ -35,7 +35,7 @@ class Outcome(NamedTuple):
     gradient_norm: float | None
     """Before clipping; None when the step was skipped."""
     problem: str | None
-    """What was not finite; None also for a step that was skipped only because fp16's scale was too large."""
+    """Names the tensor that was not finite; None also if only fp16's scale was too large."""
     wanted: tuple[bool, ...]
     """For each observer, in their order: whether any process wants it to act."""
     seconds: float

@@ -64,7 +64,7 @@ class Saver:
         return step % max(1, round(steps)) == 0
 
     def save(self, checkpoint: Checkpoint, mode: SaveMode) -> None:
-        """Write the checkpoint, whose tensors nobody else may change; in the background return at once.
+        """Write the checkpoint, whose tensors must not change meanwhile; in the background return at once.
 
         Raises:
             UserError: when it could not be written, unless in the background; says why and what to do.
@@ -86,7 +86,7 @@ class Saver:
         self._busy()
 
     def give_up(self) -> None:
-        """Give up what is being written in the background; the request to stop may have come to another process."""
+        """Give up what is being written in the background: some process of the run was asked to stop."""
         self._asked.set()
 
     def forget(self) -> None:

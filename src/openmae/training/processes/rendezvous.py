@@ -61,14 +61,14 @@ def meet(
                     shared.set(f"openmae/answer/{word}", str(fresh.port))
             missing = {other for other in missing if not fresh.check([f"here/{other}"])}
             if missing and time.monotonic() > ends:
-                raise UserError(_nobody_came(f"rank {min(missing)}", timeout))
+                raise UserError(_did_not_come(f"rank {min(missing)}", timeout))
             time.sleep(POLL)
         return fresh
     word = uuid.uuid4().hex
     shared.set(f"openmae/asks/{rank}", word)
     while not shared.check([f"openmae/answer/{word}"]):
         if time.monotonic() > ends:
-            raise UserError(_nobody_came("rank 0", timeout))
+            raise UserError(_did_not_come("rank 0", timeout))
         time.sleep(POLL)
     port = int(shared.get(f"openmae/answer/{word}"))
     fresh = TCPStore(host, port, None, False, timeout, wait_for_workers=False)
@@ -76,7 +76,7 @@ def meet(
     return fresh
 
 
-def _nobody_came(who: str, timeout: timedelta) -> str:
+def _did_not_come(who: str, timeout: timedelta) -> str:
     return (
         f"{who} has not come within {timeout.total_seconds():.0f} s; look at what it said, and start all of them again"
     )

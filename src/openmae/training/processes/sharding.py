@@ -49,7 +49,7 @@ def model_state(module: nn.Module, *, keep: bool, copy: bool = True) -> dict[str
     """Every parameter and buffer in memory, by name; empty unless `keep`.
 
     Every process must call this together, one of them to keep the result. Without `copy` a tensor that lies in the
-    CPU's memory is returned itself, and nobody may change it while the result is in use.
+    CPU's memory is returned itself, and must not change while the result is in use.
     """
     return _in_memory(module.state_dict(), keep=keep, copy=copy)
 
