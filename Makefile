@@ -1,9 +1,16 @@
-# `make demo`: the whole story on bundled images.  `make test`: everything that CI runs.
-# `make faults`: kills, crashes, full disks and damaged files; writes docs/reliability.md (FAULTS="--only 4 --quick": less).
+# make demo      pre-train, measure and draw on the bundled images
+# make test      all that CI runs: format, lint, types, import directions, tests
+# make faults    kills, crashes, full disks and damaged files; writes docs/reliability.md (FAULTS="--only 4 --quick": less)
+# make format    ruff, in place
+# make build     the source archive and the wheel, into dist/
+# make clean     removes .venv and all that is built
+# make help      prints these lines
+#
+# Each of them creates .venv if it is missing. PYTHON names the interpreter: make PYTHON=python3.12 test
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test faults format clean
+.PHONY: demo test faults format build clean help
 
 demo: .venv/installed
 	$(BIN)/openmae demo
@@ -21,6 +28,14 @@ faults: .venv/installed-bench
 format: .venv/installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Without isolation: setuptools comes with the dev extra, so building needs no network. The wheel is built from the archive.
+build: .venv/installed-dev
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -43,4 +58,4 @@ format: .venv/installed-dev
 	@touch $@
 
 clean:
-	rm -rf .venv build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

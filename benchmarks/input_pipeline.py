@@ -1,11 +1,11 @@
-"""How many images a second one core decodes, crops and flips into uint8 batches: ours beside what others use.
+"""Images per second that one core decodes, crops and flips into uint8 batches: ours beside what others use.
 
     python benchmarks/input_pipeline.py --data PHOTOGRAPHS [--rounds 7] [--batch 64] [--out docs]
 
 PHOTOGRAPHS is a folder of images at any depth, read in full as one unlabelled set. Everything runs in one process and
-one thread: a round passes over all images once with every contender, in an order that rotates, after a round to warm
-up. Wall and CPU time are both noted, since the second is less disturbed by what else the machine does. Contenders whose
-package is missing are named as not measured (`pip install 'openmae[bench]'`). Writes OUT/input_pipeline.json, and
+one thread. In a round every contender passes over all images once; the order of contenders rotates, and the first round
+only warms up. Both wall and CPU time are measured: other work on the machine disturbs CPU time less. Contenders whose
+package is missing are listed as not measured (`pip install 'openmae[bench]'`). Writes OUT/input_pipeline.json, and
 tables between the markers in OUT/performance.md.
 """
 
@@ -28,8 +28,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from openmae.data import loading
-from openmae.data.batches import SeededImages, collate
+from openmae.data import workers as loader_workers
+from openmae.data.batches import Batch, SeededImages, collate
 from openmae.data.decoding import PixelFormat, Scratch, open_image
 from openmae.data.packing import pack
 from openmae.data.packing.reencoding import PackFormat, PackSettings
@@ -85,7 +85,7 @@ def main() -> None:
 
 
 def prepare(folder: Path, source: Source, scratch: Path, batch: int) -> tuple[dict[str, Pass], dict[str, str]]:
-    """Every contender by its name, and why others are not measured."""
+    """Every contender by its name, and the reasons why others are not measured."""
     packed = {}
     formats: tuple[PackFormat, ...] = ("jpeg", "raw")
     for format_ in formats:
@@ -125,7 +125,7 @@ def ours(source: Source, batch: int, *, exact: bool = False) -> Pass:
     def run(number: int) -> int:
         keys = [(number, index) for index in range(len(source))]
         batches = [keys[start : start + batch] for start in range(0, len(keys), batch)]
-        # As in data/loading.py: the loader is typed by samples, collate makes batches of them.
+        # As in data/workers.py: the loader is typed by samples, of which collate makes batches.
         loader = DataLoader(images, batch_sampler=batches, collate_fn=collate)  # type: ignore[arg-type, var-annotated]
         return sum(len(part.images) for part in loader)
 
@@ -143,7 +143,7 @@ def image_folder(root: Path, batch: int, last: list[Any]) -> Pass:
 
 
 class OpenCVImages(Dataset[torch.Tensor]):
-    """What one writes with OpenCV: the box is torchvision's, the pixels are OpenCV's."""
+    """A usual data set with OpenCV: the box is torchvision's, the pixels are OpenCV's."""
 
     def __init__(self, files: list[str], interpolation: str) -> None:
         import cv2
@@ -185,7 +185,7 @@ def hugging_face(folder: Path, scratch: Path, batch: int) -> Pass:
     return lambda _: sum(len(part["image"]) for part in DataLoader(images, batch_size=batch))
 
 
-# What is measured
+# Measurements
 
 
 def measure(contenders: dict[str, Pass], rounds: int, images: int) -> dict[str, dict[str, dict[str, float]]]:
@@ -221,7 +221,7 @@ def measure(contenders: dict[str, Pass], rounds: int, images: int) -> dict[str, 
 def stages(source: Source) -> dict[str, float]:
     """Milliseconds of each stage of one image, one after the other as in the loader; medians over all images.
 
-    JPEG decoding at an eighth of the size is next to nothing but entropy decoding, which is done for the whole image.
+    JPEG decoding at an eighth of the size is almost only entropy decoding, which no scale can avoid.
     """
     transform, scratch = TrainTransform(size=(SIDE, SIDE), crop_scale=SCALE), Scratch()
     batch = np.empty((len(source), SIDE, SIDE, 3), np.uint8)
@@ -247,7 +247,7 @@ def stages(source: Source) -> dict[str, float]:
 
 
 def psnr(source: Source) -> dict[str, float]:
-    """Of `--decode fast` against exact, over the same crops, in dB."""
+    """PSNR of `--decode fast` against exact, over the same crops, in dB."""
     sets = [
         SeededImages(
             source=source,
@@ -269,27 +269,27 @@ def loaders(source: Source, batch: int, *, images: int, rounds: int = 3) -> list
     Starting the workers is not counted: the clock starts at the first batch.
     """
     transform = TrainTransform(size=(SIDE, SIDE), crop_scale=SCALE)
-    dataset = SeededImages(source=source, transform=transform, format=PixelFormat(), noise=196)
+    dataset = SeededImages(source=source, transform=transform, format=PixelFormat(), uniform=196)
     batch = min(batch, len(source))
     settings = [(0, 0), *((workers, prefetch) for workers in (1, 2) for prefetch in (2, 4, 8))]
     rates: dict[tuple[int, int], list[float]] = {setting: [] for setting in settings}
-    kept = loading.PREFETCHED_BATCHES
+    usual = loader_workers.PREFETCHED_BATCHES
     for number in range(rounds):
         for workers, prefetch in settings[number:] + settings[:number]:
-            loading.PREFETCHED_BATCHES = prefetch
+            loader_workers.PREFETCHED_BATCHES = prefetch
             sampler = StepSampler(
                 images=len(source), batch_size=batch, seed=number, first_step=0, last_step=images // batch + 1
             )
             arriving = iter(training_loader(dataset, sampler, workers=workers, pin_memory=False))
             rates[workers, prefetch].append(rate(arriving))
-    loading.PREFETCHED_BATCHES = kept
+    loader_workers.PREFETCHED_BATCHES = usual
     return [
         {"workers": workers, "prefetch": prefetch, "images_per_second": round(statistics.median(values), 1)}
         for (workers, prefetch), values in rates.items()
     ]
 
 
-def rate(batches: Iterator[loading.Batch]) -> float:
+def rate(batches: Iterator[Batch]) -> float:
     next(batches)
     started, images = time.perf_counter(), 0
     for part in batches:
@@ -315,7 +315,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-# What is written
+# Results
 
 
 def markdown(result: dict[str, Any]) -> str:
@@ -359,7 +359,7 @@ def markdown(result: dict[str, Any]) -> str:
 
 
 def put_between_markers(file: Path, text: str) -> None:
-    """Replace what stands between the markers of a file, which is begun where there is none."""
+    """Replace the text between the markers of a file; a missing file is created."""
     before = file.read_text(encoding="utf-8") if file.is_file() else f"# Performance\n\n{BEGIN}\n{END}\n"
     if BEGIN not in before or END not in before:
         raise SystemExit(f"{file} has no lines {BEGIN} and {END}; add them where the tables belong")

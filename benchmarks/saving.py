@@ -1,13 +1,13 @@
-"""The cost of a checkpoint of ViT-B to the training: how much longer the steps take while one is being written.
+"""The cost of a checkpoint of ViT-B for the training: how much longer the steps take while one is written.
 
     python benchmarks/saving.py --data photos/
 
-Pre-trains vit-b16-800e for a few dozen steps with a checkpoint every so often. A step's time is that from one forward
-pass to the next, so that copying (before the next step) and the writing beside the next steps are both in it. The steps
-during one writing are compared with those around it, because a shared machine is not equally fast for half an hour.
+Pre-trains vit-b16-800e for a few dozen steps, with a checkpoint every 24 steps. The time of a step is measured from one
+forward pass to the next, so that it includes the copy before the next step, and the writing beside it. The steps during
+a write are compared with the steps around them, because a shared machine is not equally fast for half an hour.
 
-Then the same command is asked to stop with SIGTERM while it trains, and while it writes a checkpoint in the background.
-The time until it has ended is that of the rest of a step and of the checkpoint.
+Then the same command receives SIGTERM while it trains, and while it writes a checkpoint beside the training. The time
+until its process has ended is the rest of a step and the checkpoint.
 """
 
 import argparse
@@ -28,7 +28,7 @@ import torch
 
 import openmae
 from openmae.recipes import PretrainRecipe
-from openmae.recipes.recipe import Every
+from openmae.recipes.values import Every
 from openmae.reporter import Reporter, use
 from openmae.training import pretraining
 from openmae.training.observers import saving
@@ -36,8 +36,8 @@ from openmae.training.observers.checkpointing import Checkpoints
 from openmae.training.processes.stopping import STOPPED
 
 EVERY = 24  # steps between two checkpoints; on two busy cores one is written during a third of them
-LINES = 3  # of the log, one a step, after which the command is asked to stop
-MINUTES = round(PretrainRecipe.save_every.number)  # between two checkpoints, unless a flag says otherwise
+LINES = 3  # of metrics.jsonl, one for each step, after which the command receives SIGTERM
+MINUTES = round(PretrainRecipe.save_every.number)  # between two checkpoints, by default
 
 
 def main() -> None:
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def time_saves(arguments: argparse.Namespace) -> None:
-    """Print how much time checkpoints cost the training that they are written beside."""
+    """Print what checkpoints cost the training while they are written."""
     starts: list[float] = []
     blocked: list[float] = []
     written: list[tuple[float, float]] = []
@@ -106,7 +106,7 @@ def time_saves(arguments: argparse.Namespace) -> None:
     steps = list(pairwise(starts))
     usual = statistics.mean(after - before for before, after in steps if not _overlap(before, after, written))
     extra = []
-    # The first is waited for, and so is the last, which makes the one before it be waited for too.
+    # The training waits for the first and the last checkpoint, and so for the one before the last.
     for last, writing, following in zip(written, written[1:-2], written[2:], strict=False):
         around = [(before, after) for before, after in steps if last[1] < before and after < following[0]]
         during = [after - before for before, after in around if _overlap(before, after, [writing])]

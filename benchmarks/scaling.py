@@ -1,4 +1,4 @@
-"""What one machine, eight GPUs and a cluster can do: the tables of docs/scaling.md.
+"""Estimates for one machine, eight GPUs and a cluster: the tables of docs/scaling.md.
 
     python benchmarks/scaling.py [--index 200000]
 
@@ -29,7 +29,7 @@ from openmae.core.masking import Mask, kept_count, random_mask
 from openmae.core.model import MaskedAutoencoder
 from openmae.data.sources import ShardSource, open_data
 from openmae.recipes import PretrainRecipe, find_recipe
-from openmae.weights.building import build_autoencoder
+from openmae.weights.networks import network_of
 
 RECIPES = {"ViT-B/16": "vit-b16-800e", "ViT-L/16": "vit-l16-800e", "ViT-H/14": "vit-h14-1600e"}
 EPOCHS, IMAGES, BATCH = 800, 1_281_167, 4096  # ImageNet-1k; the published recipes' batch
@@ -51,7 +51,7 @@ SHARDS = 8  # GPUs that FSDP divides the states over
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What one network costs: FLOPs and bytes of one image, `copies` bytes of bf16 weights."""
+    """The cost of one network: FLOPs and bytes of one image, `copies` bytes of bf16 weights."""
 
     parameters: int
     largest_block: int
@@ -68,11 +68,11 @@ class Cost:
 
     @property
     def ddp(self) -> float:
-        """Bytes on each GPU but for the activations: weights, gradients and two moments, buckets, bf16 copies."""
+        """Bytes on each GPU without activations: weights, gradients and two moments, buckets, bf16 copies."""
         return 16 * self.parameters + 4 * self.parameters + self.copies
 
     def fsdp(self, *, accumulates: bool) -> float:
-        """The same where each GPU has its share; two blocks are whole at a time, in bf16 with their gradients.
+        """The same when each GPU stores its share; two blocks at a time are whole, in bf16 with their gradients.
 
         Between accumulation steps the gradients of all parameters stay whole.
         """
@@ -98,7 +98,7 @@ def main() -> None:
 def count(recipe: PretrainRecipe) -> Cost:
     """Count one network."""
     with torch.device("meta"):
-        model = build_autoencoder(recipe)
+        model = network_of(recipe).build_autoencoder()
     image = torch.empty(1, recipe.channels, *recipe.image_size, device="meta")
     mask = masks(model, recipe, 1).to("meta")
     with FlopCounterMode(display=False) as counter:
@@ -107,7 +107,7 @@ def count(recipe: PretrainRecipe) -> Cost:
         decoder = sum(counter.get_flop_counts()["MaskedAutoencoder.decoder"].values())
         loss.backward()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    model = build_autoencoder(recipe)
+    model = network_of(recipe).build_autoencoder()
     one, two = (saved_bytes(model, recipe, batch) for batch in (1, 2))
     return Cost(
         parameters=sum(parameter.numel() for parameter in parameters),
@@ -128,7 +128,7 @@ def saved_bytes(model: MaskedAutoencoder, recipe: PretrainRecipe, batch: int) ->
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage._cdata not in own:
-            storages[storage._cdata] = storage  # held, so that no other one gets its address
+            storages[storage._cdata] = storage  # kept, so that no other one gets its address
         return tensor
 
     images = torch.randn(batch, recipe.channels, *recipe.image_size)
@@ -139,7 +139,9 @@ def saved_bytes(model: MaskedAutoencoder, recipe: PretrainRecipe, batch: int) ->
 
 
 def masks(model: MaskedAutoencoder, recipe: PretrainRecipe, batch: int) -> Mask:
-    return random_mask(batch=batch, patches=model.grid, kept=kept_count(model.patches, recipe.mask_ratio))
+    return random_mask(
+        batch=batch, patches=model.geometry.grid, kept=kept_count(model.geometry.patches, recipe.mask_ratio)
+    )
 
 
 def network_table(costs: dict[str, Cost]) -> list[str]:
@@ -231,7 +233,7 @@ def index_table(images: int) -> list[str]:
                 header = tarfile.TarInfo(f"{number // 1000:06d}/{number:09d}.jpg")
                 header.size = int(size)
                 archive.addfile(header, io.BytesIO(bytes(header.size)))
-        time.sleep(2.5)  # younger files are not remembered
+        time.sleep(2.5)  # the index of younger files is not cached
         seconds = []
         for _ in range(2):
             started = time.perf_counter()

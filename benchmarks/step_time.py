@@ -1,9 +1,9 @@
-"""How long one pre-training step takes, and what encoding only the visible patches saves (paper, table 2).
+"""The time of one pre-training step, and how much of it encoding only the visible patches saves (paper, table 2).
 
     python benchmarks/step_time.py [--recipe vit-b16-800e] [--batch 8] [--rounds 5]
 
-Alternates three networks in one process and prints medians: ours; the same with every patch through the encoder (mask
-tokens are then ignored: it encodes all and drops afterwards); and Hugging Face's ViTMAEForPreTraining of the same size.
+Three networks take turns in one process; prints their medians: ours; the same with all patches through the encoder, of
+which the hidden ones are dropped afterwards; and Hugging Face's ViTMAEForPreTraining of the same size.
 """
 
 import argparse
@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from openmae.core.masking import kept_count, random_mask
-from openmae.core.patches import patchify, take_patches
+from openmae.core.patches import take_patches
 from openmae.recipes import PretrainRecipe, find_recipe
-from openmae.weights.building import build_autoencoder
+from openmae.weights.networks import network_of
 
 
 def main() -> None:
@@ -63,11 +63,11 @@ def main() -> None:
 
 
 def ours(recipe: PretrainRecipe, images: Tensor) -> Callable[[], None]:
-    model = build_autoencoder(recipe).to(images.device)
-    kept = kept_count(model.patches, recipe.mask_ratio)
+    model = network_of(recipe).build_autoencoder().to(images.device)
+    kept = kept_count(model.geometry.patches, recipe.mask_ratio)
 
     def step() -> None:
-        mask = random_mask(batch=len(images), patches=model.grid, kept=kept).to(images.device)
+        mask = random_mask(batch=len(images), patches=model.geometry.grid, kept=kept).to(images.device)
         model(images, mask).loss.backward()
         model.zero_grad()
 
@@ -75,14 +75,14 @@ def ours(recipe: PretrainRecipe, images: Tensor) -> Callable[[], None]:
 
 
 def unmasked(recipe: PretrainRecipe, images: Tensor) -> Callable[[], None]:
-    model = build_autoencoder(recipe).to(images.device)
-    kept, prefix = kept_count(model.patches, recipe.mask_ratio), model.encoder.num_prefix_tokens
+    model = network_of(recipe).build_autoencoder().to(images.device)
+    kept, prefix = kept_count(model.geometry.patches, recipe.mask_ratio), model.encoder.num_prefix_tokens
 
     def step() -> None:
-        mask = random_mask(batch=len(images), patches=model.grid, kept=kept).to(images.device)
+        mask = random_mask(batch=len(images), patches=model.geometry.grid, kept=kept).to(images.device)
         tokens = model.encode(images)
         visible = torch.cat([tokens[:, :prefix], take_patches(tokens[:, prefix:], mask.kept)], dim=1)
-        model.loss(patchify(images, model.patch_size), model.decoder(visible, mask), mask).backward()
+        model.loss(model.geometry.patchify(images), model.decoder(visible, mask), mask).backward()
         model.zero_grad()
 
     return step
@@ -91,7 +91,7 @@ def unmasked(recipe: PretrainRecipe, images: Tensor) -> Callable[[], None]:
 def hugging_face(recipe: PretrainRecipe, images: Tensor) -> Callable[[], None]:
     from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
-    encoder = build_autoencoder(recipe).encoder
+    encoder = network_of(recipe).build_autoencoder().encoder
     config = ViTMAEConfig(
         hidden_size=encoder.embed_dim,
         num_hidden_layers=len(encoder.blocks),

@@ -1,12 +1,12 @@
-"""Whether another version of the code computes the same, bit for bit, on one machine.
+"""Check that another version of the code computes the same, bit for bit, on one machine.
 
     python benchmarks/unchanged.py record BEFORE          # with the old code
     python benchmarks/unchanged.py record AFTER           # with the new code
     python benchmarks/unchanged.py compare BEFORE AFTER   # with the new code, which also continues an old run
 
-Runs every verb that computes as a command on the bundled images: the demo, pre-training (whole; stopped and continued;
-on two processes), linear evaluation, fine-tuning, kNN, features and a picture. Compares every tensor, every logged loss
-and figure, every feature, every pixel. Some 12 minutes on two cores.
+Runs every verb that computes on the bundled images: the demo, pre-training (in one go; stopped and continued; on two
+processes), linear evaluation, fine-tuning, kNN, features and a picture. Compares every tensor, logged loss, figure,
+feature and pixel. Takes about 12 minutes on two cores.
 """
 
 import argparse
@@ -26,12 +26,12 @@ NETWORK = ["--width", "64", "--depth", "3", "--heads", "4"]
 DECODER = ["--decoder-width", "32", "--decoder-depth", "1", "--decoder-heads", "2"]
 PRETRAIN = ["pretrain", "fashion-mnist", *NETWORK, *DECODER, "--workers", "1", "--log-every", "10", "--epochs", "2"]
 STOPPED = 75
-# Figures about time and place, which no version repeats.
-PASSING = ("images_per_second", "waiting_for_data", "seconds", "out", "picture", "run", "weights")
+# Figures about time and place, which differ from run to run.
+VARYING = ("images_per_second", "waiting_for_data", "seconds", "out", "picture", "run", "weights")
 
 
 def commands(folder: Path) -> dict[str, list[str]]:
-    """What is run, in this order; each writes below `folder`."""
+    """The commands to run, in this order; each writes below `folder`."""
     weights = ["--weights", str(folder / "whole")]
     mixing = ["--epochs", "1", "--label-fraction", "0.1", "--mixup", "0.8", "--cutmix", "1", "--erasing", "0.25"]
     return {
@@ -51,7 +51,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
 
 
 def record(folder: Path) -> None:
-    """Run everything with the code that Python finds."""
+    """Run all commands with the code that Python imports."""
     folder.mkdir(parents=True)
     stop_half_way(folder / "stopped")
     shutil.copytree(folder / "stopped", folder / "continued")
@@ -61,25 +61,25 @@ def record(folder: Path) -> None:
 
 
 def run(command: list[str], output: Path) -> None:
-    """One command, whose standard output is kept."""
+    """Run one command and keep its standard output."""
     print(" ".join(command), flush=True)
     with output.open("w") as file:
         subprocess.run([*COMMAND, *command], stdout=file, check=True)
 
 
 def stop_half_way(out: Path) -> None:
-    """Start the pre-training, and ask it to stop once it has logged 200 steps."""
+    """Start the pre-training, and stop it with SIGTERM once it has logged 200 steps."""
     process = subprocess.Popen([*COMMAND, *PRETRAIN, "--out", str(out)], start_new_session=True)
     metrics = out / "metrics.jsonl"
     while not (metrics.exists() and metrics.read_text().count("\n") >= 20):
         time.sleep(0.2)
     os.kill(process.pid, signal.SIGTERM)
     if (code := process.wait()) != STOPPED:
-        raise SystemExit(f"a run that was asked to stop ended with {code}")
+        raise SystemExit(f"a run that received SIGTERM ended with {code}")
 
 
 def compare(before: Path, after: Path) -> int:
-    """Print what differs; the number of differences."""
+    """Print the differences, and return their number."""
     going_on = after / "continued by the new code"
     if not going_on.exists():
         shutil.copytree(before / "stopped", going_on)
@@ -98,7 +98,7 @@ def compare(before: Path, after: Path) -> int:
 
 
 def contents(place: Path) -> Iterator[tuple[str, str]]:
-    """What a run folder or a file holds, by name, without what passes."""
+    """The parts of a run folder or a file and their digests or values, without figures that vary."""
     import pyarrow.parquet as pq
     from safetensors import safe_open
 
@@ -122,7 +122,7 @@ def contents(place: Path) -> Iterator[tuple[str, str]]:
             )
             for number, one in enumerate(records):
                 for key, value in one.items():
-                    if key not in PASSING:
+                    if key not in VARYING:
                         yield f"{name} {number} {key}", repr(value)
 
 

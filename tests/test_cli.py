@@ -1,5 +1,7 @@
 """The command line: what each verb prints, and that wrong input ends in two clear sentences, never in a traceback."""
 
+import errno
+import inspect
 import json
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from PIL import Image
 from openmae import cli
 from openmae.cli import main
 from openmae.recipes import RECIPES, PretrainRecipe
+from openmae.verbs import VERBS, Verb
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -31,11 +34,12 @@ TINY_FLAGS = ("--width", 32, "--depth", 2, "--heads", 2, "--batch-size", 40, "--
 def test_help_teaches_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "--help")
     assert code == 0
-    for verb in cli.VERBS:
+    for verb in (*VERBS, "slurm"):
         assert f"\n  {verb} " in out
+        assert verb == "slurm" or (inspect.getdoc(VERBS[verb].run) or "").splitlines()[0] in out
         verb_code, verb_out, _ = run(capsys, verb, "--help")
         assert verb_code == 0
-        assert "--json" in verb_out or verb in ("reconstruct", "pretrain", "linear", "finetune", "slurm")
+        assert "--json" in verb_out or verb in ("pretrain", "linear", "finetune", "slurm")
 
 
 def test_recipe_help_explains_every_field_with_its_value(capsys: pytest.CaptureFixture[str]) -> None:
@@ -259,10 +263,10 @@ def test_a_recipe_file_of_another_stage_is_refused(tmp_path: Path, capsys: pytes
 def test_what_nobody_foresaw_ends_in_a_sentence_and_in_a_traceback_only_when_asked_for(
     error: BaseException, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail() -> None:
         raise error
 
-    monkeypatch.setitem(cli.VERBS, "knn", fail)
+    monkeypatch.setitem(VERBS, "knn", Verb(fail))
     code, _, err = run(capsys, "knn")
     assert code == 1
     asks = (
@@ -275,3 +279,69 @@ def test_what_nobody_foresaw_ends_in_a_sentence_and_in_a_traceback_only_when_ask
         monkeypatch.setenv("OPENMAE_DEBUG", "1")
         with pytest.raises(RuntimeError, match="odd"):
             main(["knn"])
+
+
+def test_the_features_of_a_run_are_counted_in_one_json_object(
+    tiny_run: Path, small_fashion: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "f.parquet"
+    code, printed, _ = run(capsys, "embed", "--weights", tiny_run, "--data", small_fashion, "--out", out, "--json")
+    assert (code, json.loads(printed)) == (0, {"images": 160, "bad": 0, "out": str(out)})
+
+
+@pytest.mark.parametrize("result", [{"top1": 50.0, "out": "runs/a"}, [{"name": "a"}], {}])
+def test_json_prints_the_result_and_nothing_else(
+    result: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(VERBS, "knn", Verb(lambda: result))
+    code, printed, err = run(capsys, "knn", "--json")
+    assert (code, json.loads(printed), err) == (0, result, "")
+
+
+def test_a_refusal_of_the_system_names_the_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "runs/a/log.txt")
+
+    monkeypatch.setitem(VERBS, "knn", Verb(fail))
+    code, _, err = run(capsys, "knn")
+    assert code == 1
+    assert err.startswith("openmae: runs/a/log.txt: No space left on device; check that")
+    assert "please report" not in err
+
+
+@pytest.mark.parametrize(
+    ("command", "patience"),
+    [
+        (["knn", "--weights", "w", "--data", "d", "--devices", "2"], 15.0),
+        (["embed", "--weights", "w", "--data", "d", "--out", "o", "--devices", "2"], 15.0),
+        (["pretrain", "cifar10", "--data", "d", "--devices", "2", "--peer-timeout", "5"], 20.0),
+    ],
+)
+def test_a_verb_on_several_devices_runs_in_a_process_for_each(
+    command: list[str], patience: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+
+    def run_processes(words: list[str], *, devices: int, nodes: int, patience: float) -> int:
+        started.append((words, devices, nodes, patience))
+        return 71
+
+    monkeypatch.setattr(cli, "run_processes", run_processes)
+    assert main(command) == 71
+    assert started == [(command, 2, 1, patience)]
+
+
+def test_a_training_that_no_process_could_begin_starts_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "run_processes", None)
+    code, _, err = run(capsys, "pretrain", "cifar10", "--devices", "2")
+    assert code == 1
+    assert "give --data" in err
+
+
+def test_python_runs_the_package_as_the_command() -> None:
+    command = [sys.executable, "-m", "openmae", "--version"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith("openmae ")

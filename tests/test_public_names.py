@@ -9,12 +9,20 @@ import torch
 
 import openmae
 from openmae.recipes import PretrainRecipe
+from openmae.verbs import VERBS
 
 
 def test_every_public_name_can_be_had() -> None:
     for name in openmae.__all__:
         assert getattr(openmae, name) is not None
     assert set(dir(openmae)) == set(openmae.__all__)
+
+
+def test_every_verb_is_a_public_name_by_the_same_function() -> None:
+    for name, verb in VERBS.items():
+        if name != "recipes":  # a package of that name holds the recipes
+            assert name in openmae.__all__
+            assert getattr(openmae, name) is verb.run
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

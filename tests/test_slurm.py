@@ -4,13 +4,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from rich.console import Console
 
-from openmae import cli, slurm
+from openmae import slurm
 from openmae.cli import main
+from openmae.recipes import PretrainRecipe
+from openmae.reporting.results import show_pretraining
+from openmae.training.results import PretrainResult
+from openmae.verbs import VERBS, Verb
 
 
 class Cluster:
@@ -225,8 +227,8 @@ def test_what_went_wrong_with_sbatch_is_said(
 @pytest.mark.parametrize(
     ("command", "code", "says"),
     [
-        ((), 2, "what shall the job do?"),
-        (("report", "runs/photos"), 2, "what shall the job do?"),
+        ((), 2, "which training?"),
+        (("report", "runs/photos"), 2, "which training?"),
         (("--partitoin", "gpu", *TRAINING), 2, "--partitoin"),
         (("--cpus-per-device", "0", *TRAINING), 2, "--cpus-per-device must be at least 1"),
         ((*TRAINING, "--epoch", "3"), 2, "--epochs"),
@@ -275,10 +277,11 @@ def test_help_of_slurm_teaches(capsys: pytest.CaptureFixture[str]) -> None:
 def test_one_process_of_a_job_prints_the_result(
     process: str, speaks: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def train(*_: Any, **__: Any) -> dict[str, Any]:
+    def train(recipe: str | PretrainRecipe, *, out: str | Path | None = None) -> PretrainResult:
         return {"loss": 1.0, "images_per_second": 2.0}
 
     monkeypatch.setenv("SLURM_NTASKS", "4")
     monkeypatch.setenv("SLURM_PROCID", process)
-    cli._trainer("pretrain", train)(["fashion-mnist"], Console())
+    monkeypatch.setitem(VERBS, "pretrain", Verb(train, show=show_pretraining))
+    assert main(["pretrain", "fashion-mnist"]) == 0
     assert ("final loss" in capsys.readouterr().out) == speaks

@@ -17,15 +17,8 @@ if TYPE_CHECKING:
     from openmae.core.model import MAEOutput as MAEOutput
     from openmae.core.model import MaskedAutoencoder as MaskedAutoencoder
     from openmae.recipes import find_recipe as find_recipe
-    from openmae.verbs import check as check
-    from openmae.verbs import demo as demo
-    from openmae.verbs import embed as embed
-    from openmae.verbs import finetune as finetune
-    from openmae.verbs import knn as knn
-    from openmae.verbs import linear as linear
-    from openmae.verbs import pack as pack
-    from openmae.verbs import pretrain as pretrain
-    from openmae.verbs import reconstruct as reconstruct
+    from openmae.reporter import quiet as quiet
+    from openmae.verbs import *  # noqa: F403
     from openmae.weights.building import load_autoencoder as load_autoencoder
     from openmae.weights.building import load_encoder as load_encoder
 
@@ -37,30 +30,32 @@ _HOME = {
     "MAEOutput": "openmae.core.model",
     "Mask": "openmae.core.masking",
     "MaskedAutoencoder": "openmae.core.model",
-    "check": "openmae.verbs",
-    "demo": "openmae.verbs",
-    "embed": "openmae.verbs",
     "find_recipe": "openmae.recipes",
-    "finetune": "openmae.verbs",
     "kept_count": "openmae.core.masking",
-    "knn": "openmae.verbs",
-    "linear": "openmae.verbs",
     "load_autoencoder": "openmae.weights.building",
     "load_encoder": "openmae.weights.building",
     "mask_from_noise": "openmae.core.masking",
-    "pack": "openmae.verbs",
-    "pretrain": "openmae.verbs",
+    "quiet": "openmae.reporter",
     "random_mask": "openmae.core.masking",
-    "reconstruct": "openmae.verbs",
 }
-__all__ = ["__version__", *_HOME]
+
+
+def _verbs() -> list[str]:
+    """The verbs that are functions of the same name; the one list of them is `openmae.verbs.VERBS`."""
+    from openmae.verbs import VERBS
+
+    return [name for name, verb in VERBS.items() if verb.run.__name__ == name]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'openmae' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    if name == "__all__":
+        return ["__version__", *_HOME, *_verbs()]
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    if not name.startswith("_") and name in _verbs():
+        return getattr(import_module("openmae.verbs"), name)
+    raise AttributeError(f"module 'openmae' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted(__getattr__("__all__"))

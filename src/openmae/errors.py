@@ -9,6 +9,10 @@ class UserError(ValueError):
     """
 
 
+class WrongUsage(UserError):
+    """The command itself was not understood. The command line ends with another exit code than for other errors."""
+
+
 def one_line(error: BaseException) -> str:
     """What an error of a library says, on one line."""
     return " ".join(str(error).split()) or type(error).__name__

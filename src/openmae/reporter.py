@@ -12,7 +12,7 @@ reporter in use: that of a command, of a test, or by default the terminal.
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
 from importlib import import_module
@@ -98,6 +98,15 @@ def use(reporter: Reporter) -> Iterator[Reporter]:
         yield reporter
     finally:
         _CURRENT.reset(token)
+
+
+def quiet() -> AbstractContextManager[Reporter]:
+    """Print nothing within the block; the log of a run is written all the same.
+
+    >>> with quiet():
+    ...     say("not shown")
+    """
+    return use(Reporter(quiet=True))
 
 
 def say(message: str) -> None:

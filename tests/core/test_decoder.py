@@ -12,10 +12,10 @@ GRID = (3, 4)
 PATCHES = 12
 
 
-def build(*, depth: int = 2, prefix: int = 1) -> Decoder:
+def build(*, depth: int = 2, prefix: int = 1, grid: tuple[int, ...] = GRID) -> Decoder:
     torch.manual_seed(0)
     config = DecoderConfig(width=16, depth=depth, heads=4)
-    decoder = Decoder(config, encoder_width=8, prefix_tokens=prefix, grid=GRID, patch_values=6)
+    decoder = Decoder(config, encoder_width=8, prefix_tokens=prefix, grid=grid, patch_values=6)
     with torch.no_grad():
         decoder.mask_token.normal_()
     return decoder
@@ -46,10 +46,11 @@ def test_class_token_takes_part_in_the_prediction() -> None:
     assert torch.equal(before[1], after[1])
 
 
-def test_prediction_is_in_grid_order() -> None:
+@pytest.mark.parametrize("grid", [GRID, (PATCHES,), (2, 3, 2)])
+def test_prediction_is_in_the_order_of_a_grid_of_any_number_of_axes(grid: tuple[int, ...]) -> None:
     # Without blocks a token cannot see the others: each prediction depends on its own patch alone.
-    decoder, mask, tokens = build(depth=0), some_mask(), torch.randn(2, 6, 8)
-    positions = sincos_positions(16, GRID)[0]
+    decoder, mask, tokens = build(depth=0, grid=grid), some_mask(), torch.randn(2, 6, 8)
+    positions = sincos_positions(16, grid)[0]
     prediction = predict(decoder, tokens, mask)
     with torch.no_grad():
         for image in range(2):

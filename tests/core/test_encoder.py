@@ -17,7 +17,6 @@ from openmae.core.encoder import (
     require_plain_vit,
 )
 from openmae.core.masking import Mask, random_mask
-from openmae.core.patches import patchify, unpatchify
 from openmae.core.positions import AxisOrder, sincos_positions
 
 
@@ -48,11 +47,11 @@ def build(
 
 
 def some_images(vit: VisionTransformer, *, batch: int = 2) -> Tensor:
-    return torch.randn(batch, vit.in_chans, *encoder_geometry(vit)[0], generator=torch.Generator().manual_seed(1))
+    return torch.randn(batch, vit.in_chans, *encoder_geometry(vit).size, generator=torch.Generator().manual_seed(1))
 
 
 def some_mask(vit: VisionTransformer, *, batch: int = 2, kept: int = 4) -> Mask:
-    grid = encoder_geometry(vit)[2]
+    grid = encoder_geometry(vit).grid
     return random_mask(batch=batch, patches=grid, kept=kept, generator=torch.Generator().manual_seed(2))
 
 
@@ -107,7 +106,7 @@ def test_masked_encoding_equals_timm_layers_on_the_kept_tokens(options: dict[str
         every = vit._pos_embed(vit.patch_embed(images)).reshape(2, -1, 16)
         rows = [torch.cat([every[b, :prefix], every[b, prefix + mask.kept[b]]]) for b in range(2)]
         expected = vit.norm(vit.blocks(vit.norm_pre(torch.stack(rows))))
-        found = encode(vit, patchify(images, encoder_geometry(vit)[1]), mask)
+        found = encode(vit, encoder_geometry(vit).patchify(images), mask)
     assert found.shape == (2, prefix + 3, 16)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
@@ -116,11 +115,11 @@ def test_masked_encoding_equals_timm_layers_on_the_kept_tokens(options: dict[str
 def test_hidden_pixels_do_not_reach_the_encoding(value: float) -> None:
     vit = build()
     images, mask = some_images(vit), some_mask(vit)
-    _, patch_size, grid = encoder_geometry(vit)
-    patches = patchify(images, patch_size)
+    geometry = encoder_geometry(vit)
+    patches = geometry.patchify(images)
     hidden = mask.as_grid().flatten(1)
     changed = patches.masked_fill(hidden.unsqueeze(-1), value)
-    assert not torch.equal(unpatchify(changed, patch_size, grid), images)
+    assert not torch.equal(geometry.unpatchify(changed), images)
     with torch.no_grad():
         assert torch.equal(encode(vit, changed, mask), encode(vit, patches, mask))
 
@@ -128,7 +127,7 @@ def test_hidden_pixels_do_not_reach_the_encoding(value: float) -> None:
 def test_visible_pixels_do_reach_the_encoding() -> None:
     vit = build()
     images, mask = some_images(vit), some_mask(vit)
-    patches = patchify(images, encoder_geometry(vit)[1])
+    patches = encoder_geometry(vit).patchify(images)
     changed = patches.clone()
     changed[0, mask.kept[0, 2]] += 1
     with torch.no_grad():
@@ -140,7 +139,7 @@ def test_visible_pixels_do_reach_the_encoding() -> None:
 def test_gradient_checkpointing_is_honoured_and_keeps_the_gradient() -> None:
     vit = build()
     images, mask = some_images(vit), some_mask(vit)
-    patches = patchify(images, encoder_geometry(vit)[1])
+    patches = encoder_geometry(vit).patchify(images)
     calls: list[str] = []
     vit.blocks[0].register_forward_pre_hook(lambda *_: calls.append("block"))
 
@@ -156,7 +155,8 @@ def test_gradient_checkpointing_is_honoured_and_keeps_the_gradient() -> None:
 
 
 def test_geometry_is_vertical_before_horizontal() -> None:
-    assert encoder_geometry(build(image=(8, 30), patch=(4, 6))) == ((8, 30), (4, 6), (2, 5))
+    geometry = encoder_geometry(build(image=(8, 30), patch=(4, 6)))
+    assert (geometry.size, geometry.patch, geometry.grid) == ((8, 30), (4, 6), (2, 5))
 
 
 def test_initialisation_follows_the_reference() -> None:
@@ -228,7 +228,8 @@ def test_created_encoder_has_the_sizes_asked_for_and_no_classifier() -> None:
         heads=4,
         drop_path_rate=0.5,
     )
-    assert encoder_geometry(vit) == ((24, 36), (6, 6), (4, 6))
+    geometry = encoder_geometry(vit)
+    assert (geometry.size, geometry.patch, geometry.grid) == ((24, 36), (6, 6), (4, 6))
     assert tuple(vit.patch_embed.proj.weight.shape) == (32, 5, 6, 6)
     assert len(vit.blocks) == 3
     assert {block.attn.num_heads for block in vit.blocks} == {4}
@@ -239,7 +240,8 @@ def test_created_encoder_has_the_sizes_asked_for_and_no_classifier() -> None:
 def test_created_encoder_is_as_timm_defines_it_unless_told() -> None:
     with torch.device("meta"):
         vit = create_encoder("vit_tiny_patch16_224", num_classes=7)
-    assert encoder_geometry(vit) == ((224, 224), (16, 16), (14, 14))
+    geometry = encoder_geometry(vit)
+    assert (geometry.size, geometry.patch, geometry.grid) == ((224, 224), (16, 16), (14, 14))
     assert (vit.embed_dim, len(vit.blocks), vit.in_chans, vit.head.out_features) == (192, 12, 3, 7)
 
 

@@ -1,6 +1,8 @@
 """Which patches are hidden."""
 
 import re
+from itertools import product
+from math import prod
 
 import pytest
 import torch
@@ -113,6 +115,23 @@ def test_as_grid_is_true_where_a_patch_is_dropped() -> None:
     expected = torch.tensor([[[0, 0, 1], [1, 1, 1]], [[1, 1, 1], [1, 0, 0]]], dtype=torch.bool)
     assert torch.equal(mask.as_grid(), expected)
     assert torch.equal(mask._replace(grid=None).as_grid(), expected.flatten(1))
+
+
+@settings(max_examples=50, deadline=None)
+@given(grid=st.lists(st.integers(1, 5), min_size=1, max_size=3).map(tuple), data=st.data())
+def test_grid_of_any_number_of_axes_shows_each_dropped_patch_at_its_place(
+    grid: tuple[int, ...], data: st.DataObject
+) -> None:
+    patches = prod(grid)
+    kept = data.draw(st.integers(1, patches))
+    mask = random_mask(batch=2, patches=grid, kept=kept, generator=generator(data.draw(st.integers(0, 2**31))))
+    assert (mask.patches, mask.grid) == (patches, grid)
+    hidden = mask.as_grid()
+    assert hidden.shape == (2, *grid)
+    for image in range(2):
+        places = [place for place in product(*map(range, grid)) if hidden[(image, *place)]]
+        numbers = [sum(at * prod(grid[axis + 1 :]) for axis, at in enumerate(place)) for place in places]
+        assert sorted(mask.dropped[image].tolist()) == numbers
 
 
 def test_random_mask_knows_its_grid_only_when_told() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from openmae.core.decoder import DecoderConfig
 from openmae.core.masking import Mask, mask_from_noise, random_mask
 from openmae.core.model import MAEOutput, MaskedAutoencoder
-from openmae.core.patches import normalise_patches, patchify
+from openmae.core.patches import normalise_patches
 from openmae.core.positions import AxisOrder, sincos_positions
 
 SMALL_DECODER = DecoderConfig(width=16, depth=1, heads=2)
@@ -27,12 +27,12 @@ def build(*, normalise_target: bool = True, **options: Any) -> MaskedAutoencoder
 
 
 def some_images(model: MaskedAutoencoder, *, batch: int = 2) -> Tensor:
-    shape = (batch, model.channels, *model.image_size)
+    shape = (batch, model.channels, *model.geometry.size)
     return torch.randn(shape, generator=torch.Generator().manual_seed(1))
 
 
 def some_mask(model: MaskedAutoencoder, *, batch: int = 2, kept: int = 3) -> Mask:
-    return random_mask(batch=batch, patches=model.grid, kept=kept, generator=torch.Generator().manual_seed(2))
+    return random_mask(batch=batch, patches=model.geometry.grid, kept=kept, generator=torch.Generator().manual_seed(2))
 
 
 def run(model: MaskedAutoencoder, images: Tensor, mask: Mask) -> MAEOutput:
@@ -47,14 +47,14 @@ def test_output_has_loss_prediction_and_the_mask_used() -> None:
     assert out.loss.shape == ()
     assert out.prediction.shape == (2, 12, 4 * 4 * 3)
     assert out.mask is mask
-    assert model.patches == 12
+    assert model.geometry.patches == 12
 
 
 @pytest.mark.parametrize("value", [0.0, float("nan")])
 def test_loss_ignores_visible_patches(value: float) -> None:
     model = build()
     mask = some_mask(model)
-    patches, prediction = patchify(some_images(model), model.patch_size), torch.randn(2, 12, 48)
+    patches, prediction = model.geometry.patchify(some_images(model)), torch.randn(2, 12, 48)
     visible = ~mask.as_grid().flatten(1).unsqueeze(-1)
     loss = model.loss(patches, prediction, mask)
     assert torch.equal(model.loss(patches, prediction.masked_fill(visible, value), mask), loss)
@@ -64,7 +64,7 @@ def test_loss_ignores_visible_patches(value: float) -> None:
 def test_loss_counts_every_hidden_value_equally() -> None:
     model = build(normalise_target=False)
     mask = some_mask(model)
-    patches = patchify(some_images(model), model.patch_size)
+    patches = model.geometry.patchify(some_images(model))
     assert model.loss(patches, patches, mask).item() == 0
     hidden = mask.as_grid().flatten(1)
     assert model.loss(patches, patches + 2 * hidden.unsqueeze(-1), mask).item() == pytest.approx(4)
@@ -77,7 +77,7 @@ def test_loss_counts_every_hidden_value_equally() -> None:
 def test_target_is_normalised_per_patch_only_when_asked() -> None:
     normalised, raw = build(normalise_target=True), build(normalise_target=False)
     mask = some_mask(normalised)
-    patches = patchify(some_images(normalised), normalised.patch_size) * 5 + 2
+    patches = normalised.geometry.patchify(some_images(normalised)) * 5 + 2
     assert normalised.loss(patches, normalise_patches(patches), mask).item() == 0
     assert raw.loss(patches, patches, mask).item() == 0
     assert raw.loss(patches, normalise_patches(patches), mask).item() > 1
@@ -96,7 +96,7 @@ def test_loss_is_the_loss_of_the_prediction() -> None:
     model = build()
     images, mask = some_images(model), some_mask(model)
     out = run(model, images, mask)
-    assert torch.equal(model.loss(patchify(images, model.patch_size), out.prediction, mask), out.loss)
+    assert torch.equal(model.loss(model.geometry.patchify(images), out.prediction, mask), out.loss)
 
 
 def test_class_token_reaches_the_prediction_through_the_decoder() -> None:
@@ -148,7 +148,7 @@ def test_loss_stays_in_single_precision_under_autocast() -> None:
 def test_target_of_half_precision_images_is_normalised_in_single_precision() -> None:
     model = build()
     mask = some_mask(model)
-    patches = patchify(some_images(model), model.patch_size).bfloat16()
+    patches = model.geometry.patchify(some_images(model)).bfloat16()
     loss = model.loss(patches, torch.zeros(2, 12, 48, dtype=torch.bfloat16), mask)
     assert loss.dtype == torch.float32
     assert torch.equal(loss, model.loss(patches.float(), torch.zeros(2, 12, 48), mask))
@@ -225,7 +225,8 @@ def test_encoder_named_with_options_is_built_with_them() -> None:
     model = MaskedAutoencoder(
         "vit_tiny_patch16_224", decoder=SMALL_DECODER, image_size=(12, 18), patch_size=6, channels=1, width=32, heads=2
     )
-    assert (model.image_size, model.patch_size, model.grid, model.channels) == ((12, 18), (6, 6), (2, 3), 1)
+    geometry = model.geometry
+    assert (geometry.size, geometry.patch, geometry.grid, model.channels) == ((12, 18), (6, 6), (2, 3), 1)
     assert run(model, some_images(model), some_mask(model)).prediction.shape == (2, 6, 36)
 
 

@@ -1,4 +1,4 @@
-"""What the tests of every kind of source share: a cache folder of their own, and reading through loader processes."""
+"""Shared by the tests of all kinds of sources: a separate cache folder, and reading in loader processes."""
 
 import pickle
 from collections.abc import Callable

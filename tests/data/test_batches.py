@@ -14,7 +14,7 @@ from PIL import Image
 
 from openmae.data.batches import REPLACEMENT_ATTEMPTS, BadRecord, Batch, SeededImages, collate
 from openmae.data.decoding import PixelFormat, Pixels, open_image
-from openmae.data.holding import HeldPixels
+from openmae.data.pixel_cache import PixelCache
 from openmae.data.randomness import Stream, random_stream
 from openmae.data.sampling import StepSampler, epoch_order
 from openmae.data.sources import Source, Subset
@@ -111,7 +111,7 @@ def test_neighbouring_images_and_epochs_draw_uncorrelated_numbers() -> None:
 
 @settings(deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), epoch=st.integers(0, 2**40), index=st.integers(0, 2**60))
-def test_a_stream_is_reached_from_its_address_alone(seed: int, epoch: int, index: int) -> None:
+def test_a_stream_depends_on_its_address_only(seed: int, epoch: int, index: int) -> None:
     one, two = (random_stream(seed, Stream.STEP, epoch=epoch, index=index).random(3).tolist() for _ in range(2))
     assert one == two
     assert one != random_stream(seed, Stream.STEP, epoch=epoch, index=index + 1).random(3).tolist()
@@ -175,7 +175,7 @@ def test_no_image_is_missing_or_doubled_within_an_epoch(images: int, batch_size:
     for epoch in range(epochs):
         keys = [key for batch in batches[epoch * per_epoch : (epoch + 1) * per_epoch] for key in batch]
         assert {key[0] for key in keys} == {epoch}
-        # What does not fill a batch is dropped, and nothing else.
+        # Only images that do not fill a batch are dropped.
         assert len({index for _, index in keys}) == len(keys) == images - images % batch_size
         assert [index for _, index in keys] == epoch_order(images, seed=SEED, epoch=epoch)[: len(keys)].tolist()
 
@@ -194,7 +194,7 @@ def test_a_later_first_step_gives_exactly_the_remaining_steps(first_step: int, a
     assert len(rest) == len(list(rest))
 
 
-def test_a_sampler_can_be_walked_again() -> None:
+def test_a_sampler_can_be_iterated_again() -> None:
     sampler = steps()
     assert list(sampler) == list(sampler)
 
@@ -233,7 +233,7 @@ def test_a_sample_depends_on_seed_epoch_and_index_only() -> None:
         assert (one.label, one.image, one.bad) == (two.label, two.image, two.bad)
 
 
-def test_crops_and_noise_differ_by_epoch_by_image_and_by_seed() -> None:
+def test_crops_and_uniform_numbers_differ_by_epoch_by_image_and_by_seed() -> None:
     source = Subset(Pictures(1, noise=True), np.array([0, 0]))
     samples = [
         training_images(source, seed=seed)[epoch, index] for seed in (0, 1) for epoch in (0, 1) for index in (0, 1)
@@ -242,7 +242,7 @@ def test_crops_and_noise_differ_by_epoch_by_image_and_by_seed() -> None:
     assert len({sample.uniform[0].tobytes() for sample in samples}) == 8
 
 
-def test_noise_is_what_the_mask_stream_says() -> None:
+def test_uniform_numbers_come_from_the_mask_stream() -> None:
     for batch, keys in zip(load(training_images(Pictures(20)), steps()), steps(), strict=True):
         expected = [
             random_stream(SEED, Stream.MASK, epoch=epoch, index=index).random(6, dtype=np.float32)
@@ -336,9 +336,9 @@ def test_ranks_load_the_samples_that_one_process_would(world_size: int, accumula
 # Several views of an image
 
 
-def repeated(source: Source, *, held: HeldPixels | None = None) -> SeededImages:
+def repeated(source: Source, *, cache: PixelCache | None = None) -> SeededImages:
     return SeededImages(
-        source=source, transform=TRAINING, format=COLOUR, seed=SEED, uniform=6, repeats=3, held=held, replace_bad=True
+        source=source, transform=TRAINING, format=COLOUR, seed=SEED, uniform=6, repeats=3, cache=cache, replace_bad=True
     )
 
 
@@ -386,7 +386,7 @@ def test_ranks_and_accumulation_cut_whole_images_of_repeated_batches() -> None:
 
 
 class Counting(Pictures):
-    """Pictures that know how often they were read."""
+    """Pictures that count how often they are read."""
 
     reads = 0
 
@@ -395,12 +395,12 @@ class Counting(Pictures):
         return super().read(index)
 
 
-def test_held_images_are_decoded_once_and_change_nothing() -> None:
+def test_cached_images_are_decoded_once_and_change_nothing() -> None:
     source = Counting(20, noise=True, broken={4})
     sampler = steps(last_step=9)
     expected = load(training_images(Pictures(20, noise=True, broken={4})), sampler)
-    held = HeldPixels(20, 20 * 12 * 10 * 3 + 200, COLOUR)
-    dataset = replace(training_images(source), held=held)
+    cache = PixelCache(20, 20 * 12 * 10 * 3 + 200, COLOUR)
+    dataset = replace(training_images(source), cache=cache)
     assert_same(load(dataset, sampler), expected)
     assert source.reads <= 19 + 3 * 2  # the broken one is tried again each time
     assert_same(load(dataset, sampler, workers=2), expected)
@@ -409,19 +409,19 @@ def test_held_images_are_decoded_once_and_change_nothing() -> None:
 def test_images_that_do_not_fit_are_decoded_each_time() -> None:
     source = Counting(20, noise=True)
     sampler = steps(last_step=9)
-    held = HeldPixels(20, 5 * 12 * 10 * 3, COLOUR)
+    cache = PixelCache(20, 5 * 12 * 10 * 3, COLOUR)
     assert_same(
-        load(replace(training_images(source), held=held), sampler),
+        load(replace(training_images(source), cache=cache), sampler),
         load(training_images(Pictures(20, noise=True)), sampler),
     )
-    assert sum(held.get(index) is not None for index in range(20)) == 5
+    assert sum(cache.get(index) is not None for index in range(20)) == 5
 
 
-def test_workers_share_what_one_of_them_has_decoded() -> None:
-    held = HeldPixels(20, 20 * 12 * 10 * 3 + 200, COLOUR)
-    dataset = replace(training_images(Pictures(20, noise=True)), held=held)
+def test_workers_share_the_images_that_one_of_them_has_decoded() -> None:
+    cache = PixelCache(20, 20 * 12 * 10 * 3 + 200, COLOUR)
+    dataset = replace(training_images(Pictures(20, noise=True)), cache=cache)
     load(dataset, steps(last_step=3), workers=2)
-    pixels = [held.get(index) for index in range(20)]
+    pixels = [cache.get(index) for index in range(20)]
     assert sum(found is not None for found in pixels) == 18
     for index, found in enumerate(pixels):
         assert found is None or np.array_equal(found, np.asarray(Image.open(io.BytesIO(dataset.source.read(index)))))
@@ -452,26 +452,26 @@ def test_several_views_share_a_decoding_that_is_large_enough_for_each() -> None:
     assert mixed >= 3
 
 
-def test_what_may_be_decoded_smaller_is_not_held() -> None:
-    held = HeldPixels(4, 4 * 64 * 64 * 3 + 100, COLOUR)
-    dataset = replace(training_images(Photos(4)), held=held)
+def test_images_that_may_be_decoded_smaller_are_not_cached() -> None:
+    cache = PixelCache(4, 4 * 64 * 64 * 3 + 100, COLOUR)
+    dataset = replace(training_images(Photos(4)), cache=cache)
     for epoch in range(20):
         dataset[epoch, 0]
-    assert held.get(0) is None
+    assert cache.get(0) is None
     exact = replace(dataset, transform=replace(TRAINING, exact=True))
     exact[0, 0]
-    assert held.get(0) is not None
+    assert cache.get(0) is not None
 
 
-def test_deep_pixels_are_held_as_they_are() -> None:
-    held = HeldPixels(3, 5000, PixelFormat(5, "float32"))
+def test_deep_pixels_are_cached_as_they_are() -> None:
+    cache = PixelCache(3, 5000, PixelFormat(5, "float32"))
     pixels = [np.random.default_rng(index).random((7, index + 3, 5), dtype=np.float32) for index in range(3)]
     for index in (2, 0, 1):
-        held.put(index, pixels[index])
+        cache.put(index, pixels[index])
     for index in range(3):
-        held.put(index, pixels[index] + 1)  # the first one stays, or the arena would fill with copies
+        cache.put(index, pixels[index] + 1)  # the first one stays, or the arena would fill with copies
     for index in range(3):
-        found = held.get(index)
+        found = cache.get(index)
         assert found is not None
         assert found.dtype == np.float32
         assert np.array_equal(found, pixels[index])
@@ -498,7 +498,7 @@ def test_a_bad_image_is_replaced_by_seed_epoch_and_index_and_recorded() -> None:
         assert len(stand_ins) > 5
 
 
-def test_a_stand_in_is_cropped_and_masked_as_the_image_it_stands_for() -> None:
+def test_a_replacement_is_cropped_and_masked_like_the_image_it_replaces() -> None:
     dataset = training_images(Pictures(20, noise=True, broken={4}))
     sample = dataset[2, 4]
     original: Pixels = np.asarray(Image.open(io.BytesIO(dataset.source.read(sample.image))))
@@ -615,7 +615,7 @@ def test_every_view_has_a_seed_of_its_own_that_costs_no_number_of_its_mask() -> 
     assert collate(samples).seeds == seeds
 
 
-def test_the_random_numbers_stay_what_they_are() -> None:
+def test_random_numbers_equal_stored_ones() -> None:
     # A run begun with other numbers could not be continued.
     names = ["ORDER", "AUGMENTATION", "MASK", "REPLACEMENT", "SUBSET", "STEP"]
     assert [stream.name for stream in sorted(Stream)] == names
@@ -628,7 +628,7 @@ def test_the_random_numbers_stay_what_they_are() -> None:
     places=st.lists(st.integers(0, 200), max_size=4).map(sorted),
     epoch=st.integers(0, 4),
 )
-def test_an_order_changed_on_the_way_still_takes_every_image_once_and_keeps_what_was_before(
+def test_an_order_reshuffled_within_an_epoch_keeps_its_start_and_takes_every_image_once(
     images: int, places: list[int], epoch: int
 ) -> None:
     order = epoch_order(images, seed=3, epoch=epoch, reshuffled=places)
@@ -639,7 +639,7 @@ def test_an_order_changed_on_the_way_still_takes_every_image_once_and_keeps_what
 
 
 @pytest.mark.parametrize("places", [[50], [130], [200], [50, 130], [200, 200]])
-def test_from_a_change_on_every_order_is_another(places: list[int]) -> None:
+def test_every_order_after_a_reshuffle_is_another(places: list[int]) -> None:
     for epoch in range(4):
         before = epoch_order(100, seed=3, epoch=epoch, reshuffled=places[:-1])
         after = epoch_order(100, seed=3, epoch=epoch, reshuffled=places)
@@ -647,7 +647,7 @@ def test_from_a_change_on_every_order_is_another(places: list[int]) -> None:
         assert (before[start:].tolist() != after[start:].tolist()) == (start < 100)
 
 
-def test_the_sampler_changes_the_order_at_the_step_it_is_told() -> None:
+def test_the_sampler_changes_the_order_at_the_given_step() -> None:
     options: dict[str, Any] = {"images": 12, "batch_size": 4, "seed": 0, "first_step": 0, "last_step": 9}
     plain = list(StepSampler(**options))
     changed = list(StepSampler(**options, reshuffled=(4,)))
@@ -663,8 +663,8 @@ def test_the_sampler_changes_the_order_at_the_step_it_is_told() -> None:
 @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="here shared memory has a name")
 def test_shared_memory_has_no_name_that_a_killed_process_could_leave_behind() -> None:
     """Not even for the moment in which torch names its own."""
-    held = HeldPixels(3, 100, COLOUR)
-    tensors = [held._arena, held._places, held._used]
+    cache = PixelCache(3, 100, COLOUR)
+    tensors = [cache._arena, cache._places, cache._used]
     for batch in load(training_images(Pictures(20)), steps(last_step=2), workers=1):
         tensors += [part for part in batch if isinstance(part, torch.Tensor)]
         assert batch.images.is_contiguous(memory_format=torch.channels_last)

@@ -11,13 +11,13 @@ from openmae.data.checking import (
     IMAGES_PER_CHUNK,
     MAX_REASONS,
     OTHER_REASONS,
-    Seen,
+    Findings,
     Survey,
     class_balance,
     common_format,
     duplicates,
+    inspect_all,
     kind_of_reason,
-    look_at_all,
 )
 from openmae.data.decoding import PixelFormat
 from openmae.data.sources import open_data
@@ -27,7 +27,7 @@ def digests(*letters: bytes) -> np.ndarray[tuple[int], np.dtype[np.void]]:
     return np.frombuffer(b"".join(letter * DIGEST_BYTES for letter in letters), f"V{DIGEST_BYTES}")
 
 
-def test_duplicates_are_counted_and_named_and_unread_files_are_none() -> None:
+def test_duplicates_are_counted_and_named_without_unreadable_files() -> None:
     assert duplicates(digests(b"a", b"b", b"a", b"\0", b"\0", b"c", b"a", b"b")) == (3, [[0, 2, 6], [1, 7]])
     assert duplicates(digests(b"a", b"b")) == (0, [])
     assert duplicates(digests(b"\0", b"\0")) == (0, [])
@@ -35,13 +35,13 @@ def test_duplicates_are_counted_and_named_and_unread_files_are_none() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_every_image_is_seen_once_whatever_the_number_of_workers(tmp_path: Path, workers: int) -> None:
+def test_every_image_is_inspected_once_for_any_number_of_workers(tmp_path: Path, workers: int) -> None:
     for number in range(IMAGES_PER_CHUNK + 5):
         Image.new("L", (3 + number, 4), number).save(tmp_path / f"{number:03}.png")
     (tmp_path / "zz.jpg").write_bytes(b"<html>")
     survey = Survey()
-    for seen in look_at_all(open_data(str(tmp_path)).train, workers=workers):
-        survey.add(seen)
+    for findings in inspect_all(open_data(str(tmp_path)).train, workers=workers):
+        survey.add(findings)
     assert (survey.images, survey.bad) == (IMAGES_PER_CHUNK + 6, 1)
     assert survey.kinds == {"PNG L": IMAGES_PER_CHUNK + 5}
     assert survey.formats == {(1, "uint8"): IMAGES_PER_CHUNK + 5}
@@ -53,12 +53,12 @@ def test_every_image_is_seen_once_whatever_the_number_of_workers(tmp_path: Path,
     assert duplicates(survey.digests) == (0, [])
 
 
-def test_reasons_without_end_are_counted_together() -> None:
+def test_reasons_beyond_the_limit_are_counted_together() -> None:
     survey = Survey()
     for number in range(MAX_REASONS + 50):
         name = "".join(chr(97 + int(digit)) for digit in str(number))
         bad = [BadRecord(number, "x", name)]
-        survey.add(Seen(Counter(), Counter(), np.empty((0, 2), np.int32), digests(b"a"), bad))
+        survey.add(Findings(Counter(), Counter(), np.empty((0, 2), np.int32), digests(b"a"), bad))
     assert len(survey.reasons) == MAX_REASONS + 1
     assert survey.reasons[OTHER_REASONS].images == 50
 
@@ -67,7 +67,7 @@ def test_reasons_that_differ_in_numbers_are_one() -> None:
     assert kind_of_reason("damaged or cut short (3 bytes)") == kind_of_reason("damaged or cut short (4 bytes)")
 
 
-def test_classes_are_balanced_or_not(tmp_path: Path) -> None:
+def test_class_balance_counts_the_images_of_each_class(tmp_path: Path) -> None:
     for name, count in {"cat": 3, "dog": 1, "owl": 2}.items():
         (tmp_path / name).mkdir()
         for number in range(count):

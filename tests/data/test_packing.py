@@ -97,7 +97,7 @@ def test_parquet_and_an_unlabelled_set_can_be_packed(tmp_path: Path) -> None:
     assert np.array_equal(decode(data.train.read(1), RGB), picture(2, 28, 28))
 
 
-def test_raw_is_what_pillow_makes_of_the_whole_image(tmp_path: Path) -> None:
+def test_raw_pixels_equal_those_of_pillow(tmp_path: Path) -> None:
     pixels = np.random.default_rng(1).integers(0, 255, (90, 121, 3), dtype=np.uint8)
     save(tmp_path / "in/a.png", pixels)
     _, data = packed(tmp_path / "in", tmp_path / "packed", format="raw", short_side=50)
@@ -127,7 +127,7 @@ def test_the_format_follows_the_flag_and_the_size(
     assert np.sqrt((error**2).mean()) < 8
 
 
-def test_quality_is_that_of_the_jpeg(tmp_path: Path) -> None:
+def test_quality_sets_the_quality_of_the_jpeg(tmp_path: Path) -> None:
     save(tmp_path / "in/a.png", np.random.default_rng(1).integers(0, 255, (90, 120, 3), dtype=np.uint8))
     sizes = [packed(tmp_path / "in", tmp_path / str(q), quality=q)[0]["bytes_after"] for q in (30, 90)]
     assert sizes[0] < sizes[1]
@@ -223,7 +223,7 @@ def test_a_full_shard_is_followed_by_another(tmp_path: Path, monkeypatch: pytest
         assert [Path(name).suffix for name in archive.getnames()] == [".jpg", ".cls"] * (len(archive.getnames()) // 2)
 
 
-def test_a_stopped_pack_leaves_no_shard_that_looks_whole_and_is_done_anew(
+def test_a_stopped_pack_leaves_no_shard_that_looks_complete_and_starts_anew(
     classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packed(classes, tmp_path / "whole")
@@ -239,7 +239,7 @@ def test_a_stopped_pack_leaves_no_shard_that_looks_whole_and_is_done_anew(
     assert contents(tmp_path / "packed") == contents(tmp_path / "whole")
 
 
-def test_shards_of_a_stopped_pack_are_no_data_set(classes: Path, tmp_path: Path) -> None:
+def test_shards_of_a_stopped_pack_are_refused_as_data(classes: Path, tmp_path: Path) -> None:
     packed(classes, tmp_path / "packed")
     (tmp_path / "packed/packed.json").rename(tmp_path / "packed/packing.json")
     with pytest.raises(ValueError, match="was not packed to its end; run the same `openmae pack` again"):
@@ -272,7 +272,7 @@ def packed_set(folder: Path) -> None:
         (packed_set, "holds a packed set already"),
     ],
 )
-def test_a_folder_that_holds_anything_else_is_refused_and_left_alone(
+def test_a_folder_with_other_files_is_refused_and_left_alone(
     classes: Path, tmp_path: Path, make: Callable[[Path], None], found: str
 ) -> None:
     (tmp_path / "packed").mkdir()
@@ -292,7 +292,7 @@ def test_urls_and_files_are_no_destination(classes: Path, tmp_path: Path) -> Non
         pack(data, str(tmp_path / "file"), PackSettings(), source="x")
 
 
-def test_too_little_space_is_said_before_anything_is_written(
+def test_too_little_space_is_an_error_before_anything_is_written(
     classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=9000))

@@ -60,14 +60,15 @@ def test_statistics_are_those_of_all_pixels_with_every_image_of_equal_weight(kin
     assert found.std == pytest.approx(std, rel=1e-4)
 
 
-def test_a_channel_that_never_varies_can_still_be_normalised() -> None:
+def test_a_constant_channel_can_be_normalised() -> None:
     found = measure(Arrays([np.full((3, 3, 2), 51, dtype=np.uint8)]), PixelFormat(2))
     assert found == ((0.2, 0.2), (1.0, 1.0))
 
 
-def test_statistics_of_nothing_readable_say_why() -> None:
+def test_statistics_without_a_readable_image_are_an_error_that_says_why() -> None:
     with pytest.raises(
-        ValueError, match=r"none of the images can be read as 3 channels of uint8 \(array-1: 5 channels"
+        ValueError,
+        match=r"none of the images can be read as 3 channels of uint8 \(array-1: 5 channels .*; set --channels",
     ):
         measure(Arrays(arrays("uint8", 2)), PixelFormat(3))
 
@@ -77,7 +78,7 @@ def test_a_sample_is_spread_over_the_whole_set() -> None:
     assert sample(3, 64) == [0, 1, 2]
 
 
-def test_formats_are_told_from_the_headers_and_the_widest_integer_wins() -> None:
+def test_formats_are_read_from_headers_and_the_wider_integer_wins() -> None:
     mixed = Arrays([*arrays("uint8", 3), *arrays("uint16", 1), b"", *arrays("uint8", 1, channels=1)])
     formats = stored_formats(mixed)
     assert formats == {PixelFormat(5, "uint8"): 3, PixelFormat(5, "uint16"): 1, PixelFormat(1, "uint8"): 1}
@@ -86,7 +87,7 @@ def test_formats_are_told_from_the_headers_and_the_widest_integer_wins() -> None
     assert widest_type(Counter()) == "uint8"
 
 
-def test_the_decoded_size_is_unknown_where_most_images_are_decoded_smaller() -> None:
+def test_the_decoded_size_is_infinite_when_most_images_are_decoded_smaller() -> None:
     small = TrainTransform(size=(8, 8), crop_scale=(0.2, 1.0))
     large = TrainTransform(size=(60, 60), crop_scale=(0.2, 1.0))
     photos = Arrays([np.zeros((64, 80, 3), dtype=np.uint8)] * 3, jpeg=True)

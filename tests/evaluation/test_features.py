@@ -1,6 +1,5 @@
 """Features and embeddings: unmasked, deterministic, independent of how images are batched."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from openmae.evaluation.embedding import embed
 from openmae.evaluation.features import evaluation_transform, extract_features, pool_tokens
 from openmae.recipes import PretrainRecipe, find_recipe
 from openmae.weights.building import load_encoder
+from openmae.weights.networks import network_of
 
 
 def embedded(weights: Path, data: str, out: Path, batch_size: int) -> dict[str, np.ndarray]:
@@ -40,7 +40,7 @@ def test_features_are_those_of_the_plain_timm_model_on_every_patch(
     test = open_data(str(small_fashion)).test
     assert test is not None
     vit = load_encoder(tiny_run)
-    features = extract_features(vit, tiny_recipe, test)
+    features = extract_features(vit, network_of(tiny_recipe), test)
     with Image.open(small_image(test.read(5), small_fashion)) as image:
         pixels = torch.from_numpy(np.array(image)).float() / 255
     normalised = (pixels - tiny_recipe.mean[0]) / tiny_recipe.std[0]
@@ -90,27 +90,23 @@ def test_nothing_but_broken_images_is_an_error(tiny_run: Path, tmp_path: Path) -
 
 
 def test_large_images_are_resized_to_256_for_224_and_small_ones_keep_their_border() -> None:
-    assert evaluation_transform(find_recipe("vit-b16-800e")).resize == 256
-    assert evaluation_transform(find_recipe("vit-h14-1600e-finetune-448")).resize == 512
-    assert evaluation_transform(find_recipe("cifar10")).resize == 32
+    assert evaluation_transform(network_of(find_recipe("vit-b16-800e"))).resize == 256
+    assert evaluation_transform(network_of(find_recipe("vit-h14-1600e-finetune-448"))).resize == 512
+    assert evaluation_transform(network_of(find_recipe("cifar10"))).resize == 32
 
 
 def test_without_a_class_token_only_the_mean_can_be_pooled(tiny_recipe: PretrainRecipe, small_fashion: Path) -> None:
-    from openmae.weights.building import build_encoder
-
-    vit = build_encoder(tiny_recipe, class_token=False, global_pool="avg").eval()
+    vit = network_of(tiny_recipe).build_encoder(class_token=False, global_pool="avg").eval()
     test = open_data(str(small_fashion)).test
     assert test is not None
-    features = extract_features(vit, replace(tiny_recipe, workers=0), test)
+    features = extract_features(vit, network_of(tiny_recipe), test)
     assert features.pooled("mean").shape == (40, 32)
     with pytest.raises(ValueError, match="--pool mean"):
         features.pooled("cls")
 
 
 def test_fine_tuned_mean_passes_through_its_norm(tiny_recipe: PretrainRecipe) -> None:
-    from openmae.weights.building import build_encoder
-
-    vit = build_encoder(tiny_recipe, global_pool="avg").eval()
+    vit = network_of(tiny_recipe).build_encoder(global_pool="avg").eval()
     torch.nn.init.constant_(vit.fc_norm.bias, 5.0)
     pooled = pool_tokens(vit, torch.randn(2, 50, 32))
     assert pooled.mean.mean(dim=1).tolist() == pytest.approx([5.0, 5.0], abs=1e-4)

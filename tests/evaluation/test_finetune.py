@@ -15,7 +15,7 @@ from openmae.data.batches import Batch
 from openmae.evaluation.finetune import build_classifier, classification_loss, clip_to_pixels, erase, run_finetune
 from openmae.evaluation.supervised import open_task, train_transform
 from openmae.recipes import FinetuneRecipe, find_recipe
-from openmae.recipes.recipe import ImageSize
+from openmae.recipes.values import ImageSize
 
 
 def recipe(weights: Path, data: Path, **changes: Any) -> FinetuneRecipe:

@@ -135,7 +135,7 @@ def _described(recipe: Callable[[Path], str], verb: str = "knn") -> Make:
 def _recipe(**fields: Any) -> Callable[[Path], str]:
     def text(_: Path) -> str:
         from openmae.recipes import find_recipe
-        from openmae.recipes.recipe import to_yaml
+        from openmae.recipes.saved import to_yaml
 
         found = to_yaml(find_recipe("fashion-mnist", "pretrain"))
         for name, value in fields.items():

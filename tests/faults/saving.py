@@ -82,6 +82,7 @@ def save_once(arguments: list[str]) -> int:
     import torch
 
     from openmae import cli
+    from openmae.verbs import VERBS, Verb
 
     folder, step, gate = Path(arguments[0]), int(arguments[1]), Path(arguments[2])
     torch.set_num_threads(1)
@@ -93,7 +94,7 @@ def save_once(arguments: list[str]) -> int:
     (gate / "ready").touch()
     while not (gate / "go").exists():
         time.sleep(0.0005)
-    cli.VERBS["save"] = lambda _arguments, _console: write(folder, step, mode=arguments[3])
+    VERBS["save"] = Verb(lambda: write(folder, step, mode=arguments[3]))
     said = io.StringIO()
     with contextlib.redirect_stderr(said):
         code = cli.main(["save"])

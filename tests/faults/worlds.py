@@ -100,7 +100,7 @@ def train(
 ) -> None:
     """Pre-train or fine-tune the tiny network for `steps` steps, but stop before step `stop` as a crash would."""
     import openmae
-    from openmae.recipes.recipe import Every
+    from openmae.recipes.values import Every
     from openmae.training import trainer
     from openmae.training.processes.stopping import Interrupted
 
@@ -221,6 +221,7 @@ def evaluate(folder: str, weights: str) -> dict[str, Any]:
     from openmae.recipes import FinetuneRecipe, find_recipe
     from openmae.training.processes.devices import start_fabric
     from openmae.weights.building import encoder_from
+    from openmae.weights.networks import network_of
 
     found = find_recipe("fashion-mnist", "finetune")
     assert isinstance(found, FinetuneRecipe)
@@ -235,7 +236,7 @@ def evaluate(folder: str, weights: str) -> dict[str, Any]:
     for buffer in probe.head.buffers():
         buffer += fabric.global_rank  # as if each process had normalised other images
     probed = evaluate_classifier(fabric, probe, recipe, task.test)
-    bad = extract_features(encoder_from(task.weights), recipe, task.test, fabric=fabric).bad
+    bad = extract_features(encoder_from(task.weights), network_of(recipe), task.test, fabric=fabric).bad
     return {**scores._asdict(), "probed": probed, "bad": bad}
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from openmae.recipes import RECIPES, PretrainRecipe, Recipe, SupervisedRecipe
-from openmae.weights.building import build_autoencoder, build_encoder
+from openmae.weights.networks import network_of
 
 CLASSES = 1000
 NETWORK = ("backbone", "image_size", "patch_size", "channels", "width", "depth", "heads")
@@ -44,10 +44,10 @@ def millions(module: nn.Module) -> float:
 @pytest.mark.parametrize("recipe", groups(PretrainRecipe, AUTOENCODER))
 def test_a_pretraining_recipe_builds_the_published_model(recipe: PretrainRecipe) -> None:
     with torch.device("meta"):
-        model = build_autoencoder(recipe)
+        model = network_of(recipe).build_autoencoder(mlp_bias_std=recipe.mlp_bias_std)
     assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
-    assert (model.image_size, model.channels) == (recipe.image_size, recipe.channels)
-    assert model.patch_size == (recipe.patch_size or {"vit_huge_patch14_224": 14}.get(recipe.backbone, 16),) * 2
+    assert (model.geometry.size, model.channels) == (recipe.image_size, recipe.channels)
+    assert model.geometry.patch == (recipe.patch_size or {"vit_huge_patch14_224": 14}.get(recipe.backbone, 16),) * 2
     if recipe.follows != "openmae":
         expected = PUBLISHED["pretrain", recipe.backbone, recipe.image_size.height]
         assert round(millions(model), 2) == expected
@@ -56,7 +56,9 @@ def test_a_pretraining_recipe_builds_the_published_model(recipe: PretrainRecipe)
 @pytest.mark.parametrize("recipe", groups(SupervisedRecipe, CLASSIFIER))
 def test_a_measuring_recipe_builds_the_published_classifier(recipe: SupervisedRecipe) -> None:
     with torch.device("meta"):
-        vit = build_encoder(recipe, num_classes=CLASSES, global_pool="avg" if recipe.pool == "mean" else "token")
+        vit = network_of(recipe).build_encoder(
+            num_classes=CLASSES, global_pool="avg" if recipe.pool == "mean" else "token"
+        )
     assert isinstance(vit.head, nn.Linear)
     assert vit.head.out_features == CLASSES
     # Fine-tuning pools patches and normalises their mean; linear evaluation takes the class token after the norm.
@@ -81,7 +83,7 @@ def test_the_published_networks_have_layer_norms_with_epsilon_1e_6() -> None:
     recipe = RECIPES["vit-b16-800e"]
     assert isinstance(recipe, PretrainRecipe)
     with torch.device("meta"):
-        model = build_autoencoder(recipe)
+        model = network_of(recipe).build_autoencoder(mlp_bias_std=recipe.mlp_bias_std)
     norms = [part for part in model.modules() if isinstance(part, nn.LayerNorm)]
     assert len(norms) == 2 * 12 + 1 + 2 * 8 + 1
     assert {norm.eps for norm in norms} == {1e-6}

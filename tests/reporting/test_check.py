@@ -45,7 +45,7 @@ def test_a_check_reports_and_writes_what_is_there(mixed: Path, tmp_path: Path) -
     assert r"[red]\x1b[31m\n" in buffer.getvalue()
 
 
-def test_bands_are_suggested_to_the_next_command(tmp_path: Path) -> None:
+def test_the_suggested_command_has_the_channels_of_the_images(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.ones((5, 6, 13), dtype=np.uint16))
     result = run_check(str(tmp_path), out=tmp_path / "out", workers=0)
     assert result["command"].endswith("--channels 13")

@@ -48,12 +48,16 @@ def test_demo_again_in_the_same_folder_gives_the_same_numbers(tmp_path: Path) ->
 
 
 def test_table_puts_the_encoders_side_by_side_with_their_difference() -> None:
-    outcome = {
+    outcome: demo.DemoResult = {
         "results": [
             {"encoder": encoder, "protocol": "knn", "label_fraction": 1.0, "top1": top1}
             for encoder, top1 in (("pretrained", 80.0), ("untrained", 70.5))
         ],
         "raw_pixels": [{"protocol": "knn", "label_fraction": 1.0, "top1": 81.25}],
+        "images_per_second": 1000.0,
+        "seconds": 60.0,
+        "picture": "p.png",
+        "run": "run",
     }
     shown = Console(width=100)
     with shown.capture() as capture:

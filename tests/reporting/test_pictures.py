@@ -20,23 +20,24 @@ from openmae.reporting.pictures import (
     reconstruction_panels,
     visible_bands,
 )
-from openmae.weights.building import build_autoencoder
+from openmae.weights.building import LoadedAutoencoder
+from openmae.weights.networks import network_of
 
 
 class Oracle(torch.nn.Module):
-    """Stands where the network stands and predicts the target perfectly."""
+    """Replaces the network, and predicts the target perfectly."""
 
     def __init__(self, recipe: PretrainRecipe) -> None:
         super().__init__()
-        self.model = build_autoencoder(recipe)
-        self.patch_size, self.grid = self.model.patch_size, self.model.grid
+        self.model = network_of(recipe).build_autoencoder(mlp_bias_std=recipe.mlp_bias_std)
+        self.geometry = self.model.geometry
         self.normalise_target = recipe.normalise_target
 
     def forward(self, images: torch.Tensor, mask: Mask) -> object:
         from openmae.core.model import MAEOutput
-        from openmae.core.patches import normalise_patches, patchify
+        from openmae.core.patches import normalise_patches
 
-        target = patchify(images, self.patch_size)
+        target = self.geometry.patchify(images)
         return MAEOutput(torch.zeros(()), normalise_patches(target) if self.normalise_target else target, mask)
 
 
@@ -73,7 +74,7 @@ def test_bytes_of_one_or_three_channels_are_shown_as_they_are() -> None:
 
 
 def test_panels_hide_and_paste_exactly_the_masked_patches(tiny_recipe: PretrainRecipe) -> None:
-    model = build_autoencoder(tiny_recipe)
+    model = network_of(tiny_recipe).build_autoencoder(mlp_bias_std=tiny_recipe.mlp_bias_std)
     pixels = torch.full((1, 1, 28, 28), 200.0)
     mask = random_mask(batch=1, patches=(7, 7), kept=12)
     original, masked, predicted, pasted = reconstruction_panels(
@@ -127,7 +128,13 @@ def test_same_seed_same_picture(tiny_run: Path, small_fashion: Path, tmp_path: P
     assert first != other
 
 
-def test_a_normalised_target_is_announced_in_the_picture(
+def untrained(recipe: PretrainRecipe) -> LoadedAutoencoder:
+    """The recipe's model as it is before training."""
+    network = network_of(recipe)
+    return LoadedAutoencoder(network.build_autoencoder().eval(), network, recipe.mask_ratio)
+
+
+def test_a_normalised_target_is_explained_in_the_picture(
     tiny_recipe: PretrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     captions: list[str] = []
@@ -141,7 +148,11 @@ def test_a_normalised_target_is_announced_in_the_picture(
     image = np.zeros((28, 28, 1), dtype=np.uint8)
     for normalised in (True, False):
         recipe = replace(tiny_recipe, normalise_target=normalised)
-        pictures.write_picture(build_autoencoder(recipe).eval(), recipe, [image], tmp_path / "p.png")
+        pictures.write_picture(
+            untrained(recipe),
+            [image],
+            tmp_path / "p.png",
+        )
     assert "normalised per patch" in captions[0]
     assert "normalised" not in captions[1]
 
@@ -150,7 +161,7 @@ def test_colour_images_stay_in_colour(tiny_recipe: PretrainRecipe, tmp_path: Pat
     recipe = replace(tiny_recipe, channels=3, mean=(0.5,) * 3, std=(0.25,) * 3)
     red = np.zeros((28, 28, 3), dtype=np.uint8)
     red[..., 0] = 255
-    out = pictures.write_picture(build_autoencoder(recipe).eval(), recipe, [red], tmp_path / "p.png")
+    out = pictures.write_picture(untrained(recipe), [red], tmp_path / "p.png")
     with Image.open(out) as picture:
         assert picture.convert("RGB").getpixel((40, 80)) == (255, 0, 0)
 

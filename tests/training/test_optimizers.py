@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from openmae.core.model import MaskedAutoencoder
 from openmae.recipes import FinetuneRecipe, LinearRecipe, PretrainRecipe, Recipe, find_recipe
 from openmae.training.optimizers import build_optimizer, set_learning_rate
-from openmae.weights.building import build_autoencoder, build_encoder
+from openmae.weights.networks import network_of
 
 TRUST = 1e-3
 MOMENTUM = 0.9
@@ -46,7 +46,7 @@ def group_values(optimizer: Optimizer, model: nn.Module, key: str) -> dict[str, 
 @pytest.mark.parametrize("name", ["vit-b16-800e", "vit-b16-800e-mm"])
 def test_biases_and_norms_never_decay_and_matrices_do(name: str) -> None:
     recipe = pretrain_recipe(name)
-    model = build_autoencoder(recipe)
+    model = network_of(recipe).build_autoencoder(mlp_bias_std=recipe.mlp_bias_std)
     decay = group_values(build_optimizer(recipe, model), model, "weight_decay")
     for parameter, value in decay.items():
         if parameter.rsplit(".", 1)[-1] not in ("cls_token", "mask_token"):
@@ -56,20 +56,20 @@ def test_biases_and_norms_never_decay_and_matrices_do(name: str) -> None:
 @pytest.mark.parametrize(("name", "expected"), [("vit-b16-800e", 0.05), ("vit-b16-800e-mm", 0.0)])
 def test_class_and_mask_tokens_decay_for_fair_and_not_for_mm(name: str, expected: float) -> None:
     recipe = pretrain_recipe(name)
-    model = build_autoencoder(recipe)
+    model = network_of(recipe).build_autoencoder(mlp_bias_std=recipe.mlp_bias_std)
     decay = group_values(build_optimizer(recipe, model), model, "weight_decay")
     assert decay["encoder.cls_token"] == decay["decoder.mask_token"] == expected
 
 
 def test_adamw_uses_the_recipes_betas_and_rate() -> None:
     recipe = pretrain_recipe("vit-b16-800e")
-    optimizer = build_optimizer(recipe, build_autoencoder(recipe))
+    optimizer = build_optimizer(recipe, network_of(recipe).build_autoencoder(mlp_bias_std=recipe.mlp_bias_std))
     assert {(group["betas"], group["lr"]) for group in optimizer.param_groups} == {((0.9, 0.95), 2.4e-3)}
 
 
 def test_frozen_parameters_are_left_out() -> None:
     recipe = pretrain_recipe("vit-b16-800e")
-    model = build_autoencoder(recipe)
+    model = network_of(recipe).build_autoencoder(mlp_bias_std=recipe.mlp_bias_std)
     in_groups = {id(p) for group in build_optimizer(recipe, model).param_groups for p in group["params"]}
     assert id(model.encoder.pos_embed) not in in_groups
     assert id(model.encoder.cls_token) in in_groups
@@ -81,7 +81,7 @@ def test_frozen_parameters_are_left_out() -> None:
 )
 def test_layer_wise_decay_falls_from_the_head_to_the_embeddings(backbone: str, pool: str) -> None:
     recipe = replace(finetune_recipe("vit-b16-800e-finetune"), backbone=backbone, layer_decay=0.65)
-    vit = build_encoder(recipe, num_classes=5, global_pool=pool)
+    vit = network_of(recipe).build_encoder(num_classes=5, global_pool=pool)
     scales = group_values(build_optimizer(recipe, vit), vit, "lr_scale")
     depth = 3
     for name, scale in scales.items():
@@ -100,7 +100,7 @@ def test_layer_wise_decay_falls_from_the_head_to_the_embeddings(backbone: str, p
 
 def test_fine_tuning_decays_matrices_but_no_positions() -> None:
     recipe = finetune_recipe("vit-b16-800e-finetune")
-    vit = build_encoder(recipe, num_classes=5, global_pool="token")
+    vit = network_of(recipe).build_encoder(num_classes=5, global_pool="token")
     decay = group_values(build_optimizer(recipe, vit), vit, "weight_decay")
     assert decay["pos_embed"] == decay["cls_token"] == decay["norm.weight"] == decay["head.bias"] == 0.0
     assert decay["head.weight"] == decay["blocks.0.attn.qkv.weight"] == 0.05
@@ -184,7 +184,7 @@ def muon_step(recipe: Recipe, model: MaskedAutoencoder | VisionTransformer) -> O
 
 def test_muon_moves_matrices_and_leaves_tokens_biases_and_norms_to_adamw() -> None:
     recipe = replace(pretrain_recipe("vit-b16-800e"), optimizer="muon")
-    model = build_autoencoder(recipe)
+    model = network_of(recipe).build_autoencoder(mlp_bias_std=recipe.mlp_bias_std)
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
     optimizer = muon_step(recipe, model)
     by_muon = {
@@ -199,13 +199,13 @@ def test_muon_moves_matrices_and_leaves_tokens_biases_and_norms_to_adamw() -> No
 
 def test_muon_takes_its_momentum_from_the_recipe() -> None:
     recipe = replace(pretrain_recipe("vit-b16-800e"), optimizer="muon", momentum=0.8)
-    optimizer = build_optimizer(recipe, build_autoencoder(recipe))
+    optimizer = build_optimizer(recipe, network_of(recipe).build_autoencoder(mlp_bias_std=recipe.mlp_bias_std))
     assert {group["momentum"] for group in optimizer.param_groups} == {0.8}
 
 
 def test_muon_fine_tunes_with_layer_wise_decay() -> None:
     recipe = replace(finetune_recipe("vit-b16-800e-finetune"), optimizer="muon")
-    vit = build_encoder(recipe, num_classes=5, global_pool="avg")
+    vit = network_of(recipe).build_encoder(num_classes=5, global_pool="avg")
     optimizer = muon_step(recipe, vit)
     for token in (vit.cls_token, vit.pos_embed):
         assert "exp_avg" in optimizer.state[token]

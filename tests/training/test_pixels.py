@@ -10,6 +10,7 @@ from openmae.recipes import PretrainRecipe, find_recipe
 from openmae.recipes.recipe import IMAGENET_MEAN, IMAGENET_STD
 from openmae.training import pixels
 from openmae.training.pixels import adopt_pixels, hold_pixels, pixel_format, resolve_pixels
+from openmae.weights.networks import network_of
 
 
 def silent(_: str) -> None:
@@ -62,7 +63,7 @@ def test_images_with_other_channels_name_the_flag(tmp_path: Path, vit_b: Pretrai
 def test_a_measurement_takes_the_pixels_that_the_weights_were_trained_with(
     said: list[str], vit_b: PretrainRecipe
 ) -> None:
-    trained = replace(vit_b, pixel_type="uint16", mean=(0.1,) * 3, std=(0.2,) * 3)
+    trained = network_of(replace(vit_b, pixel_type="uint16", mean=(0.1,) * 3, std=(0.2,) * 3))
     taken = adopt_pixels(vit_b, trained)
     assert (taken.pixel_type, taken.mean, taken.std) == ("uint16", (0.1,) * 3, (0.2,) * 3)
     own = adopt_pixels(replace(vit_b, normalize="recipe", pixel_type="uint8"), trained)
@@ -83,9 +84,9 @@ def test_small_sets_are_held_and_the_log_says_so(
     assert "--no-hold" in said[0]
     assert hold_pixels(replace(recipe, hold=False), source, transform) is None
     assert hold_pixels(replace(recipe, epochs=1, warmup_epochs=0), source, transform) is None
-    monkeypatch.setattr(pixels, "room_for_pixels", lambda processes: 800 // processes)
+    monkeypatch.setattr(pixels, "pixel_cache_bytes", lambda processes: 800 // processes)
     assert hold_pixels(replace(recipe, devices=1), source, transform) is None
-    monkeypatch.setattr(pixels, "room_for_pixels", lambda processes: 1000 // processes)
+    monkeypatch.setattr(pixels, "pixel_cache_bytes", lambda processes: 1000 // processes)
     assert hold_pixels(replace(recipe, devices=1), source, transform) is not None
     assert hold_pixels(replace(recipe, devices=2), source, transform) is None
     assert len(said) == 2

@@ -25,11 +25,12 @@ from openmae.core.masking import Mask, kept_count
 from openmae.core.model import MAEOutput
 from openmae.data.batches import Batch
 from openmae.recipes import PretrainRecipe, find_recipe
-from openmae.recipes.recipe import Every, ImageSize, to_yaml
+from openmae.recipes.saved import to_yaml
+from openmae.recipes.values import Every, ImageSize
 from openmae.training import pretraining
 from openmae.training.pretraining import describe, reconstruction_loss, run_pretraining
-from openmae.weights.building import build_autoencoder
-from openmae.weights.reading import recipe_metadata
+from openmae.weights.formats.own import recipe_metadata
+from openmae.weights.networks import network_of
 
 PATIENCE = 300
 """Seconds until a process counts as stuck, on a machine that is busy with other things."""
@@ -119,7 +120,7 @@ def test_a_second_call_on_a_finished_run_does_no_work(
 ) -> None:
     results = run_pretraining(recipe, tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file() and path.name != LOG}
-    monkeypatch.setattr(pretraining, "build_autoencoder", lambda _: pytest.fail("it builds a model"))
+    monkeypatch.setattr(pretraining, "network_of", lambda _: pytest.fail("it builds a model"))
     assert run_pretraining(recipe, tmp_path) == results
     assert "already finished" in "\n".join(said)
     after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file() and path.name != LOG}
@@ -151,7 +152,7 @@ def test_a_run_that_died_within_an_epoch_continues_bit_for_bit_with_other_worker
 
 
 def test_masks_come_from_the_noise_of_each_image(tiny_recipe: PretrainRecipe) -> None:
-    model = build_autoencoder(tiny_recipe)
+    model = network_of(tiny_recipe).build_autoencoder(mlp_bias_std=tiny_recipe.mlp_bias_std)
     seen: list[tuple[Tensor, Mask]] = []
 
     class Spy(nn.Module):
@@ -178,7 +179,7 @@ def test_masks_come_from_the_noise_of_each_image(tiny_recipe: PretrainRecipe) ->
 
 
 def test_the_description_counts_parameters_and_patches(tiny_recipe: PretrainRecipe) -> None:
-    model = build_autoencoder(tiny_recipe)
+    model = network_of(tiny_recipe).build_autoencoder(mlp_bias_std=tiny_recipe.mlp_bias_std)
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     text = describe(tiny_recipe, model, 1234567)
     assert f"({millions:.2f} M parameters with decoder) on 1,234,567 images" in text
@@ -239,7 +240,11 @@ def test_timm_loads_the_encoder_as_it_is_and_computes_the_same_features(tiny_run
 def test_timm_loads_a_vit_b_by_name_alone(tmp_path: Path) -> None:
     recipe = find_recipe("vit-b16-800e", "pretrain")
     assert isinstance(recipe, PretrainRecipe)
-    write_tensors(tmp_path / ENCODER, build_autoencoder(recipe).encoder.state_dict(), recipe_metadata(recipe))
+    write_tensors(
+        tmp_path / ENCODER,
+        network_of(recipe).build_autoencoder(mlp_bias_std=recipe.mlp_bias_std).encoder.state_dict(),
+        recipe_metadata(recipe),
+    )
     theirs = timm.create_model("vit_base_patch16_224", num_classes=0, checkpoint_path=str(tmp_path / ENCODER)).eval()
     ours = openmae.load_encoder(tmp_path)
     images = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))

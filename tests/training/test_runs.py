@@ -12,7 +12,8 @@ from rich.console import Console
 
 from openmae.checkpoints.names import BAD_IMAGES, ENVIRONMENT, LOG, METRICS, RECIPE, RESULTS
 from openmae.recipes import PretrainRecipe
-from openmae.recipes.recipe import Every, from_yaml
+from openmae.recipes.saved import from_yaml
+from openmae.recipes.values import Every
 from openmae.reporter import Reporter, note, say, use
 from openmae.training.runs import Run, fit_batch
 

@@ -27,7 +27,7 @@ from openmae.checkpoints.save_mode import SaveMode
 from openmae.checkpoints.writing import write_checkpoint
 from openmae.data.batches import Batch
 from openmae.recipes import FinetuneRecipe, PretrainRecipe, Recipe, find_recipe
-from openmae.recipes.recipe import Every
+from openmae.recipes.values import Every
 from openmae.training import state, trainer
 from openmae.training.observers import saving
 from openmae.training.processes import agreement

@@ -22,7 +22,7 @@ from openmae.data.decoding import PixelFormat
 from openmae.data.sources import open_data
 from openmae.data.transforms import TrainTransform
 from openmae.recipes import LinearRecipe, Recipe, find_recipe
-from openmae.recipes.recipe import Every
+from openmae.recipes.values import Every
 from openmae.training import trainer
 from openmae.training.optimizers import build_optimizer
 from openmae.training.runs import Run

@@ -18,13 +18,16 @@ from openmae.checkpoints.tensor_files import write_tensors
 from openmae.core.model import MaskedAutoencoder
 from openmae.core.positions import resize_positions, sincos_positions
 from openmae.recipes import FinetuneRecipe, PretrainRecipe, Recipe, find_recipe
-from openmae.recipes.recipe import ImageSize
+from openmae.recipes.values import ImageSize
 from openmae.training.pretraining import run_pretraining
-from openmae.weights.building import build_autoencoder, build_encoder, load_autoencoder, load_encoder, untrained_encoder
+from openmae.weights.building import load_autoencoder, load_encoder, untrained_encoder, untrained_twin
 from openmae.weights.comparing import require_architecture
-from openmae.weights.reading import Weights, read_weights, recipe_metadata
+from openmae.weights.formats.own import recipe_metadata
+from openmae.weights.networks import network_of
+from openmae.weights.reading import read_weights
 from openmae.weights.starting import start_from
 from openmae.weights.strict import load_strictly
+from openmae.weights.weights import Weights
 
 
 def newest(run: Path) -> Path:
@@ -77,8 +80,8 @@ def test_the_recipe_comes_with_the_weights(tiny_run: Path, tiny_recipe: Pretrain
 
 def test_the_whole_autoencoder_comes_from_the_checkpoint(tiny_run: Path, tiny_recipe: PretrainRecipe) -> None:
     for spec in (tiny_run, newest(tiny_run), newest(tiny_run) / MODEL):
-        model, recipe = load_autoencoder(spec)
-        assert recipe == replace(tiny_recipe, pixel_type="uint8")
+        model, network, mask_ratio = load_autoencoder(spec)
+        assert (network, mask_ratio) == (network_of(tiny_recipe), tiny_recipe.mask_ratio)
         assert not model.training
         assert_same(model, load_file(newest(tiny_run) / MODEL))
 
@@ -168,7 +171,7 @@ def test_a_run_whose_only_checkpoint_is_damaged_is_refused(copied_run: Path) -> 
         read_weights(copied_run)
 
 
-def test_a_damaged_newest_checkpoint_is_passed_over_aloud(copied_run: Path, said: list[str]) -> None:
+def test_a_damaged_newest_checkpoint_is_passed_over_with_a_message(copied_run: Path, said: list[str]) -> None:
     (copied_run / ENCODER).unlink()
     older = newest(copied_run)
     newer = older.with_name("step-99999999")
@@ -212,9 +215,9 @@ def test_what_the_backbone_defines_equals_what_a_recipe_spells_out(tiny_run: Pat
     vit_t = replace(vit_t, image_size=ImageSize(32, 32))
     spelt_out = finetune_recipe(vit_t, image_size=vit_t.image_size, eval_resize=32)
     spelt_out = replace(spelt_out, patch_size=16, width=192, depth=12, heads=3)
-    require_architecture(weights._replace(recipe=vit_t), spelt_out)
+    require_architecture(replace(weights, network=network_of(vit_t)), spelt_out)
     with pytest.raises(ValueError, match=r"\(depth 12 instead of 11\).* add --depth 12$"):
-        require_architecture(weights._replace(recipe=vit_t), replace(spelt_out, depth=11))
+        require_architecture(replace(weights, network=network_of(vit_t)), replace(spelt_out, depth=11))
 
 
 @pytest.mark.parametrize(
@@ -246,7 +249,7 @@ def test_an_untrained_encoder_is_what_a_pretraining_run_starts_from(
     recipe = replace(tiny_recipe, base_lr=0.0, epochs=1, seed=7, axis_order="row-first", mlp_bias_std=0.1)
     run_pretraining(recipe, tmp_path / "run")  # at rate 0 nothing is learned
     torch.manual_seed(99)
-    untrained = untrained_encoder(recipe)
+    untrained = untrained_twin(read_weights(tmp_path / "run"), seed=7)
     assert_same(untrained, load_file(tmp_path / "run" / ENCODER))
     assert not untrained.training
     assert float(untrained.blocks[0].mlp.fc1.bias.detach().std()) > 0.01
@@ -255,8 +258,8 @@ def test_an_untrained_encoder_is_what_a_pretraining_run_starts_from(
 def test_an_untrained_encoder_of_a_supervised_recipe_has_fixed_positions_and_the_papers_weights(
     tiny_recipe: PretrainRecipe,
 ) -> None:
-    one, again = (untrained_encoder(finetune_recipe(tiny_recipe)) for _ in range(2))
-    other = untrained_encoder(finetune_recipe(tiny_recipe, seed=1))
+    one, again = (untrained_encoder(network_of(finetune_recipe(tiny_recipe)), seed=0) for _ in range(2))
+    other = untrained_encoder(network_of(finetune_recipe(tiny_recipe)), seed=1)
     assert_same(one, again.state_dict())
     assert not torch.equal(one.cls_token, other.cls_token)
     assert torch.equal(one.pos_embed, sincos_positions(32, (7, 7), prefix_tokens=1))
@@ -269,7 +272,7 @@ def test_an_untrained_encoder_of_a_supervised_recipe_has_fixed_positions_and_the
 def start(tiny_run: Path, recipe: FinetuneRecipe, pool: str) -> tuple[Any, dict[str, Tensor], dict[str, Tensor]]:
     """A classifier that starts from `tiny_run`, its weights before, and the tensors it started from."""
     torch.manual_seed(3)
-    vit = build_encoder(recipe, num_classes=10, global_pool=pool)
+    vit = network_of(recipe).build_encoder(num_classes=10, global_pool=pool)
     for name, parameter in vit.named_parameters():
         if name.startswith("fc_norm."):
             nn.init.normal_(parameter)
@@ -326,9 +329,10 @@ def test_a_fine_tuned_encoder_loads_without_its_classifier(
 
 
 def test_a_recipes_architecture_decides_what_is_built(tiny_recipe: PretrainRecipe) -> None:
-    model = build_autoencoder(replace(tiny_recipe, normalise_target=True, decoder_width=64, decoder_heads=4))
+    recipe = replace(tiny_recipe, normalise_target=True, decoder_width=64, decoder_heads=4)
+    model = network_of(recipe).build_autoencoder()
     assert isinstance(model, MaskedAutoencoder)
-    assert (model.grid, model.channels, model.normalise_target) == ((7, 7), 1, True)
+    assert (model.geometry.grid, model.channels, model.normalise_target) == ((7, 7), 1, True)
     assert (model.encoder.embed_dim, len(model.encoder.blocks)) == (32, 2)
     assert (model.decoder.embed.out_features, len(model.decoder.blocks)) == (64, 1)
 
@@ -341,15 +345,15 @@ def test_encoders_with_registers_or_without_class_token_load_back(
 ) -> None:
     recipe: Recipe = replace(tiny_recipe, backbone=backbone)
     assert isinstance(recipe, PretrainRecipe)
-    encoder = build_autoencoder(recipe).encoder
+    encoder = network_of(recipe).build_autoencoder(mlp_bias_std=recipe.mlp_bias_std).encoder
     write_tensors(tmp_path / ENCODER, encoder.state_dict(), recipe_metadata(recipe))
     assert_same(load_encoder(tmp_path), encoder.state_dict())
 
 
 def test_weights_know_their_encoder_with_and_without_a_decoder(tiny_recipe: PretrainRecipe) -> None:
     one = torch.ones(1)
-    whole = Weights({"encoder.a": one, "decoder.b": one}, tiny_recipe, Path("x"))
-    alone = Weights({"a": one}, tiny_recipe, Path("x"))
+    whole = Weights(tensors={"encoder.a": one, "decoder.b": one}, network=network_of(tiny_recipe), file=Path("x"))
+    alone = Weights(tensors={"a": one}, network=network_of(tiny_recipe), file=Path("x"))
     assert whole.encoder().keys() == alone.encoder().keys() == {"a"}
 
 
@@ -358,9 +362,9 @@ def test_weights_for_colour_start_a_network_for_any_channels_as_in_timm(
     channels: int, tiny_recipe: PretrainRecipe
 ) -> None:
     colour = replace(tiny_recipe, channels=3, mean=(0.5,) * 3, std=(0.5,) * 3)
-    trained = untrained_encoder(colour)
-    weights = Weights(trained.state_dict(), colour, Path("w.safetensors"))
-    vit = build_encoder(replace(tiny_recipe, channels=channels, normalize="from-data"))
+    trained = untrained_encoder(network_of(colour), seed=0)
+    weights = Weights(tensors=trained.state_dict(), network=network_of(colour), file=Path("w.safetensors"))
+    vit = network_of(replace(tiny_recipe, channels=channels, normalize="from-data")).build_encoder()
     start_from(vit, weights)
     kernel, original = vit.patch_embed.proj.weight, trained.patch_embed.proj.weight
     assert kernel.shape[1] == channels
@@ -373,7 +377,11 @@ def test_weights_for_colour_start_a_network_for_any_channels_as_in_timm(
 
 
 def test_weights_for_other_channels_than_colour_start_only_their_own_kind(tiny_recipe: PretrainRecipe) -> None:
-    weights = Weights(untrained_encoder(tiny_recipe).state_dict(), tiny_recipe, Path("w.safetensors"))
-    vit = build_encoder(replace(tiny_recipe, channels=5, normalize="from-data"))
+    weights = Weights(
+        tensors=untrained_encoder(network_of(tiny_recipe), seed=0).state_dict(),
+        network=network_of(tiny_recipe),
+        file=Path("w.safetensors"),
+    )
+    vit = network_of(replace(tiny_recipe, channels=5, normalize="from-data")).build_encoder()
     with pytest.raises(ValueError, match="is for 1 channels and cannot start a model for 5; only weights for 3"):
         start_from(vit, weights)

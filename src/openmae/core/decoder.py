@@ -1,4 +1,4 @@
-"""The light decoder: encoded visible tokens and the mask in, a prediction for every patch out."""
+"""The light decoder: it receives the encoded visible tokens and the mask, and predicts every patch."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +16,11 @@ from openmae.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
-    """The size of the decoder; the defaults are the paper's (appendix A.1)."""
+    """The size of the decoder; the defaults are the paper's (appendix A.1).
+
+    Raises:
+        UserError: when `heads` does not divide `width`.
+    """
 
     width: int = 512
     depth: int = 8
@@ -32,6 +36,14 @@ class Decoder(nn.Module):
     """Transformer over visible tokens and mask tokens, then one linear layer to the values of each patch (section 3).
 
     The names of the parameters are the reference's (`decoder_embed`, `mask_token`, …) without their `decoder_`.
+
+    Args:
+        config: width, depth and heads.
+        encoder_width: D of the tokens that it receives.
+        prefix_tokens: how many of these come before the patches (CLS, registers).
+        grid: the number of patches along each of one, two or three axes.
+        patch_values: P, the number of values that it predicts for each patch.
+        axis_order: see `sincos_positions`.
     """
 
     def __init__(
@@ -40,7 +52,7 @@ class Decoder(nn.Module):
         *,
         encoder_width: int,
         prefix_tokens: int,
-        grid: tuple[int, int],
+        grid: tuple[int, ...],
         patch_values: int,
         axis_order: AxisOrder = "column-first",
     ) -> None:
@@ -51,7 +63,7 @@ class Decoder(nn.Module):
         table = sincos_positions(config.width, grid, prefix_tokens=prefix_tokens, axis_order=axis_order)
         self.pos_embed = nn.Parameter(table, requires_grad=False)
         norm = partial(nn.LayerNorm, eps=1e-6)
-        block_norm = cast(type[nn.Module], norm)  # timm calls it, and is typed as if it needed a class
+        block_norm = cast(type[nn.Module], norm)  # timm only calls it, but annotates it as a class
         self.blocks = nn.Sequential(
             *(
                 Block(config.width, config.heads, mlp_ratio=config.mlp_ratio, qkv_bias=True, norm_layer=block_norm)
@@ -67,8 +79,8 @@ class Decoder(nn.Module):
         batch, hidden = mask.dropped.shape
         tokens = torch.cat([visible, self.mask_token.expand(batch, hidden, -1).to(visible)], dim=1)
 
-        # A transformer does not care about the order of its tokens: each one takes the position of its patch, and the
-        # grid's order is restored once, at the end.
+        # A transformer ignores the order of its tokens. So each token receives the position of its patch, and only the
+        # prediction is put into the grid's order.
         order_BL = torch.cat([mask.kept, mask.dropped], dim=1)
         positions = self.pos_embed.expand(batch, -1, -1)
         prefix_positions, patch_positions = positions[:, : self.prefix_tokens], positions[:, self.prefix_tokens :]

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class GivenDropPath(nn.Module):
-    """Leaves out a residual branch for the images that a given uniform number selects.
+    """Leaves out a residual branch for those images whose uniform random number is below the rate.
 
     Same distribution and scaling as timm's DropPath, which draws from torch's global generator instead.
     """
@@ -18,8 +18,9 @@ class GivenDropPath(nn.Module):
         self.uniform_B: Tensor | None = None
 
     def forward(self, branch: Tensor) -> Tensor:
-        """The branch [B, ...], zero where the image's number is below the rate and scaled up elsewhere; whole without
-        numbers.
+        """The branch [B, …]: zero for images whose number is below the rate, and scaled up for the others.
+
+        Without numbers the branch is returned as it is.
         """
         if self.uniform_B is None:
             return branch
@@ -28,9 +29,10 @@ class GivenDropPath(nn.Module):
 
 
 def take_drop_path_as_argument(model: nn.Module) -> None:
-    """Replace each DropPath of `model`, in place: `model(images, uniform=uniform_BN)` drops by these numbers.
+    """Replace each DropPath of `model`, in place, so that `model(images, uniform=uniform_BN)` drops by these numbers.
 
-    N is `drop_paths(model)`. A call without `uniform` drops nothing, in training mode as well.
+    `uniform_BN` are uniform random numbers in [0, 1); N is `drop_paths(model)`. A call without `uniform` drops
+    nothing, in training mode either.
     """
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
@@ -47,7 +49,7 @@ def take_drop_path_as_argument(model: nn.Module) -> None:
 
 
 def drop_paths(model: nn.Module) -> int:
-    """How many uniform numbers each image needs."""
+    """N, how many uniform random numbers each image needs."""
     return len(_parts(model))
 
 

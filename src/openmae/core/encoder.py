@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from openmae.core.geometry import Geometry
 from openmae.core.masking import Mask
-from openmae.core.patches import patch_grid, patchify, take_patches
+from openmae.core.patches import take_patches
 from openmae.core.positions import AxisOrder, sincos_positions
 from openmae.errors import UserError
 
@@ -30,7 +31,8 @@ def create_encoder(
 ) -> VisionTransformer:
     """A timm VisionTransformer by name, without a classifier unless `num_classes` says so.
 
-    What is None is as timm defines the model. `options` go to `timm.create_model` (drop_path_rate, global_pool, …).
+    Sizes that are None are as timm defines the model. `options` go to `timm.create_model` (drop_path_rate,
+    global_pool, …).
 
     Raises:
         UserError: for an unknown name, a model that is no plain VisionTransformer, or an image size that the patch
@@ -44,7 +46,7 @@ def create_encoder(
     sizes = {key: value for key, value in given.items() if value is not None}
     vit = timm.create_model(name, pretrained=False, in_chans=channels, **{"num_classes": 0, **sizes, **options})
     plain = require_plain_vit(vit)
-    encoder_geometry(plain)  # timm drops the pixels beyond the last whole patch; this raises
+    encoder_geometry(plain)  # refuses a size that timm would cut to whole patches without a word
     return plain
 
 
@@ -65,23 +67,27 @@ def require_plain_vit(vit: nn.Module) -> VisionTransformer:
             f"{type(vit).__name__} has prefix tokens other than a class token and registers; use a vit_* model without"
         )
     if not isinstance(vit.patch_drop, nn.Identity):
-        raise UserError("patch_drop_rate hides patches behind the mask's back; leave it at 0 and set the mask ratio")
+        raise UserError(
+            "patch_drop_rate hides patches that the mask does not list; leave it at 0 and set the mask ratio"
+        )
     return vit
 
 
-def encoder_geometry(vit: VisionTransformer) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-    """(image size, patch size, grid) of a timm VisionTransformer, each (vertical, horizontal)."""
-    embed = vit.patch_embed
-    image_size, patch_size = tuple(embed.img_size), tuple(embed.patch_size)
-    return image_size, patch_size, patch_grid(image_size, patch_size)
+def encoder_geometry(vit: VisionTransformer) -> Geometry:
+    """Image size, patch size and grid of a timm VisionTransformer, each (vertical, horizontal)."""
+    return Geometry(size=tuple(vit.patch_embed.img_size), patch=tuple(vit.patch_embed.patch_size))
 
 
 def fix_positions(vit: VisionTransformer, axis_order: AxisOrder) -> None:
-    """Replace the learnable positions by the fixed sine-cosine table (appendix A.1)."""
+    """Replace the learnable positions by the fixed sine-cosine table (appendix A.1), in place.
+
+    Raises:
+        UserError: when the model has no position table.
+    """
     if vit.pos_embed is None:
         raise UserError("this model has no absolute position table; use a vit_* model that has one")
     prefix = 0 if vit.no_embed_class else vit.num_prefix_tokens
-    table = sincos_positions(vit.embed_dim, encoder_geometry(vit)[2], prefix_tokens=prefix, axis_order=axis_order)
+    table = sincos_positions(vit.embed_dim, encoder_geometry(vit).grid, prefix_tokens=prefix, axis_order=axis_order)
     vit.pos_embed = nn.Parameter(table.to(vit.pos_embed), requires_grad=False)
 
 
@@ -114,8 +120,8 @@ def encode(vit: VisionTransformer, patches_BLP: Tensor, mask: Mask | None) -> Te
 
     Args:
         vit: a timm VisionTransformer; its train/eval mode is the caller's choice and only governs dropout.
-        patches_BLP: patches as `patchify` gives them.
-        mask: which patches to keep, in the order of `mask.kept`.
+        patches_BLP: patches as `Geometry.patchify` orders them.
+        mask: lists the patches to keep; the result has them in the order of `mask.kept`.
 
     Returns:
         Tokens after the final norm, [B, prefix + K, D]; the prefix is CLS and registers, if the model has them.
@@ -144,17 +150,18 @@ def encode(vit: VisionTransformer, patches_BLP: Tensor, mask: Mask | None) -> Te
 
 def encode_images(vit: VisionTransformer, images: Tensor) -> Tensor:
     """Every patch of `images` [B, C, H, W] encoded, unmasked: [B, prefix + L, D]."""
-    return encode(vit, patchify(images, encoder_geometry(vit)[1]), mask=None)
+    return encode(vit, encoder_geometry(vit).patchify(images), mask=None)
 
 
 def _project(vit: VisionTransformer, patches_BKP: Tensor) -> Tensor:
-    """The patch embedding as the matrix product that it is, on patches in (row, column, channel) order."""
+    """The patch embedding: its convolution as a matrix product, on patches in (row, column, channel) order."""
     projection = vit.patch_embed.proj
     weight_DP = projection.weight.permute(0, 2, 3, 1).flatten(1)
     return F.linear(patches_BKP, weight_DP, projection.bias)
 
 
 def _split_positions(vit: VisionTransformer) -> tuple[Tensor | None, Tensor | None]:
+    """The positions of the prefix tokens [1, prefix, D] and of the patches [1, L, D]; None where there are none."""
     if vit.pos_embed is None:
         return None, None
     if vit.no_embed_class or not vit.num_prefix_tokens:

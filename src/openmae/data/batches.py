@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from openmae.data.decoding import BadImage, PixelFormat, Pixels, Scratch, open_image, why_unreadable
-from openmae.data.holding import HeldPixels
 from openmae.data.memory import shared_memory
+from openmae.data.pixel_cache import PixelCache
 from openmae.data.randomness import Stream, random_stream
 from openmae.data.sources import Source
 from openmae.data.transforms import Box, Crop, Transform
@@ -42,7 +42,7 @@ class Batch(NamedTuple):
     uniform: Tensor
     indices: Tensor
     seeds: list[int]
-    """Plain numbers, because generators are seeded from the host: reading them off a device would wait for it."""
+    """Plain numbers: generators are seeded by the host, which would have to wait for a device to read them from it."""
     bad: list[BadRecord]
 
 
@@ -69,9 +69,9 @@ class SeededImages(Dataset[Sample]):
         transform: what is done to the pixels.
         format: channels and type of the pixels.
         seed: of everything random.
-        uniform: how many uniform numbers come with each view.
-        repeats: how many views of an image come of decoding it once.
-        held: where decoded pixels are kept, if they are.
+        uniform: the number of uniform random numbers for each view.
+        repeats: how many views are made of each decoded image.
+        cache: of decoded pixels, if there is one.
         replace_bad: exchange an unreadable image for another, chosen by (seed, epoch, index), as training needs; when
             False the sample comes without pixels, so that measurements count only real images.
     """
@@ -82,7 +82,7 @@ class SeededImages(Dataset[Sample]):
     seed: int = 0
     uniform: int = 0
     repeats: int = 1
-    held: HeldPixels | None = None
+    cache: PixelCache | None = None
     replace_bad: bool = True
 
     def __len__(self) -> int:
@@ -118,7 +118,7 @@ class SeededImages(Dataset[Sample]):
                 for repeat in range(self.repeats)
             ]
 
-        pixels = self.held.get(image) if self.held is not None else None
+        pixels = self.cache.get(image) if self.cache is not None else None
         if pixels is not None:
             height, width = pixels.shape[:2]
             crops = plan(height, width)
@@ -133,8 +133,8 @@ class SeededImages(Dataset[Sample]):
                 return []
             # What may come smaller another time is not held, or pixels would depend on who decoded them first.
             whole = Crop(Box(0, 0, width, height))
-            if self.held is not None and not (opened.shrinks and self.transform.shrink(whole) > 1):
-                self.held.put(image, pixels)
+            if self.cache is not None and not (opened.shrinks and self.transform.shrink(whole) > 1):
+                self.cache.put(image, pixels)
         views = [self.transform.cut(pixels, crop, height, width) for crop in crops]
         # A view that needed no work may still lie where the next image will be decoded.
         return [view.copy() if np.may_share_memory(view, pixels) else view for view in views]
@@ -164,7 +164,7 @@ def collate(samples: list[Sample]) -> Batch:
 
 
 def _to_be_sent(part: Any) -> Any:
-    """A part of a batch as a loader process sends it; torch would put tensors into shared memory of its own."""
+    """A part of a batch as a worker sends it: a tensor is copied to our shared memory, or torch would use its own."""
     if not isinstance(part, Tensor):
         return part
     return shared_memory(part.numel(), dtype=part.dtype).as_strided(part.shape, part.stride()).copy_(part)

@@ -1,4 +1,4 @@
-"""What is in a data set: every image decoded once, what was seen of it added up, its pixels forgotten."""
+"""Survey a data set: decode every image once and count what is found; pixels are not kept."""
 
 import hashlib
 import re
@@ -20,15 +20,15 @@ from openmae.data.statistics import widest_type
 IMAGES_PER_CHUNK = 64
 DIGEST_BYTES = 16
 EXAMPLES = 3
-# Reasons come from the files of strangers; more different ones than this are counted together.
+# Reasons quote untrusted files, which may give any number of them; those beyond this number are counted together.
 MAX_REASONS = 200
 OTHER_REASONS = "other reasons"
 SMALL_SIDES = (224, 256)
 
 
-class Seen(NamedTuple):
-    """What was seen of a few images, in their order: `sizes` [N, 2] (height, width) of those that are readable,
-    `digests` [N] of the bytes of all (zeros where there are none)."""
+class Findings(NamedTuple):
+    """Facts about a few images, in their order: `sizes` [N, 2] (height, width) of the readable ones, `digests` [N] of
+    the bytes of all (zeros for an image whose bytes cannot be read)."""
 
     kinds: Counter[str]
     formats: Counter[PixelFormat]
@@ -38,20 +38,20 @@ class Seen(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Chunks(Dataset[Seen]):
-    """Some images at a time, looked at."""
+class Chunks(Dataset[Findings]):
+    """The findings about IMAGES_PER_CHUNK images at a time."""
 
     source: Source
 
     def __len__(self) -> int:
         return -(-len(self.source) // IMAGES_PER_CHUNK)
 
-    def __getitem__(self, chunk: int) -> Seen:
+    def __getitem__(self, chunk: int) -> Findings:
         start = chunk * IMAGES_PER_CHUNK
-        return look_at(self.source, range(start, min(start + IMAGES_PER_CHUNK, len(self.source))))
+        return inspect(self.source, range(start, min(start + IMAGES_PER_CHUNK, len(self.source))))
 
 
-def look_at(source: Source, images: range) -> Seen:
+def inspect(source: Source, images: range) -> Findings:
     """Read and decode these images."""
     kinds: Counter[str] = Counter()
     formats: Counter[PixelFormat] = Counter()
@@ -73,26 +73,28 @@ def look_at(source: Source, images: range) -> Seen:
             sizes.append((opened.height, opened.width))
         digests += digest
     shaped = np.array(sizes, dtype=np.int32).reshape(-1, 2)
-    return Seen(kinds, formats, shaped, np.frombuffer(bytes(digests), f"V{DIGEST_BYTES}"), bad)
+    return Findings(kinds, formats, shaped, np.frombuffer(bytes(digests), f"V{DIGEST_BYTES}"), bad)
 
 
-def look_at_all(source: Source, *, workers: int) -> Iterator[Seen]:
-    """Every image once, in order, `workers` processes at work.
+def inspect_all(source: Source, *, workers: int) -> Iterator[Findings]:
+    """Inspect every image once, in order, in `workers` processes.
 
-    A DataLoader rather than a process pool: sources are made to travel into its workers, and it looks only a few chunks
-    ahead, so that memory stays bounded however slow the reader is.
+    A DataLoader and not a process pool: sources are made to be sent to its workers, and it prefetches only a few
+    chunks, so that memory stays bounded when the caller is slow.
     """
-    loader: DataLoader[Seen] = DataLoader(Chunks(source), batch_size=None, num_workers=workers, collate_fn=_as_it_is)
+    loader: DataLoader[Findings] = DataLoader(
+        Chunks(source), batch_size=None, num_workers=workers, collate_fn=_uncollated
+    )
     yield from loader
 
 
-def _as_it_is(seen: Any) -> Any:
-    return seen
+def _uncollated(findings: Any) -> Any:
+    return findings
 
 
 @dataclass
-class Reason:
-    """Images that are bad for one reason: how many, and the first few of them."""
+class BadGroup:
+    """The images that are bad for one reason: how many, and the first few of them."""
 
     images: int = 0
     examples: list[BadRecord] = field(default_factory=list)
@@ -105,27 +107,27 @@ class Reason:
 
 @dataclass
 class Survey:
-    """The sum over one split. It takes 24 bytes an image."""
+    """The findings about one split, added up. It takes 24 bytes an image."""
 
     images: int = 0
     bad: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
     formats: Counter[PixelFormat] = field(default_factory=Counter)
-    reasons: dict[str, Reason] = field(default_factory=dict)
+    reasons: dict[str, BadGroup] = field(default_factory=dict)
     _sizes: list[NDArray[np.int32]] = field(default_factory=list)
     _digests: list[NDArray[np.void]] = field(default_factory=list)
 
-    def add(self, seen: Seen) -> None:
-        self.images += len(seen.digests)
-        self.bad += len(seen.bad)
-        self.kinds += seen.kinds
-        self.formats += seen.formats
-        self._sizes.append(seen.sizes)
-        self._digests.append(seen.digests)
-        for record in seen.bad:
+    def add(self, findings: Findings) -> None:
+        self.images += len(findings.digests)
+        self.bad += len(findings.bad)
+        self.kinds += findings.kinds
+        self.formats += findings.formats
+        self._sizes.append(findings.sizes)
+        self._digests.append(findings.digests)
+        for record in findings.bad:
             kind = kind_of_reason(record.reason)
             known = kind in self.reasons or len(self.reasons) < MAX_REASONS
-            self.reasons.setdefault(kind if known else OTHER_REASONS, Reason()).add(record)
+            self.reasons.setdefault(kind if known else OTHER_REASONS, BadGroup()).add(record)
 
     @property
     def digests(self) -> NDArray[np.void]:
@@ -145,7 +147,7 @@ class Survey:
 
 
 def kind_of_reason(text: str) -> str:
-    """A reason without what differs from file to file: the decoder's own words and the numbers.
+    """A reason without the parts that differ from file to file: the decoder's own message, and numbers.
 
     >>> kind_of_reason("damaged or cut short (image file is truncated (3 bytes not processed))")
     'damaged or cut short'
@@ -175,7 +177,7 @@ def class_balance(source: Source) -> dict[str, Any]:
 
 
 def duplicates(digests: NDArray[np.void]) -> tuple[int, list[list[int]]]:
-    """How many images have the same bytes as an earlier one, and the first few groups of such places."""
+    """How many images have the same bytes as an earlier one, and the indices of the first few groups."""
     words = digests.view(np.uint64).reshape(-1, 2)
     order = np.lexsort((words[:, 1], words[:, 0]))
     ordered = words[order]
@@ -192,7 +194,7 @@ def duplicates(digests: NDArray[np.void]) -> tuple[int, list[list[int]]]:
 
 
 def common_format(formats: Counter[PixelFormat]) -> PixelFormat | None:
-    """What a run would best read the images as; None when there are none. Where grey and colour are mixed: colour."""
+    """The format that a run should read the images in; None without images. A mixture of grey and colour is colour."""
     if not formats:
         return None
     channels: Counter[int] = Counter()

@@ -1,4 +1,4 @@
-"""How much memory there is to keep images in, and memory that processes share."""
+"""Memory that processes share, and how much memory is free."""
 
 import math
 import os
@@ -9,10 +9,11 @@ from torch import Tensor
 
 
 def shared_memory(*shape: int, dtype: torch.dtype) -> Tensor:
-    """Zeros that other processes see when they are sent there or forked.
+    """Zeros in memory that is shared with a forked process, and with one that the tensor is sent to.
 
-    Where the system can, without a name: torch's own has one for a moment, and who is killed in that moment leaves it
-    behind for good. Nor does it count against the few megabytes that containers have in /dev/shm.
+    On Linux the memory has no name. torch's own shared memory has a file in /dev/shm for a moment, which stays there
+    for good when the process is killed in that moment. Memory without a name is not limited by the size of /dev/shm
+    either, which is a few megabytes in containers.
     """
     size = math.prod(shape) * dtype.itemsize
     if not hasattr(os, "memfd_create") or not size:
@@ -20,8 +21,8 @@ def shared_memory(*shape: int, dtype: torch.dtype) -> Tensor:
     file = os.memfd_create("openmae")
     try:
         os.ftruncate(file, size)
-        # What torch does with the file of a tensor that it is sent; it duplicates the descriptor. What is public,
-        # `torch.from_file`, closes the file, and such a tensor cannot be sent.
+        # torch receives tensors by this private call, which duplicates the descriptor. The public `torch.from_file`
+        # closes the file, so its tensors cannot be sent.
         storage = torch.UntypedStorage._new_shared_fd_cpu(file, size)  # type: ignore[attr-defined]
     finally:
         os.close(file)
@@ -29,7 +30,7 @@ def shared_memory(*shape: int, dtype: torch.dtype) -> Tensor:
 
 
 def available_memory() -> int:
-    """Bytes that can be used without swapping, here or in the container that this runs in."""
+    """Bytes that this machine, or the container that this process runs in, can use without swapping."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         free = next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
@@ -39,5 +40,5 @@ def available_memory() -> int:
     try:
         limit, used = (int((group / name).read_text(encoding="ascii")) for name in ("memory.max", "memory.current"))
         return min(free, limit - used)
-    except (OSError, ValueError):  # no such container, or "max": no limit
+    except (OSError, ValueError):  # not in a container, or "max": no limit
         return free

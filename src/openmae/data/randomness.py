@@ -17,11 +17,11 @@ class Stream(enum.IntEnum):
 
 
 def random_stream(seed: int, stream: Stream, *, epoch: int = 0, index: int = 0, repeat: int = 0) -> np.random.Generator:
-    """The random numbers of one image in one epoch: a counter-based generator, so each costs the same to reach.
+    """The random numbers of one image in one epoch. The generator is counter-based: none is costly to reach.
 
     >>> a, b = (random_stream(1, Stream.MASK, epoch=3, index=7).random() for _ in range(2))
     >>> a == b
     True
     """
-    # The lowest counter word advances as numbers are drawn; the others place images and epochs out of its reach.
+    # Drawing numbers advances the lowest word of the counter; the other words keep images and epochs apart.
     return np.random.Generator(np.random.Philox(key=[seed, int(stream)], counter=[0, index, epoch, repeat]))

@@ -1,6 +1,6 @@
 """Which images make up which batch: a function of the seed and the step.
 
-Workers, ranks, prefetching and restarts change who computes a sample, never what it is.
+Workers, ranks, prefetching and restarts change which process computes a sample, never the sample.
 """
 
 import bisect
@@ -18,14 +18,14 @@ from openmae.errors import UserError
 def epoch_order(images: int, *, seed: int, epoch: int, reshuffled: Sequence[int] = ()) -> NDArray[np.int64]:
     """The order of the images in one epoch: a permutation of 0 … images-1.
 
-    With `reshuffled` the order is another from each of these places of the whole run on (epoch * images + place in it),
-    and still every image comes once in an epoch.
+    `reshuffled` are positions in the whole run (epoch * images + position in the epoch). From each of them on, the
+    images come in another order; every image still comes once in an epoch.
     """
     start = epoch * images
     before = bisect.bisect_right(reshuffled, start)
     order = random_stream(seed, Stream.ORDER, epoch=epoch, repeat=before).permutation(images)
     for number, place in enumerate(reshuffled[before:], start=before + 1):
-        rest = order[place - start :]  # empty where the place lies in a later epoch
+        rest = order[place - start :]  # empty when the position is in a later epoch
         rest[:] = random_stream(seed, Stream.ORDER, epoch=epoch, repeat=number).permutation(rest)
     return order
 
@@ -34,10 +34,10 @@ def epoch_order(images: int, *, seed: int, epoch: int, reshuffled: Sequence[int]
 class StepSampler(Sampler[list[tuple[int, int]]]):
     """The (epoch, index) pairs of every micro-batch of one rank, from `first_step` to `last_step` of the whole run.
 
-    Step s of an epoch takes the s-th slice of `batch_size` images of that epoch's order; what does not fill a batch
-    waits for another epoch. Ranks and accumulation cut that slice, so the global batch is the same for any world size.
-    With `repeats` each image fills that many places of its batch, and an epoch has that many times the steps. From each
-    of the steps `reshuffled` on the images come in another order.
+    Step s of an epoch takes the s-th slice of `batch_size` images in that epoch's order; images that do not fill a
+    batch are left out of that epoch. The slice is divided over ranks and accumulation steps, so the global batch is the
+    same for any world size. With `repeats` each image takes that many places of its batch, and an epoch has that many
+    times as many steps. From each of the steps `reshuffled` on, the images come in another order.
     """
 
     images: int
@@ -86,6 +86,6 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
                 yield [(epoch, int(index)) for index in order[start : start + micro]]
 
     def _places(self) -> list[int]:
-        """Where in the sequence of all images of all epochs the steps `reshuffled` begin."""
+        """The positions in the whole run, as `epoch_order` counts them, of the steps `reshuffled`."""
         steps = [divmod(step, self.steps_per_epoch) for step in sorted(self.reshuffled)]
         return [epoch * self.images + step * (self.batch_size // self.repeats) for epoch, step in steps]

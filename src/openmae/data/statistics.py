@@ -1,4 +1,4 @@
-"""What a sample of the images says about all of them: how their pixels are stored, and their mean and deviation."""
+"""Estimates from a sample of the images: how their pixels are stored, their mean and deviation, their size."""
 
 import math
 from collections import Counter
@@ -25,7 +25,7 @@ class Statistics(NamedTuple):
 
 
 class RunningStatistics:
-    """Sums from which mean and deviation come; every image weighs the same, whatever its size."""
+    """The sums for mean and deviation. Every image has the same weight, whatever its size."""
 
     def __init__(self, channels: int) -> None:
         self.images = 0
@@ -41,7 +41,7 @@ class RunningStatistics:
         self._squares += np.square(flat, dtype=np.float64).mean(axis=0) * scale**2
 
     def result(self) -> Statistics:
-        """Of all images so far, at least one; a channel that never varies gets deviation 1."""
+        """Mean and deviation of the images so far, of which there must be one. A constant channel gets deviation 1."""
         mean = self._sum / self.images
         std = np.sqrt(np.maximum(self._squares / self.images - mean**2, 0))
         std[std < 1e-7] = 1
@@ -50,7 +50,7 @@ class RunningStatistics:
 
 
 def stored_formats(source: Source) -> Counter[PixelFormat]:
-    """How the pixels of a sample are stored, by their headers; images that cannot be read are left out."""
+    """How the pixels of a sample are stored, by the headers of its images; unreadable images are left out."""
     formats: Counter[PixelFormat] = Counter()
     for index in sample(len(source), FORMAT_SAMPLE):
         try:
@@ -61,7 +61,7 @@ def stored_formats(source: Source) -> Counter[PixelFormat]:
 
 
 def widest_type(formats: Counter[PixelFormat]) -> PixelType:
-    """The type that keeps what all of these hold; among integers the wider, else the commonest."""
+    """uint16 for a mixture of uint8 and uint16, else the commonest type; uint8 without images."""
     kinds: Counter[PixelType] = Counter()
     for format_, count in formats.items():
         kinds[format_.kind] += count
@@ -71,7 +71,7 @@ def widest_type(formats: Counter[PixelFormat]) -> PixelType:
 
 
 def noted_statistics(source: Source, wanted: PixelFormat) -> Statistics | None:
-    """What a packed set says about itself, if it is one and of that format."""
+    """The statistics in packed.json; None when the source is no packed set, or one of another format."""
     notes = source.packed if isinstance(source, ShardSource) else None
     if notes is None or notes.mean is None or notes.std is None or notes.format != wanted:
         return None
@@ -92,12 +92,15 @@ def measure(source: Source, wanted: PixelFormat) -> Statistics:
         except (BadImage, OSError) as error:
             why = f"{source.name(index)}: {why_unreadable(error)}"
     if not running.images:
-        raise UserError(f"none of the images can be read as {wanted.channels} channels of {wanted.kind} ({why})")
+        raise UserError(
+            f"none of the images can be read as {wanted.channels} channels of {wanted.kind} ({why}); set --channels "
+            "and --pixel-type to those of the images, which `openmae check` shows"
+        )
     return running.result()
 
 
 def decoded_bytes(source: Source, wanted: PixelFormat, transform: Transform) -> float:
-    """Mean size of a decoded image, by the headers of a sample; infinite when most can be decoded smaller."""
+    """Mean bytes of a decoded image, by the headers of a sample; infinite when most can be decoded smaller."""
     sizes, shrunk = [], 0
     for index in sample(len(source), FORMAT_SAMPLE):
         try:
@@ -120,7 +123,7 @@ def sample(images: int, most: int) -> Sequence[int]:
 
 
 def why_unreadable_as(source: Source, wanted: PixelFormat) -> Iterator[str]:
-    """For each of a small sample, why it cannot be read in that format, or an empty string when it can."""
+    """For each image of a small sample: why it cannot be read in that format, or an empty string when it can."""
     for index in sample(len(source), 8):
         try:
             open_image(source.read(index)).decode(wanted)

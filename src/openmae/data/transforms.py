@@ -56,7 +56,7 @@ def random_crop_box(
 
 
 class Crop(NamedTuple):
-    """What will be cut out of an image; decided before decoding, so that it need not be decoded larger than that."""
+    """A crop of an image, drawn before decoding, so that the image is decoded no larger than the crop needs."""
 
     box: Box
     flipped: bool = False
@@ -68,11 +68,11 @@ class Transform(Protocol):
     """Pixels of any size to pixels of one size."""
 
     def plan(self, height: int, width: int, rng: np.random.Generator) -> Crop:
-        """What to cut out of an image of this size; all that is random is drawn here."""
+        """Draw a crop of an image of this size; only this method draws random numbers."""
         ...
 
     def shrink(self, crop: Crop) -> int:
-        """By how much (1, 2, 4 or 8) the image may be decoded smaller and still have the pixels that the crop needs."""
+        """The factor (1, 2, 4 or 8) by which the image may be decoded smaller without losing pixels the crop needs."""
         ...
 
     def cut(self, pixels: Pixels, crop: Crop, height: int, width: int) -> Pixels:
@@ -81,7 +81,7 @@ class Transform(Protocol):
 
 
 def apply(transform: Transform, pixels: Pixels, rng: np.random.Generator | None = None) -> Pixels:
-    """Plan and cut at once, for pixels [H, W, C] that are there already; `rng` where the transform is random."""
+    """Plan and cut at once, for pixels [H, W, C] that are decoded already; a random transform needs `rng`."""
     height, width, _ = pixels.shape
     return transform.cut(pixels, transform.plan(height, width, rng or np.random.default_rng(0)), height, width)
 
@@ -97,7 +97,7 @@ class TrainTransform:
         flip: probability of a horizontal flip.
         exact: resize as Pillow does, see `resize`.
         rand_augment: a timm RandAugment policy such as "rand-m9-mstd0.5-inc1", or None; for 8-bit grey and colour.
-        fill: grey levels that RandAugment fills uncovered corners with, one a channel.
+        fill: the grey level of each channel that RandAugment fills uncovered corners with.
     """
 
     size: tuple[int, int]
@@ -164,7 +164,7 @@ class EvalTransform:
         return result[top : top + self.size[0], left : left + self.size[1]]
 
     def _scaled_size(self, height: int, width: int) -> tuple[int, int]:
-        # A target that is not square needs more than `resize` on one of its sides.
+        # For a target that is not square, one side must be longer than `resize`.
         factor = max(self.resize / min(height, width), self.size[0] / height, self.size[1] / width)
         return max(self.size[0], round(height * factor)), max(self.size[1], round(width * factor))
 
@@ -179,7 +179,7 @@ def _covers(box: Box, size: tuple[int, int], factor: int) -> bool:
 
 
 def _scaled(box: Box, down: float, across: float) -> Box:
-    """The box on an image that was decoded smaller, to whole pixels; `_shrink` has left it large enough."""
+    """The box in an image that was decoded smaller, rounded to whole pixels."""
     if down == across == 1:
         return box
     top, bottom = round(box.top * down), round((box.top + box.height) * down)
@@ -190,8 +190,8 @@ def _scaled(box: Box, down: float, across: float) -> Box:
 def resize(pixels: Pixels, size: tuple[int, int], interpolation: Interpolation, *, exact: bool = True) -> Pixels:
     """Resize [H, W, C] of any type to (height, width), antialiased.
 
-    Grey and colour of 8 bits go through Pillow when `exact`, else through torch, which has the same filters in vector
-    instructions and differs by rounding; everything else always goes through torch, in single precision.
+    With `exact`, Pillow resizes 8-bit grey and colour. Otherwise torch does, by the same filters in vector
+    instructions, which differs by rounding. All other pixels are resized by torch in single precision.
     """
     if pixels.shape[:2] == size:
         return pixels
@@ -208,7 +208,7 @@ def resize(pixels: Pixels, size: tuple[int, int], interpolation: Interpolation, 
 def normalise_pixels(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """uint8, uint16 or float32 [B, C, H, W] to torch's default type, on the images' own device.
 
-    The statistics are those of pixels in 0 … 1; of floats, those of the pixels as they are.
+    `mean` and `std` are of pixels in 0 … 1, or, for float32 images, of the pixels as they are.
     """
     largest = LARGEST[str(images.dtype).removeprefix("torch.")]
     shift, scale = _affine(tuple(mean), tuple(std), largest, images.device, torch.get_default_dtype())
@@ -219,7 +219,7 @@ def normalise_pixels(images: Tensor, mean: Sequence[float], std: Sequence[float]
 def _affine(
     mean: tuple[float, ...], std: tuple[float, ...], largest: int, device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Shift and scale, each [1, C, 1, 1]; kept, because making them anew would halt a GPU at every step."""
+    """Shift and scale, each [1, C, 1, 1]; cached, because making them would stall a GPU at every step."""
     shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=device, dtype=dtype)
     scale = torch.tensor([1 / (largest * s) for s in std], device=device, dtype=dtype)
     return shift.view(1, -1, 1, 1), scale.view(1, -1, 1, 1)
@@ -239,18 +239,18 @@ def seeded_globals(seed: int) -> Iterator[None]:
 
 
 def _posterize(image: Image.Image, bits: int, **others: Any) -> Image.Image:
-    """timm's posterize; the strongest keeps no bit, which Pillow drew as black until version 13 and refuses since."""
+    """timm's posterize. The strongest keeps 0 bits: Pillow made that black until version 13, and refuses it since."""
     return posterize(image, bits, **others) if bits else Image.new(image.mode, image.size)
 
 
 def _mirrored(pixels: Pixels) -> Pixels:
-    """Left for right; seven times as fast in torch as in numpy."""
+    """Flip left to right; torch is seven times as fast as numpy."""
     return _to_tensor(pixels).flip(-1)[0].permute(1, 2, 0).numpy()
 
 
 def _to_tensor(pixels: Pixels) -> Tensor:
     """[H, W, C] to [1, C, H, W], channels last in memory; a copy only where the array may not be written to."""
-    # Batched before it is permuted: from the strides of the other order torch concludes that channels come first.
+    # First unsqueeze, then permute: in the other order torch reads channels-first from the strides.
     return torch.from_numpy(np.require(pixels, requirements=["C", "W"])).unsqueeze(0).permute(0, 3, 1, 2)
 
 

@@ -38,7 +38,7 @@ def embed(
     splits = {"train": opened.train} | ({"test": opened.test} if opened.test is not None else {})
     tables, bad = [], 0
     for split, source in splits.items():
-        features = extract_features(vit, loaded.recipe, source, batch_size=batch_size, fabric=fabric)
+        features = extract_features(vit, loaded.network, source, batch_size=batch_size, fabric=fabric)
         bad += len(features.bad)
         names = [source.name(int(index)) for index in features.indices]
         tables.append(_table(names, split, features, source.classes))

@@ -10,22 +10,19 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from openmae.core.encoder import encode_images
+from openmae.core.network import Network
 from openmae.data.batches import BadRecord, SeededImages
 from openmae.data.sources import Source
 from openmae.data.transforms import EvalTransform, normalise_pixels
 from openmae.data.workers import automatic_workers, batches_of, evaluation_loader
 from openmae.errors import UserError
 from openmae.evaluation.gathering import gather_bad, gather_rows
-from openmae.recipes import Recipe, SupervisedRecipe
-from openmae.recipes.recipe import Pooling
+from openmae.recipes.values import Pooling
 from openmae.reporter import ProgressView, say
 from openmae.training.pixels import pixel_format
 from openmae.training.processes.devices import measuring_processes
 
 BATCH_SIZE = 256
-# ImageNet's habit: evaluate the central 224 of an image whose short side is 256.
-RESIZE_FACTOR = 256 / 224
-SMALL_IMAGE = 64
 
 
 class Features(NamedTuple):
@@ -63,25 +60,22 @@ def pool_tokens(vit: VisionTransformer, tokens_BTD: Tensor) -> Pooled:
     return Pooled(cls=cls, mean=mean)
 
 
-def evaluation_transform(recipe: Recipe) -> EvalTransform:
-    """How images of this recipe are resized and cropped when nothing may be random."""
-    short = min(recipe.image_size)
-    if isinstance(recipe, SupervisedRecipe):
-        resize = recipe.eval_resize
-    else:
-        # Of a small picture the border is part of the subject.
-        resize = short if short <= SMALL_IMAGE else round(short * RESIZE_FACTOR)
+def evaluation_transform(network: Network) -> EvalTransform:
+    """How images are resized and cropped for this network when nothing may be random."""
     return EvalTransform(
-        size=recipe.image_size, resize=resize, interpolation=recipe.interpolation, exact=recipe.decode == "exact"
+        size=network.image_size,
+        resize=network.eval_resize,
+        interpolation=network.interpolation,
+        exact=network.exact_decoding,
     )
 
 
-def evaluation_images(recipe: Recipe, source: Source) -> SeededImages:
-    """Every image of `source` as this recipe's network wants it when nothing may be random; bad ones are left out."""
+def evaluation_images(network: Network, source: Source) -> SeededImages:
+    """Every image of `source` as this network wants it when nothing may be random; bad ones are left out."""
     return SeededImages(
         source=source,
-        transform=evaluation_transform(recipe),
-        format=pixel_format(recipe),
+        transform=evaluation_transform(network),
+        format=pixel_format(network),
         replace_bad=False,
     )
 
@@ -89,7 +83,7 @@ def evaluation_images(recipe: Recipe, source: Source) -> SeededImages:
 @torch.inference_mode()
 def extract_features(
     vit: VisionTransformer,
-    recipe: Recipe,
+    network: Network,
     source: Source,
     *,
     batch_size: int = BATCH_SIZE,
@@ -101,7 +95,7 @@ def extract_features(
 
     Args:
         vit: in eval mode; moved to the GPU if there is one.
-        recipe: the one that the weights were trained with: image size, channels, statistics.
+        network: of these weights: image size, channels, statistics.
         source: the images.
         batch_size: does not change the features beyond rounding (1e-5).
         fabric: the processes that share the work; this one alone when not given.
@@ -109,7 +103,7 @@ def extract_features(
     fabric = fabric or measuring_processes()
     device = fabric.device
     vit = vit.to(device)
-    dataset = evaluation_images(recipe, source)
+    dataset = evaluation_images(network, source)
     loader = evaluation_loader(
         dataset,
         batch_size=batch_size,
@@ -135,7 +129,7 @@ def extract_features(
             view.update(seen, "features", f"{seen:,} of {len(source):,} images")
             if not len(batch.indices):
                 continue
-            images = normalise_pixels(batch.images.to(device, non_blocking=True), recipe.mean, recipe.std)
+            images = normalise_pixels(batch.images.to(device, non_blocking=True), network.mean, network.std)
             pooled = pool_tokens(vit, encode_images(vit, images))
             mean.append(pooled.mean.float().cpu())
             if pooled.cls is not None:

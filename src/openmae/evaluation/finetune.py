@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from openmae.core.drop_path import take_drop_path_as_argument
 from openmae.data.batches import Batch
 from openmae.data.transforms import seeded_globals
 from openmae.errors import UserError
-from openmae.evaluation.supervised import Task, open_task, run_supervised, untrained_twin
+from openmae.evaluation.supervised import Task, open_task, run_supervised
 from openmae.recipes import FinetuneRecipe
-from openmae.weights.building import build_encoder, untrained_encoder
+from openmae.weights.building import untrained_twin
+from openmae.weights.networks import network_of
 from openmae.weights.starting import start_from
 
 
@@ -39,10 +41,9 @@ def run_finetune(recipe: FinetuneRecipe, out: Path) -> dict[str, Any]:
 def build_classifier(recipe: FinetuneRecipe, task: Task) -> VisionTransformer:
     """A timm classifier that starts from the pre-trained encoder: learnable positions, fresh head and pooling norm."""
     with torch.device("meta"):
-        if recipe.pool == "cls" and not build_encoder(recipe).has_class_token:
+        if recipe.pool == "cls" and not network_of(recipe).build_encoder().has_class_token:
             raise UserError(f"{recipe.backbone} has no class token; use --pool mean")
-    vit = build_encoder(
-        recipe,
+    vit = network_of(recipe).build_encoder(
         num_classes=task.classes,
         drop_path_rate=recipe.drop_path,
         global_pool="avg" if recipe.pool == "mean" else "token",
@@ -52,8 +53,8 @@ def build_classifier(recipe: FinetuneRecipe, task: Task) -> VisionTransformer:
     nn.init.trunc_normal_(vit.head.weight, std=recipe.head_std)
     nn.init.zeros_(vit.head.bias)
     if recipe.untrained:
-        twin = untrained_twin(recipe, task.weights)
-        start_from(vit, twin._replace(tensors=untrained_encoder(twin.recipe).state_dict()))
+        twin = untrained_twin(task.weights, seed=recipe.seed)
+        start_from(vit, replace(task.weights, tensors=twin.state_dict()))
     else:
         start_from(vit, task.weights)
     return vit

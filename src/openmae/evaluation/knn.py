@@ -14,9 +14,9 @@ from openmae.errors import UserError
 from openmae.evaluation.features import extract_features
 from openmae.evaluation.gathering import add_up
 from openmae.evaluation.scores import Scores, count_hits, labelled_splits, scores_of
-from openmae.recipes.recipe import Pooling
+from openmae.recipes.values import Pooling
 from openmae.training.processes.devices import measuring_processes
-from openmae.weights.building import encoder_from, untrained_encoder
+from openmae.weights.building import encoder_from, untrained_twin
 from openmae.weights.reading import read_weights
 
 NEIGHBOURS = 20
@@ -41,9 +41,11 @@ def run_knn(
     fabric = measuring_processes(devices=devices, nodes=nodes)
     loaded = read_weights(weights)
     train, test = labelled_splits(open_data(data, labels=labels), fraction=label_fraction, seed=seed)
-    vit = untrained_encoder(loaded.recipe) if untrained else encoder_from(loaded)
-    bank = extract_features(vit, loaded.recipe, train, fabric=fabric)
-    queries = extract_features(vit, loaded.recipe, test, fabric=fabric) if test is not None else None
+    # The twin is the network that the pre-training itself began with, where that is known.
+    own_seed = loaded.recipe.seed if loaded.recipe is not None else seed
+    vit = untrained_twin(loaded, seed=own_seed) if untrained else encoder_from(loaded)
+    bank = extract_features(vit, loaded.network, train, fabric=fabric)
+    queries = extract_features(vit, loaded.network, test, fabric=fabric) if test is not None else None
     scores = knn(
         bank.pooled(pool),
         bank.labels,

@@ -15,12 +15,13 @@ from openmae.errors import UserError
 from openmae.evaluation.cached_linear import fit_linear
 from openmae.evaluation.features import Features, extract_features, pool_tokens
 from openmae.evaluation.gathering import gather_rows
-from openmae.evaluation.supervised import Task, describe_results, open_task, run_supervised, untrained_twin
+from openmae.evaluation.supervised import Task, describe_results, open_task, run_supervised
 from openmae.recipes import LinearRecipe
-from openmae.recipes.recipe import Pooling
+from openmae.recipes.values import Pooling
 from openmae.training.processes.devices import start_fabric
 from openmae.training.runs import Run
-from openmae.weights.building import build_encoder, encoder_from, untrained_encoder
+from openmae.weights.building import encoder_from, untrained_twin
+from openmae.weights.networks import network_of
 from openmae.weights.starting import start_from
 
 HEAD = "head.safetensors"
@@ -82,11 +83,11 @@ def run_linear(recipe: LinearRecipe, out: Path) -> dict[str, Any]:
 def frozen_encoder(recipe: LinearRecipe, task: Task) -> VisionTransformer:
     """The encoder to measure, at the recipe's image size."""
     if recipe.untrained:
-        return untrained_encoder(untrained_twin(recipe, task.weights).recipe)
-    trained = task.weights.recipe
+        return untrained_twin(task.weights, seed=recipe.seed)
+    trained = task.weights.network
     if (trained.image_size, trained.channels) == (recipe.image_size, recipe.channels):
         return encoder_from(task.weights)
-    vit = build_encoder(recipe)
+    vit = network_of(recipe).build_encoder()
     start_from(vit, task.weights)
     return vit.eval()
 
@@ -97,8 +98,8 @@ def _run_cached(recipe: LinearRecipe, task: Task, out: Path) -> dict[str, Any]:
         if (results := run.finished()) is not None:
             return results
         vit = frozen_encoder(recipe, task)
-        train = extract_features(vit, recipe, task.train, fabric=fabric)
-        test = extract_features(vit, recipe, task.test, fabric=fabric)
+        train = extract_features(vit, network_of(recipe), task.train, fabric=fabric)
+        test = extract_features(vit, network_of(recipe), task.test, fabric=fabric)
         top1, top5 = _fit_and_score(fabric, recipe, task, train, test)
         figures = {"cached": True, "top1": top1, "top5": top5}
         return run.finish(describe_results(recipe, task, figures, out))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,7 +30,10 @@ from openmae.training.runs import Run, fit_batch
 from openmae.training.spec import TrainSpec
 from openmae.training.trainer import train
 from openmae.weights.comparing import require_architecture
-from openmae.weights.reading import Weights, read_weights, recipe_metadata
+from openmae.weights.formats.own import recipe_metadata
+from openmae.weights.networks import network_of
+from openmae.weights.reading import read_weights
+from openmae.weights.weights import Weights
 
 R = TypeVar("R", bound=SupervisedRecipe)
 EVALUATION_BATCH = 64
@@ -66,7 +69,7 @@ def open_task(recipe: R) -> tuple[R, Task]:
     data = with_held_out(open_data(recipe.data, labels=recipe.labels), seed=recipe.seed)
     train, test = labelled_splits(data, fraction=recipe.label_fraction, seed=recipe.seed)
     assert test is not None, "with_held_out makes one"
-    recipe = resolve_pixels(adopt_pixels(recipe, weights.recipe), train)
+    recipe = resolve_pixels(adopt_pixels(recipe, weights.network), train)
     return recipe, Task(train=train, test=test, weights=weights)
 
 
@@ -117,7 +120,7 @@ def run_supervised(
                 format=pixel_format(recipe),
                 seed=recipe.seed,
                 uniform=drop_paths(model),
-                held=hold_pixels(recipe, task.train, transform),
+                cache=hold_pixels(recipe, task.train, transform),
             ),
             loss=batch_loss,
             evaluate=lambda trained, give_up: _figures(
@@ -167,7 +170,7 @@ def evaluate_classifier(
         # The statistics of batch normalisation are each process's own; the first one's are saved, so they are measured.
         for buffer in model.buffers():
             torch.distributed.broadcast(buffer, src=0)
-    dataset = evaluation_images(recipe, test)
+    dataset = evaluation_images(network_of(recipe), test)
     # The size of a batch and who gets it do not depend on the training: the outputs are the same for any world size.
     loader = evaluation_loader(
         dataset,
@@ -212,11 +215,6 @@ def describe_results(recipe: SupervisedRecipe, task: Task, figures: Mapping[str,
         **figures,
         "out": str(out),
     }
-
-
-def untrained_twin(recipe: SupervisedRecipe, weights: Weights) -> Weights:
-    """Stand-in weights for `--untrained`: the recipe they were made with, under this measurement's seed."""
-    return weights._replace(recipe=replace(weights.recipe, seed=recipe.seed))
 
 
 def _figures(scores: Scores | None) -> dict[str, float] | None:

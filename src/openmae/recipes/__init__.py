@@ -4,10 +4,11 @@ import difflib
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from openmae.errors import UserError
+from openmae.errors import WrongUsage
 from openmae.recipes.published import published_recipes
-from openmae.recipes.recipe import FinetuneRecipe, LinearRecipe, PretrainRecipe, Recipe, Stage, SupervisedRecipe
+from openmae.recipes.recipe import Recipe, Stage
 from openmae.recipes.small import small_recipes
+from openmae.recipes.stages import FinetuneRecipe, LinearRecipe, PretrainRecipe, SupervisedRecipe
 
 __all__ = [
     "RECIPES",
@@ -29,7 +30,7 @@ def find_recipe(name: str, stage: Stage | None = None) -> Recipe:
     """The recipe called `name`; with a `stage`, also by the name of its pre-training recipe ("cifar10" to linear).
 
     Raises:
-        UserError: when there is none; the message names the nearest.
+        WrongUsage: when there is none; the message names the nearest.
     """
     for candidate in (name, f"{name}-{stage}", f"{name.removesuffix('-mm')}-{stage}-mm"):
         recipe = RECIPES.get(candidate)
@@ -39,5 +40,5 @@ def find_recipe(name: str, stage: Stage | None = None) -> Recipe:
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {', '.join(near)}?" if near else "`openmae recipes` lists them."
     if name in RECIPES:
-        raise UserError(f"{name} is a recipe for {RECIPES[name].stage}, not for {stage}; {hint}")
-    raise UserError(f"there is no {stage + ' ' if stage else ''}recipe called {name!r}; {hint}")
+        raise WrongUsage(f"{name} is a recipe for {RECIPES[name].stage}, not for {stage}; {hint}")
+    raise WrongUsage(f"there is no {stage + ' ' if stage else ''}recipe called {name!r}; {hint}")

@@ -1,21 +1,22 @@
 """Every row of the table that MMSelfSup published, for pre-training, linear evaluation and fine-tuning.
 
 Each recipe comes in the form of the reference (`fair`) and, where MMSelfSup's configurations differ, in theirs (`-mm`).
-The figure beside it is ImageNet-1k top-1. Where the reference published none for its form, the table's figure stands
-there and `published_by` says whose it is. Cost: ViT-B for 800 epochs is about a day on 8 A100-class GPUs.
+The figures are ImageNet-1k top-1. A recipe in the reference's form for which the reference published no figure has the
+table's; `published_by` names the source. Cost: ViT-B for 800 epochs is about a day on 8 A100-class GPUs.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from openmae.recipes.recipe import FinetuneRecipe, ImageSize, LinearRecipe, PretrainRecipe
+from openmae.recipes.stages import FinetuneRecipe, LinearRecipe, PretrainRecipe
+from openmae.recipes.values import ImageSize
 
 MM_WARMUP_START = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Backbone:
-    """An architecture of the table and what its size decides."""
+    """An architecture of the table, and the hyper-parameters that depend on its size."""
 
     name: str
     timm: str
@@ -191,7 +192,7 @@ def finetune(row: Row) -> Iterator[FinetuneRecipe]:
 
 
 def finetune_448(row: Row) -> Iterator[FinetuneRecipe]:
-    """Fine-tuning at 448. Neither source settles it: fair ships no recipe, mm's file name and content disagree."""
+    """Fine-tuning at 448. Uncertain: fair published no recipe, and in mm's the name and the content disagree."""
     for recipe, top1 in zip(finetune(row), (VIT_H_448_FAIR, VIT_H_448_MM), strict=True):
         yield replace(
             recipe,

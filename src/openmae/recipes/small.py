@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from openmae.recipes.recipe import FinetuneRecipe, ImageSize, LinearRecipe, PretrainRecipe
+from openmae.recipes.stages import FinetuneRecipe, LinearRecipe, PretrainRecipe
+from openmae.recipes.values import ImageSize
 
 
 def small_recipes() -> Iterator[PretrainRecipe | LinearRecipe | FinetuneRecipe]:
@@ -23,9 +24,9 @@ def small_recipes() -> Iterator[PretrainRecipe | LinearRecipe | FinetuneRecipe]:
         mean=(0.286,),
         std=(0.353,),
         crop_scale=(0.9, 1.0),
-        decode="exact",  # pictures this small are resized by Pillow in no more time
+        decode="exact",  # for images this small, Pillow is as fast
         epochs=8,
-        # Small batches: at this scale the features follow the number of steps more than that of images.
+        # Small batches: at this scale the number of steps matters more to the features than the number of images.
         batch_size=64,
         optimizer="muon",
         base_lr=1.6e-2,
@@ -56,7 +57,7 @@ def small_recipes() -> Iterator[PretrainRecipe | LinearRecipe | FinetuneRecipe]:
 
 
 def _family(pretrain: PretrainRecipe) -> Iterator[PretrainRecipe | LinearRecipe | FinetuneRecipe]:
-    """A pre-training recipe and the two that measure it, on the same data and network."""
+    """A pre-training recipe, and its linear evaluation and fine-tuning on the same data and network."""
     yield pretrain
     network = {
         name: getattr(pretrain, name)
@@ -92,7 +93,7 @@ def _family(pretrain: PretrainRecipe) -> Iterator[PretrainRecipe | LinearRecipe 
         **network,
         name=f"{pretrain.name}-finetune",
         follows="openmae",
-        # Mixing and erasing are for long training on many labels; with few they only slow it down.
+        # Mixing and erasing help long training on many labels; on few labels they only slow it down.
         note="for few labels; add --mixup 0.8 --cutmix 1 --erasing 0.25 for long training on many",
         pool="mean",
         epochs=30,

@@ -1,1 +1,1 @@
-"""What people look at: pictures and the demo's table."""
+"""Results for people: pictures, the report of `openmae check`, and the demo."""

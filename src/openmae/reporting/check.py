@@ -1,10 +1,10 @@
-"""`openmae check`: look at every image of a data set, say what is there, and write it down."""
+"""`openmae check`: inspect every image of a data set, and report what it holds and what is broken."""
 
 import contextlib
 import json
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from rich.console import Group
@@ -14,12 +14,12 @@ from rich.text import Text
 from openmae.checkpoints.names import BAD_IMAGES
 from openmae.data.checking import (
     MAX_REASONS,
-    Reason,
+    BadGroup,
     Survey,
     class_balance,
     common_format,
     duplicates,
-    look_at_all,
+    inspect_all,
 )
 from openmae.data.sources import Source, open_data
 from openmae.data.statistics import STATISTICS_SAMPLE, measure
@@ -35,9 +35,28 @@ RECIPE = "vit-b16-800e"
 MAX_KINDS_SHOWN = 12
 
 
+class CheckResult(TypedDict):
+    """Everything that check.json holds."""
+
+    data: str
+    images: int
+    bad: int
+    stops_training: bool
+    """Whether more images are bad than a training permits (`max_bad`)."""
+    max_bad: float
+    bad_reasons: dict[str, Any]
+    splits: dict[str, Any]
+    duplicates: dict[str, Any]
+    pixels: dict[str, Any] | None
+    statistics: dict[str, Any] | None
+    command: str
+    """The training that fits these images."""
+    out: str
+
+
 def run_check(
     data: str, *, labels: str | None = None, out: Path | None = None, workers: int | None = None
-) -> dict[str, Any]:
+) -> CheckResult:
     """Survey all splits; writes check.json, bad_images.jsonl and contact_sheet.png into `out`, runs/check-NAME if None.
 
     Raises:
@@ -51,13 +70,12 @@ def run_check(
         surveys = _survey(splits, out / BAD_IMAGES, automatic_workers() if workers is None else workers)
     except OSError as error:
         raise UserError(f"cannot write to {out} ({error.strerror}); give --out a folder that you may write") from error
-    result = _result(data, splits, surveys)
-    result["out"] = str(out)
+    result = _result(data, splits, surveys, out)
     write_text(out / RESULT, json.dumps(result, indent=1))
     if not any(survey.images - survey.bad for survey in surveys.values()):
         why = next(iter(result["bad_reasons"]), "there are none")
         raise UserError(
-            f"none of the {result['images']:,} images can be read ({why}); look at what {out / BAD_IMAGES} lists"
+            f"none of the {result['images']:,} images can be read ({why}); see the reasons in {out / BAD_IMAGES}"
         )
     write_contact_sheet(train, out / SHEET)
     return result
@@ -69,15 +87,15 @@ def _survey(splits: dict[str, Source], bad_images: Path, workers: int) -> dict[s
     total = sum(map(len, splits.values()))
     with bad_images.open("w", encoding="utf-8") as file, ProgressView("check", total) as view:
         for name, source in splits.items():
-            for seen in look_at_all(source, workers=workers):
-                surveys[name].add(seen)
-                file.writelines(json.dumps(record._asdict()) + "\n" for record in seen.bad)
-                done += len(seen.digests)
+            for findings in inspect_all(source, workers=workers):
+                surveys[name].add(findings)
+                file.writelines(json.dumps(record._asdict()) + "\n" for record in findings.bad)
+                done += len(findings.digests)
                 view.update(done, f"check {name}", f"{sum(survey.bad for survey in surveys.values()):,} bad")
     return surveys
 
 
-def _result(data: str, splits: dict[str, Source], surveys: dict[str, Survey]) -> dict[str, Any]:
+def _result(data: str, splits: dict[str, Source], surveys: dict[str, Survey], out: Path) -> CheckResult:
     sources = list(splits.values())
     starts = np.cumsum([0, *map(len, sources)])
 
@@ -90,7 +108,7 @@ def _result(data: str, splits: dict[str, Source], surveys: dict[str, Survey]) ->
     wanted = common_format(train.formats)
     statistics = None
     if wanted is not None:
-        with contextlib.suppress(UserError):  # in a mixture the sample may hold none of the commonest kind
+        with contextlib.suppress(UserError):  # the sample of a mixture may have no image of that format
             mean, std = measure(splits["train"], wanted)
             statistics = {"sample": min(STATISTICS_SAMPLE, len(sources[0])), "mean": list(mean), "std": list(std)}
     recipe = find_recipe(RECIPE, "pretrain")
@@ -118,14 +136,15 @@ def _result(data: str, splits: dict[str, Source], surveys: dict[str, Survey]) ->
         "pixels": None if wanted is None else wanted._asdict(),
         "statistics": statistics,
         "command": f"openmae pretrain {RECIPE} --data {shlex.quote(data)}{channels}",
+        "out": str(out),
     }
 
 
 def _reasons(surveys: list[Survey]) -> dict[str, Any]:
-    merged: dict[str, Reason] = {}
+    merged: dict[str, BadGroup] = {}
     for survey in surveys:
         for kind, found in survey.reasons.items():
-            into = merged.setdefault(kind, Reason())
+            into = merged.setdefault(kind, BadGroup())
             into.images += found.images
             into.examples += found.examples
     ordered = sorted(merged.items(), key=lambda item: -item[1].images)[:MAX_REASONS]
@@ -135,7 +154,7 @@ def _reasons(surveys: list[Survey]) -> dict[str, Any]:
     }
 
 
-def check_report(result: dict[str, Any]) -> Group:
+def check_report(result: CheckResult) -> Group:
     """What people see of a result."""
     parts: list[Table | Text] = []
     for split, found in result["splits"].items():
@@ -184,12 +203,12 @@ def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def _lines(result: dict[str, Any]) -> list[str]:
+def _lines(result: CheckResult) -> list[str]:
     repeated = result["duplicates"]
     lines = [f"exact duplicates: {repeated['images']:,}"]
     lines += ["  " + " = ".join(map(plain, group)) for group in repeated["examples"]]
-    if result["statistics"] is not None:
-        statistics, pixels = result["statistics"], result["pixels"]
+    statistics, pixels = result["statistics"], result["pixels"]
+    if statistics is not None and pixels is not None:
         lines += [
             f"as {pixels['channels']} channels of {pixels['kind']}, on a sample of {statistics['sample']:,}:",
             "  mean " + " ".join(f"{value:g}" for value in statistics["mean"]),

@@ -21,7 +21,7 @@ UNREADABLE, MARK = (238, 226, 226), (170, 40, 40)
 def write_contact_sheet(source: Source, out: Path) -> Path:
     """Draw a sample spread evenly over all images to a PNG, each whole and upright in a square tile.
 
-    What no screen can show, deep pixels and many bands, is stretched as in the pictures of reconstructions.
+    Deep pixels and many bands are stretched for the screen as in the pictures of reconstructions.
     """
     chosen = sample(len(source), COLUMNS * ROWS)
     columns = min(COLUMNS, len(chosen))
@@ -51,13 +51,13 @@ def _tile(data: bytes) -> Image.Image:
     pixels = opened.decode(PixelFormat(channels, opened.stored.kind), shrink=shrink)
     factor = TILE / max(pixels.shape[:2])
     height, width = (max(1, round(side * factor)) for side in pixels.shape[:2])
-    way = Image.Resampling.NEAREST if factor > 2 else Image.Resampling.BICUBIC  # so that small pixels stay visible
-    return Image.fromarray(_shown(pixels)).convert("RGB").resize((width, height), way)
+    scaling = Image.Resampling.NEAREST if factor > 2 else Image.Resampling.BICUBIC  # so that small pixels stay visible
+    return Image.fromarray(_shown(pixels)).convert("RGB").resize((width, height), scaling)
 
 
 def _shown(pixels: Pixels) -> Pixels:
-    """[H, W, C] of any kind to [H, W] or [H, W, 3] of bytes."""
-    step = max(1, max(pixels.shape[:2]) // (4 * TILE))  # quantiles of a large image need not see every pixel
+    """Convert [H, W, C] of any type to [H, W] or [H, W, 3] uint8."""
+    step = max(1, max(pixels.shape[:2]) // (4 * TILE))  # percentiles of a large image do not need every pixel
     small = np.ascontiguousarray(pixels[::step, ::step])
     if small.dtype == np.uint16:
         small = small.astype(np.float32)
@@ -68,7 +68,7 @@ def _shown(pixels: Pixels) -> Pixels:
 
 
 def _fitting(name: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """The name, its beginning left out where it is too long for a tile."""
+    """The name, without its beginning when it is too long for a tile."""
     if font.getlength(name) <= TILE:
         return name
     kept = next(start for start in range(len(name)) if font.getlength("…" + name[start:]) <= TILE)

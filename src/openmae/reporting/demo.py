@@ -1,10 +1,10 @@
-"""The whole story on the bundled images: pre-train, measure three ways beside an untrained twin, draw."""
+"""The demo on the bundled images: pre-train, evaluate in three ways beside an untrained twin, draw."""
 
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from openmae.reporter import current
 from openmae.reporting.pictures import reconstruct_sample
 from openmae.training.pretraining import run_pretraining
 from openmae.weights.building import encoder_from, untrained_encoder
+from openmae.weights.networks import network_of
 from openmae.weights.reading import read_weights
 
 RECIPE = "fashion-mnist"
@@ -31,7 +32,35 @@ PICTURE_ROWS = 6
 ENCODERS = ("pretrained", "untrained")
 
 
-def run_demo(out: Path, *, seed: int = 0) -> dict[str, Any]:
+class Accuracy(TypedDict):
+    """Top-1 of one encoder by one protocol."""
+
+    encoder: str
+    protocol: str
+    label_fraction: float
+    top1: float
+
+
+class PixelAccuracy(TypedDict):
+    """Top-1 of kNN on the pixels themselves."""
+
+    protocol: str
+    label_fraction: float
+    top1: float
+
+
+class DemoResult(TypedDict):
+    """Everything that the demo measured, and the paths of its picture and its run folder."""
+
+    results: list[Accuracy]
+    raw_pixels: list[PixelAccuracy]
+    images_per_second: float
+    seconds: float
+    picture: str
+    run: str
+
+
+def run_demo(out: Path, *, seed: int = 0) -> DemoResult:
     """Run the demo in the folder `out`, or continue it; returns results, seconds, picture and run."""
     started = time.monotonic()
     recipe = find_recipe(RECIPE, "pretrain")
@@ -41,7 +70,7 @@ def run_demo(out: Path, *, seed: int = 0) -> dict[str, Any]:
     current().heading("1. Pre-training on 10,000 images without their labels")
     pretraining = run_pretraining(recipe, run)
 
-    current().heading("2. What are the features worth? kNN and linear evaluation")
+    current().heading("2. kNN and linear evaluation of the features")
     assert recipe.data is not None
     data = open_data(recipe.data)
     assert data.test is not None, "the bundled images have a test split"
@@ -61,7 +90,7 @@ def run_demo(out: Path, *, seed: int = 0) -> dict[str, Any]:
     }
 
 
-def demo_table(outcome: dict[str, Any]) -> Table:
+def demo_table(outcome: DemoResult) -> Table:
     """The demo's results as one table: protocols down, label fractions across, pre-trained beside untrained."""
     table = Table(title="Top-1 on 2,000 test images (%)", title_justify="left")
     table.add_column("protocol")
@@ -92,14 +121,15 @@ def demo_table(outcome: dict[str, Any]) -> Table:
 
 def _measure_features(
     run: Path, recipe: PretrainRecipe, train: Source, test: Source
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+) -> tuple[list[Accuracy], list[PixelAccuracy]]:
     """kNN and linear evaluation of both encoders, and kNN on the pixels themselves."""
-    twins = {"pretrained": encoder_from(read_weights(run)), "untrained": untrained_encoder(recipe)}
+    network = network_of(recipe)
+    twins = {"pretrained": encoder_from(read_weights(run)), "untrained": untrained_encoder(network, seed=recipe.seed)}
     classes = len(train.classes)
     subsets = {fraction: balanced_subset(train.labels, fraction, seed=recipe.seed) for fraction in LABEL_FRACTIONS}
     results = []
     for encoder, vit in twins.items():
-        bank, queries = (extract_features(vit, recipe, source) for source in (train, test))
+        bank, queries = (extract_features(vit, network, source) for source in (train, test))
         for fraction, chosen in subsets.items():
             labelled = bank.mean[chosen], bank.labels[chosen], queries.mean, queries.labels
             neighbours = knn(*labelled, classes=classes)
@@ -107,7 +137,7 @@ def _measure_features(
             for protocol, scores in (("knn", neighbours), ("linear", linear)):
                 results.append(_result(encoder, protocol, fraction, scores.top1))
     bank_pixels, query_pixels = _raw_pixels(train), _raw_pixels(test)
-    raw = [
+    raw: list[PixelAccuracy] = [
         {
             "protocol": "knn",
             "label_fraction": fraction,
@@ -118,7 +148,7 @@ def _measure_features(
     return results, raw
 
 
-def _measure_finetuning(run: Path, out: Path, *, seed: int) -> list[dict[str, Any]]:
+def _measure_finetuning(run: Path, out: Path, *, seed: int) -> list[Accuracy]:
     """Fine-tuning with few labels, from pre-trained and from fresh weights, under the same recipe."""
     recipe = find_recipe(RECIPE, "finetune")
     assert isinstance(recipe, FinetuneRecipe)
@@ -139,7 +169,7 @@ def _measure_finetuning(run: Path, out: Path, *, seed: int) -> list[dict[str, An
     return results
 
 
-def _result(encoder: str, protocol: str, fraction: float, top1: float) -> dict[str, Any]:
+def _result(encoder: str, protocol: str, fraction: float, top1: float) -> Accuracy:
     return {"encoder": encoder, "protocol": protocol, "label_fraction": fraction, "top1": top1}
 
 

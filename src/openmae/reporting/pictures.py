@@ -10,16 +10,16 @@ from torch import Tensor
 
 from openmae.core.masking import Mask, kept_count, mask_from_noise
 from openmae.core.model import MaskedAutoencoder
-from openmae.core.patches import patch_statistics, patchify, unpatchify
+from openmae.core.network import Network
+from openmae.core.patches import patch_statistics
 from openmae.data.decoding import LARGEST, BadImage, Pixels, decode, why_unreadable
 from openmae.data.randomness import Stream, random_stream
 from openmae.data.sources import Source
 from openmae.data.transforms import apply, normalise_pixels
 from openmae.errors import UserError
 from openmae.evaluation.features import evaluation_transform
-from openmae.recipes import PretrainRecipe
 from openmae.training.pixels import pixel_format
-from openmae.weights.building import load_autoencoder
+from openmae.weights.building import LoadedAutoencoder, load_autoencoder
 
 COLUMNS = ("original", "masked", "reconstruction", "with visible patches")
 NORMALISED_CAPTION = (
@@ -44,42 +44,41 @@ def reconstruct(
     """
     if not images:
         raise UserError("no images to reconstruct; name image files, or a data set with --data")
-    model, recipe = load_autoencoder(weights)
+    loaded = load_autoencoder(weights)
     arrays = []
     for path in images:
         try:
-            arrays.append(decode(path.read_bytes(), pixel_format(recipe)))
+            arrays.append(decode(path.read_bytes(), pixel_format(loaded.network)))
         except (BadImage, OSError) as error:
             raise UserError(f"{path} cannot be read ({why_unreadable(error)}); leave it out or repair it") from error
-    return write_picture(model, recipe, arrays, out, mask_ratio=mask_ratio, seed=seed)
+    return write_picture(loaded, arrays, out, mask_ratio=mask_ratio, seed=seed)
 
 
 def reconstruct_sample(
     weights: str | Path, source: Source, out: Path, *, rows: int, mask_ratio: float | None = None, seed: int = 0
 ) -> Path:
-    """The same picture for `rows` readable images drawn from a source.
+    """Write the same picture for `rows` readable images drawn from a source.
 
     Raises:
         UserError: when none of them can be read, and as `reconstruct` does.
     """
-    model, recipe = load_autoencoder(weights)
+    loaded = load_autoencoder(weights)
     arrays: list[Pixels] = []
     why = "it is empty"
     for index in random_stream(seed, Stream.SUBSET).permutation(len(source)):
         if len(arrays) == rows:
             break
         try:
-            arrays.append(decode(source.read(int(index)), pixel_format(recipe)))
+            arrays.append(decode(source.read(int(index)), pixel_format(loaded.network)))
         except (BadImage, OSError) as error:
             why = f"{source.name(int(index))}: {why_unreadable(error)}"
     if not arrays:
         raise UserError(f"none of the images can be reconstructed ({why}); give images like those of the training")
-    return write_picture(model, recipe, arrays, out, mask_ratio=mask_ratio, seed=seed)
+    return write_picture(loaded, arrays, out, mask_ratio=mask_ratio, seed=seed)
 
 
 def write_picture(
-    model: MaskedAutoencoder,
-    recipe: PretrainRecipe,
+    loaded: LoadedAutoencoder,
     images: Sequence[Pixels],
     out: Path,
     *,
@@ -87,22 +86,23 @@ def write_picture(
     seed: int = 0,
 ) -> Path:
     """Mask, reconstruct and draw decoded images [H, W, C]; the i-th image gets the i-th mask of the seed."""
-    transform = evaluation_transform(recipe)
+    model, network = loaded.model, loaded.network
+    transform = evaluation_transform(network)
     cropped = np.stack([apply(transform, image) for image in images])
     noise = np.stack(
         [
-            random_stream(seed, Stream.MASK, index=row).random(model.patches, dtype=np.float32)
+            random_stream(seed, Stream.MASK, index=row).random(model.geometry.patches, dtype=np.float32)
             for row in range(len(images))
         ]
     )
-    ratio = recipe.mask_ratio if mask_ratio is None else mask_ratio
-    mask = mask_from_noise(torch.from_numpy(noise), kept_count(model.patches, ratio), model.grid)
+    ratio = loaded.mask_ratio if mask_ratio is None else mask_ratio
+    mask = mask_from_noise(torch.from_numpy(noise), kept_count(model.geometry.patches, ratio), model.geometry.grid)
     pixels = torch.from_numpy(cropped).permute(0, 3, 1, 2)
-    predicted = predict_pixels(model, recipe, pixels, mask)
+    predicted = predict_pixels(model, network, pixels, mask)
     panels = reconstruction_panels(model, *visible_bands(pixels, predicted), mask.as_grid())
-    captions = [NORMALISED_CAPTION] if recipe.normalise_target else []
+    captions = [NORMALISED_CAPTION] if network.normalise_target else []
     if not _is_visible(pixels):
-        captions.append(f"{recipe.channels} bands of {recipe.pixel_type}: {BANDS_CAPTION}")
+        captions.append(f"{network.channels} bands of {network.pixel_type}: {BANDS_CAPTION}")
     picture = draw_rows(panels, caption="\n".join([*captions, VISIBLE_CAPTION]))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -115,24 +115,24 @@ def write_picture(
 
 
 @torch.inference_mode()
-def predict_pixels(model: MaskedAutoencoder, recipe: PretrainRecipe, pixels: Tensor, mask: Mask) -> Tensor:
-    """Predicted pixels [B, C, H, W] on the scale of `pixels`; a normalised target gets its true statistics back."""
-    images = normalise_pixels(pixels, recipe.mean, recipe.std)
+def predict_pixels(model: MaskedAutoencoder, network: Network, pixels: Tensor, mask: Mask) -> Tensor:
+    """Predicted pixels [B, C, H, W] on the scale of `pixels`; normalised patches get their true statistics back."""
+    images = normalise_pixels(pixels, network.mean, network.std)
     prediction = model(images, mask).prediction
-    if recipe.normalise_target:
-        mean, std = patch_statistics(patchify(images, model.patch_size))
+    if network.normalise_target:
+        mean, std = patch_statistics(model.geometry.patchify(images))
         prediction = prediction * std + mean
-    decoded = unpatchify(prediction, model.patch_size, model.grid)
+    decoded = model.geometry.unpatchify(prediction)
     shape = (1, -1, 1, 1)
     largest = LARGEST[str(pixels.dtype).removeprefix("torch.")]
-    return largest * (decoded * torch.tensor(recipe.std).view(shape) + torch.tensor(recipe.mean).view(shape))
+    return largest * (decoded * torch.tensor(network.std).view(shape) + torch.tensor(network.mean).view(shape))
 
 
 def visible_bands(pixels: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor]:
-    """What a screen can show of images and predictions, each [B, 1 or 3, H, W] in 0 … 255.
+    """Images and predictions as a screen can show them, each [B, 1 or 3, H, W] in 0 … 255.
 
-    Bytes of one or three channels are shown as they are. Of other images the first three bands are, or the first one
-    where there are two; each is stretched between percentiles of the original, and its prediction likewise.
+    8-bit images of one or three channels stay as they are. Of other images the first three bands are shown, or the
+    first one of two. Each band is stretched between percentiles of the original, and its prediction by the same ones.
     """
     if _is_visible(pixels):
         return pixels.float(), predicted
@@ -152,7 +152,7 @@ def reconstruction_panels(
     model: MaskedAutoencoder, original: Tensor, predicted: Tensor, hidden: Tensor
 ) -> list[tuple[Pixels, ...]]:
     """The four panels of every row, each [H, W, C] uint8."""
-    height, width = model.patch_size
+    height, width = model.geometry.patch
     hidden_pixels = hidden.repeat_interleave(height, dim=1).repeat_interleave(width, dim=2).unsqueeze(1)
     panels = (
         original,

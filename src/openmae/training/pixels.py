@@ -4,8 +4,9 @@ import os
 from dataclasses import replace
 from typing import TypeVar
 
+from openmae.core.network import Network
 from openmae.data.decoding import PixelFormat
-from openmae.data.holding import HeldPixels, room_for_pixels
+from openmae.data.pixel_cache import PixelCache, pixel_cache_bytes
 from openmae.data.sources import Source
 from openmae.data.statistics import (
     decoded_bytes,
@@ -25,9 +26,9 @@ R = TypeVar("R", bound=Recipe)
 MARGIN = 1.1
 
 
-def pixel_format(recipe: Recipe) -> PixelFormat:
-    """Channels and type of the pixels; an unresolved recipe means bytes."""
-    return PixelFormat(recipe.channels, "uint8" if recipe.pixel_type == "auto" else recipe.pixel_type)
+def pixel_format(trained: Recipe | Network) -> PixelFormat:
+    """Channels and type of the pixels; a recipe that leaves the type to the images means bytes."""
+    return PixelFormat(trained.channels, "uint8" if trained.pixel_type == "auto" else trained.pixel_type)
 
 
 def resolve_pixels(recipe: R, source: Source) -> R:
@@ -56,25 +57,25 @@ def resolve_pixels(recipe: R, source: Source) -> R:
     return recipe
 
 
-def adopt_pixels(recipe: R, trained: Recipe) -> R:
+def adopt_pixels(recipe: R, trained: Network) -> R:
     """`recipe` with the pixel type and statistics that weights were trained with, unless it says otherwise."""
     if recipe.channels != trained.channels:
         return recipe
     if recipe.pixel_type == "auto":
         recipe = replace(recipe, pixel_type=pixel_format(trained).kind)
-    if recipe.normalize == "auto" and (recipe.mean, recipe.std) != (trained.mean, trained.std):
+    if recipe.normalize == "auto" and trained.mean and (recipe.mean, recipe.std) != (trained.mean, trained.std):
         say("normalising as the weights were trained; --normalize recipe takes --mean and --std instead")
         recipe = replace(recipe, mean=trained.mean, std=trained.std)
     return recipe
 
 
-def hold_pixels(recipe: Recipe, source: Source, transform: Transform) -> HeldPixels | None:
+def hold_pixels(recipe: Recipe, source: Source, transform: Transform) -> PixelCache | None:
     """Room for the decoded images in shared memory, when all of them fit; None when not, or not wanted."""
     if not recipe.hold or recipe.epochs < 2:
         return None
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", recipe.devices))
     needed = MARGIN * decoded_bytes(source, pixel_format(recipe), transform) * len(source)
-    if not 0 < needed <= room_for_pixels(processes):
+    if not 0 < needed <= pixel_cache_bytes(processes):
         return None
     say(f"holding the decoded images in memory ({needed / 2**20:,.0f} MB; --no-hold decodes them anew each epoch)")
-    return HeldPixels(len(source), int(needed), pixel_format(recipe))
+    return PixelCache(len(source), int(needed), pixel_format(recipe))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from openmae.checkpoints.names import ENCODER
+from openmae.core.geometry import size_text
 from openmae.core.masking import kept_count, mask_from_noise
 from openmae.core.model import MAEOutput, MaskedAutoencoder
 from openmae.data.batches import Batch, SeededImages
@@ -24,9 +25,10 @@ from openmae.training.processes.devices import start_fabric
 from openmae.training.runs import Run, fit_batch
 from openmae.training.spec import TrainSpec
 from openmae.training.trainer import train
-from openmae.weights.building import build_autoencoder
 from openmae.weights.comparing import require_architecture
-from openmae.weights.reading import read_weights, recipe_metadata
+from openmae.weights.formats.own import recipe_metadata
+from openmae.weights.networks import network_of
+from openmae.weights.reading import read_weights
 from openmae.weights.starting import start_from
 
 
@@ -38,14 +40,14 @@ def run_pretraining(recipe: PretrainRecipe, out: Path) -> dict[str, Any]:
     weights = None if recipe.weights is None else read_weights(recipe.weights)
     if weights is not None:
         require_architecture(weights, recipe)
-        recipe = adopt_pixels(recipe, weights.recipe)
+        recipe = adopt_pixels(recipe, weights.network)
     recipe = resolve_pixels(fit_batch(recipe, len(source) * recipe.repeats), source)
     fabric = start_fabric(recipe)
     with closing(Run(out, recipe, writes=fabric.is_global_zero)) as run:
         if (results := run.finished()) is not None:
             return results
         torch.manual_seed(recipe.seed)
-        model = build_autoencoder(recipe)
+        model = network_of(recipe).build_autoencoder(mlp_bias_std=recipe.mlp_bias_std)
         if weights is not None:
             start_from(model.encoder, weights)
         say(describe(recipe, model, len(source)))
@@ -65,9 +67,9 @@ def run_pretraining(recipe: PretrainRecipe, out: Path) -> dict[str, Any]:
                 transform=transform,
                 format=pixel_format(recipe),
                 seed=recipe.seed,
-                uniform=model.patches,
+                uniform=model.geometry.patches,
                 repeats=recipe.repeats,
-                held=hold_pixels(recipe, source, transform),
+                cache=hold_pixels(recipe, source, transform),
             ),
             loss=reconstruction_loss(recipe, model),
             evaluate=None,
@@ -82,7 +84,8 @@ def run_pretraining(recipe: PretrainRecipe, out: Path) -> dict[str, Any]:
 
 def reconstruction_loss(recipe: PretrainRecipe, model: MaskedAutoencoder) -> Callable[[nn.Module, Batch], Tensor]:
     """The loss of one batch: its masks are made from the uniform numbers that came with each image."""
-    kept, grid = kept_count(model.patches, recipe.mask_ratio), model.grid
+    grid = model.geometry.grid
+    kept = kept_count(model.geometry.patches, recipe.mask_ratio)
 
     def loss(wrapped: nn.Module, batch: Batch) -> Tensor:
         images = normalise_pixels(batch.images, recipe.mean, recipe.std)
@@ -95,11 +98,12 @@ def reconstruction_loss(recipe: PretrainRecipe, model: MaskedAutoencoder) -> Cal
 def describe(recipe: PretrainRecipe, model: MaskedAutoencoder, images: int) -> str:
     """The training that is about to start, in two lines."""
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    kept = kept_count(model.patches, recipe.mask_ratio)
+    geometry = model.geometry
+    kept = kept_count(geometry.patches, recipe.mask_ratio)
     views = f", {recipe.repeats} crops and masks of each: {images * recipe.repeats:,} samples an epoch"
     return (
         f"pre-training {recipe.backbone} ({parameters / 1e6:.2f} M parameters with decoder) on {images:,} images for "
         f"{recipe.epochs} epochs{views if recipe.repeats > 1 else ''}\n"
-        f"{recipe.image_size} pixels, {model.grid[0]}x{model.grid[1]} patches of which {kept} are visible, batch "
+        f"{recipe.image_size} pixels, {size_text(geometry.grid)} patches of which {kept} are visible, batch "
         f"{recipe.batch_size}, {recipe.optimizer} at {recipe.lr:.3g}"
     )

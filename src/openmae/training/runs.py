@@ -29,23 +29,10 @@ from openmae.checkpoints.names import (
 from openmae.errors import UserError
 from openmae.files import sync_file, write_text
 from openmae.recipes import Recipe
-from openmae.recipes.recipe import from_yaml, to_dict, to_yaml
+from openmae.recipes.differences import differences_in_results
+from openmae.recipes.saved import from_yaml, to_dict, to_yaml
 from openmae.reporter import TensorBoard, Tracker, current, open_tracker, say
 
-# What may differ when a run is continued: none of it changes a result.
-MAY_CHANGE = {
-    "devices",
-    "nodes",
-    "strategy",
-    "workers",
-    "log_every",
-    "save_every",
-    "keep_last",
-    "peer_timeout",
-    "max_bad",
-    "eval_every",
-    "track",
-}
 PACKAGES = ("openmae", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow", "pyarrow", "safetensors")
 
 
@@ -186,10 +173,9 @@ def check_continuable(path: Path, recipe: Recipe) -> None:
     file = path / RECIPE
     if not file.is_file() or not _has_begun(path):
         return
-    old, new = to_dict(from_yaml(file.read_text(encoding="utf-8"))), to_dict(recipe)
-    changed = [name for name in new if name not in MAY_CHANGE and old.get(name) != new[name]]
+    changed = differences_in_results(from_yaml(file.read_text(encoding="utf-8")), recipe)
     if changed:
-        differences = ", ".join(f"{name} {old.get(name)} there, {new[name]} now" for name in changed[:3])
+        differences = ", ".join(f"{name} {old} there, {new} now" for name, old, new in changed[:3])
         raise UserError(
             f"{path} holds another run ({differences}); use another --out, or the same command as before to continue it"
         )

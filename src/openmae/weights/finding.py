@@ -1,4 +1,4 @@
-"""Which file `--weights` names."""
+"""Find the file that `--weights` names."""
 
 from pathlib import Path
 
@@ -10,6 +10,14 @@ from openmae.reporter import say
 
 
 def weights_file(path: Path, *, with_decoder: bool) -> Path:
+    """The weights file that `path` is, or that the run folder or checkpoint `path` holds.
+
+    A run folder gives its encoder.safetensors, or, with `with_decoder` or without that file, its newest checkpoint that
+    is not damaged. A checkpoint gives its averaged weights if it has them.
+
+    Raises:
+        UserError: when there is no such file, it is damaged, or reading it could execute code.
+    """
     if path.is_file():
         if path.suffix != ".safetensors":
             raise UserError(

@@ -1,4 +1,4 @@
-"""Loading tensors strictly: all of them fit, or one sentence says what does not."""
+"""Strict loading: all tensors fit, or an error says which do not."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,12 +9,13 @@ from openmae.errors import UserError
 
 
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], file: Path) -> None:
-    """`load_state_dict` whose refusal is one readable sentence."""
+    """`load_state_dict` that refuses in one readable sentence."""
     require_same(module, tensors, file)
     module.load_state_dict(dict(tensors))
 
 
 def require_same(module: nn.Module, tensors: Mapping[str, Tensor], file: Path) -> None:
+    """Raise UserError unless `tensors` have exactly the names and shapes of the module's own."""
     own = module.state_dict()
     missing, unexpected = sorted(set(own) - set(tensors)), sorted(set(tensors) - set(own))
     shapes = [name for name in own if name in tensors and own[name].shape != tensors[name].shape]

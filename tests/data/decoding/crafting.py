@@ -59,7 +59,7 @@ def png(
 
 
 def deflated_zeros(megabytes: int) -> bytes:
-    """A zlib stream a thousandth as long as what it inflates to, made without holding that."""
+    """A zlib stream a thousandth as long as what it inflates to, made without that much memory."""
     stream = zlib.compressobj(9)
     return b"".join(stream.compress(bytes(MEGABYTE)) for _ in range(megabytes)) + stream.flush()
 
@@ -117,5 +117,5 @@ def webp_claiming(width: int, height: int) -> bytes:
 
 
 def icon_of(picture: bytes) -> bytes:
-    """An icon that says it is 16x16 pixels large and holds any other picture."""
+    """An icon whose header claims 16x16 pixels, around any other picture."""
     return struct.pack("<HHHBBBBHHII", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(picture), 22) + picture

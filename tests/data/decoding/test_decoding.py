@@ -114,7 +114,7 @@ def test_exif_orientation_is_undone(kind: str, value: int) -> None:
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0nonsense", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0", orientation(99)])
-def test_corrupt_exif_does_not_cost_the_image(exif: bytes) -> None:
+def test_an_image_with_corrupt_exif_is_read(exif: bytes) -> None:
     image = Image.fromarray(NOISE)
     plain = decode(encoded(image, "JPEG"), COLOUR)
     opened = open_image(encoded(image, "JPEG", exif=exif))
@@ -122,7 +122,7 @@ def test_corrupt_exif_does_not_cost_the_image(exif: bytes) -> None:
     assert np.array_equal(opened.decode(COLOUR), plain)
 
 
-def test_a_corrupt_colour_profile_does_not_cost_the_image() -> None:
+def test_an_image_with_a_corrupt_colour_profile_is_read() -> None:
     assert np.array_equal(decode(encoded(Image.fromarray(NOISE), "PNG", icc_profile=b"junk"), COLOUR), NOISE)
 
 
@@ -166,7 +166,7 @@ def test_bytes_that_are_no_image_are_refused_with_a_reason(data: bytes, start: b
 
 
 @pytest.mark.parametrize("data", [b"", b"<!DOCTYPE html><html><body>404</body></html>", b"\0" * 1000])
-def test_what_is_no_image_is_said_to_be_none(data: bytes) -> None:
+def test_a_file_of_another_kind_is_called_not_an_image(data: bytes) -> None:
     with pytest.raises(BadImage, match=r"^not an image$"):
         decode(data, COLOUR)
 
@@ -227,7 +227,7 @@ def test_deep_levels_are_refused_rather_than_clipped(stored: PixelType, wanted: 
             BadImage, match=rf"^{stored} pixels, which would not survive as {wanted}; see --pixel-type$"
         ):
             decode(data, PixelFormat(1, wanted))
-    with pytest.raises(BadImage, match="would not survive"):  # how bytes among floats are to be scaled nobody knows
+    with pytest.raises(BadImage, match="would not survive"):  # the scale of bytes among floats is unknown
         decode(npy(LEVELS16.astype(np.uint8)), PixelFormat(1, "float32"))
 
 
@@ -420,7 +420,7 @@ def test_a_mode_without_conversion_is_refused_with_a_reason() -> None:
         decode(encoded(Image.new("LAB", (2, 2)), "TIFF"), PixelFormat(1))
 
 
-def test_the_reason_for_a_failure_that_explains_nothing_is_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reason_for_an_error_without_a_message_is_its_type(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise OverflowError
 

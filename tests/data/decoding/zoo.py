@@ -1,4 +1,4 @@
-"""Every kind of broken, hostile or merely unusual file that the tests know, and what must become of each."""
+"""Every kind of broken, hostile or unusual file that the tests make, and the outcome that each must have."""
 
 import os
 from collections.abc import Sequence

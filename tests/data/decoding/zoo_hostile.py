@@ -188,7 +188,7 @@ def _inflating_strip() -> bytes:
 
 
 def _places() -> list[Kind]:
-    """Where the trouble is the file system's."""
+    """Kinds whose errors come from the file system."""
 
     def forbidden(path: Path, data: bytes) -> None:
         path.write_bytes(data)

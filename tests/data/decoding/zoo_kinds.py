@@ -1,4 +1,4 @@
-"""What a kind of file in the zoo is, and the pictures that its files are made of."""
+"""A kind of file in the zoo, and the pictures that its files are made of."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -89,7 +89,7 @@ def test_images_that_fit_in_memory_are_read_at_opening_and_never_again(
 
 
 @pytest.mark.usefixtures("scarce_memory")
-def test_more_images_than_memory_stay_on_disk_and_that_is_said(
+def test_more_images_than_memory_stay_on_disk_and_a_message_says_so(
     said: list[str], two_files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = groups_read(monkeypatch)
@@ -123,7 +123,7 @@ def test_more_files_than_may_be_open_are_read(tmp_path: Path, monkeypatch: pytes
     assert len(source._open) == 2
 
 
-def test_a_pickled_source_takes_no_images_along(tmp_path: Path) -> None:
+def test_a_pickled_source_holds_no_images(tmp_path: Path) -> None:
     source = ParquetSource([str(put(tmp_path / "a.parquet", embedded(bytes(100_000))))])
     assert len(pickle.dumps(source)) < 10_000
 

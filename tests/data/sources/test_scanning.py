@@ -12,7 +12,7 @@ from openmae.data.sources import index_cache, open_data, scanning
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Five images in two class folders that nobody touched lately, and enough of them to be remembered."""
+    """Five images in two class folders: no recent change, and enough images for their list to be cached."""
     monkeypatch.setattr(index_cache, "MIN_IMAGES", 5)
     for name in ("cat/1.png", "cat/2.png", "dog/1.png", "dog/old/2.png", "dog/old/3.png"):
         (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -34,7 +34,7 @@ def names(root: Path) -> list[str]:
 
 
 def scans(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """The folders that are looked into from now on."""
+    """The folders that are listed from now on."""
     seen: list[bytes] = []
     original = scanning._entries
 
@@ -50,7 +50,9 @@ def index_files(cache_folder: Path) -> list[Path]:
     return sorted((cache_folder / "openmae" / "index").glob("*"))
 
 
-def test_a_large_folder_is_remembered(photos: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_list_of_a_large_folder_is_cached(
+    photos: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = open_data(str(photos)).train
     looked_into = scans(monkeypatch)
     again = open_data(str(photos)).train
@@ -112,14 +114,14 @@ def test_a_folder_that_has_gone_is_noticed_though_the_time_stamp_above_it_agrees
     assert names(photos) == ["cat/1.png", "cat/2.png", "dog/1.png"]
 
 
-def test_a_folder_that_changed_just_now_is_not_remembered(photos: Path, cache_folder: Path) -> None:
+def test_a_folder_that_changed_just_now_is_not_cached(photos: Path, cache_folder: Path) -> None:
     now = time.time()
     os.utime(photos / "dog" / "old", (now, now))
     names(photos)
     assert index_files(cache_folder) == []
 
 
-def test_a_small_folder_is_not_remembered(photos: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_folder_is_not_cached(photos: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_cache, "MIN_IMAGES", 100)
     names(photos)
     assert index_files(cache_folder) == []
@@ -137,7 +139,7 @@ def test_a_damaged_index_is_replaced_and_mentioned(said: list[str], photos: Path
     assert said == []
 
 
-def test_the_index_of_another_folder_is_not_believed(said: list[str], photos: Path, cache_folder: Path) -> None:
+def test_the_index_of_another_folder_is_not_used(said: list[str], photos: Path, cache_folder: Path) -> None:
     expected = names(photos)
     (index,) = index_files(cache_folder)
     table = pq.read_table(index)
@@ -147,7 +149,7 @@ def test_the_index_of_another_folder_is_not_believed(said: list[str], photos: Pa
     assert "is no index of these data" in said[0]
 
 
-def test_an_index_of_other_columns_is_not_believed(said: list[str], photos: Path, cache_folder: Path) -> None:
+def test_an_index_of_other_columns_is_not_used(said: list[str], photos: Path, cache_folder: Path) -> None:
     expected = names(photos)
     (index,) = index_files(cache_folder)
     metadata = pq.read_schema(index).metadata
@@ -175,13 +177,13 @@ def test_nothing_unfinished_stays_in_the_cache_folder(
     assert index_files(cache_folder) == []
 
 
-def test_a_long_look_tells_how_far_it_has_come(said: list[str], photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_listing_logs_its_progress(said: list[str], photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scanning, "PROGRESS_SECONDS", 0.0)
     names(photos)
     assert said == [f"found {count} images …" for count in range(1, 6)]
 
 
-def test_many_files_are_gathered_in_pieces_without_losing_any(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_files_are_collected_in_chunks_without_losing_any(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = names(photos)
     monkeypatch.setattr(scanning, "FILES_PER_CHUNK", 2)
     settle(photos)

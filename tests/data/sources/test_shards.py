@@ -125,7 +125,7 @@ def test_class_names_come_from_a_neighbour_called_classes_txt(tmp_path: Path) ->
     assert open_data(str(file)).train.classes == ("cat", "dog")
 
 
-def test_class_names_come_from_what_packing_noted(tmp_path: Path) -> None:
+def test_class_names_come_from_packed_json(tmp_path: Path) -> None:
     file = put_shard(tmp_path / "x.tar", {"1.jpg": "", "1.cls": "1", "classes.txt": "a\nb"})
     (tmp_path / "packed.json").write_text(json.dumps({"classes": ["cat", "dog"], "statistics": {}}))
     assert open_data(str(file)).train.classes == ("cat", "dog")
@@ -151,11 +151,11 @@ def test_a_file_whose_name_has_braces_is_that_file(tmp_path: Path) -> None:
     assert contents(open_data(str(put_shard(tmp_path / "s-{0..1}.tar", {"1.jpg": "x"}))).train) == [b"x"]
 
 
-# Remembered
+# The cached index
 
 
 def walks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The shards whose headers are walked from now on."""
+    """The shards whose headers are read from now on."""
     seen: list[str] = []
     original = shards._walk
 
@@ -169,7 +169,7 @@ def walks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Shards that have been opened once and are large enough to be remembered."""
+    """Shards that have been opened once and are large enough for their index to be cached."""
     monkeypatch.setattr(index_cache, "MIN_IMAGES", 2)
     put_shard(tmp_path / "a.tar", {"1.jpg": "one", "1.cls": "1", "classes.txt": "no\nyes"})
     put_shard(tmp_path / "b.tar", {"2.jpg": "two"})
@@ -177,7 +177,7 @@ def remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_large_shards_are_walked_once(remembered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_headers_of_large_shards_are_read_once(remembered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     walked = walks(monkeypatch)
     source = open_data(str(remembered)).train
     assert walked == []
@@ -186,7 +186,7 @@ def test_large_shards_are_walked_once(remembered: Path, monkeypatch: pytest.Monk
     assert source.classes == ("no", "yes")
 
 
-def test_a_shard_that_changed_is_walked_again(remembered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_headers_of_a_changed_shard_are_read_again(remembered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     walked = walks(monkeypatch)
     put_shard(remembered / "b.tar", {"3.jpg": "three"})
     assert contents(open_data(str(remembered)).train) == [b"one", b"three"]
@@ -198,7 +198,7 @@ def test_another_shard_is_noticed(remembered: Path) -> None:
     assert contents(open_data(str(remembered)).train) == [b"one", b"two", b"three"]
 
 
-def test_a_shard_that_changed_just_now_is_not_remembered(remembered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shard_that_changed_just_now_is_not_cached(remembered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (remembered / "b.tar").touch()
     open_data(str(remembered))
     walked = walks(monkeypatch)
@@ -265,7 +265,7 @@ def size_beyond_the_end(whole: bytes) -> bytes:
 def negative_size(whole: bytes) -> bytes:
     data = bytearray(whole)
     data[124:136] = b"\xff" * 11 + b"\x00"  # base-256, -256
-    data[148:156] = b" " * 8  # as which the checksum counts itself
+    data[148:156] = b" " * 8  # the checksum counts its own field as spaces
     data[148:156] = b"%06o\0 " % sum(data[:512])
     return bytes(data)
 
@@ -415,5 +415,5 @@ def test_shards_that_cannot_be_used_say_what_was_found_and_what_to_do(
     assert "\n" not in str(caught.value)
 
 
-def test_a_shard_source_needs_no_listener(tmp_path: Path) -> None:
+def test_a_shard_source_opens_without_a_reporter(tmp_path: Path) -> None:
     assert len(ShardSource([str(put_shard(tmp_path / "x.tar", {"1.jpg": "x"}))])) == 1

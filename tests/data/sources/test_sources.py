@@ -15,7 +15,7 @@ from openmae.data.sources import Data, Source, Subset, open_data
 
 
 def put(root: Path, *names: str) -> Path:
-    """Files of these names below `root`; what is in them is their own name, which tells one from another."""
+    """Files of these names below `root`; each contains its own name, so that tests can distinguish them."""
     for name in names:
         file = root / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -149,7 +149,7 @@ def test_a_train_folder_of_class_folders_is_a_split_whatever_lies_beside_it(tmp_
 
 
 @pytest.mark.parametrize("beside", ["annotations/1.xml", "logo.png"])
-def test_what_is_no_other_class_leaves_a_flat_train_folder_a_split(tmp_path: Path, beside: str) -> None:
+def test_a_flat_train_folder_is_a_split_when_nothing_beside_it_is_a_class(tmp_path: Path, beside: str) -> None:
     assert names(open_data(str(put(tmp_path, "train/1.png", beside))).train) == ["1.png"]
 
 
@@ -362,7 +362,7 @@ def test_fashion_mnist_ships_with_the_package_balanced_and_readable() -> None:
                 assert (image.mode, image.size) == ("L", (28, 28))
 
 
-# What cannot be opened: what was found, and what to do
+# Data that cannot be opened: the message gives what was found, and what to do
 
 
 def empty_folder(root: Path) -> str:
@@ -469,7 +469,7 @@ def empty_test_folder(root: Path) -> str:
         (empty_test_folder, "it is empty", "point --data at a folder"),
     ],
 )
-def test_what_cannot_be_opened_says_what_was_found_and_what_to_do(
+def test_data_that_cannot_be_opened_say_what_was_found_and_what_to_do(
     tmp_path: Path, make: Callable[[Path], str], found: str, remedy: str
 ) -> None:
     spec = make(tmp_path)

@@ -32,7 +32,7 @@ class Server(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_: Any) -> None: ...
 
     def handle(self) -> None:
-        with contextlib.suppress(ConnectionError):  # who has read enough hangs up
+        with contextlib.suppress(ConnectionError):  # a client that has read enough closes the connection
             super().handle()
 
     def do_GET(self) -> None:
@@ -196,7 +196,7 @@ def test_a_query_belongs_to_a_url_and_not_to_a_pattern(web: str, tmp_path: Path)
     assert open_data(f"{web}/x.tar?token=1").train.read(0) == b"one"
 
 
-def test_names_on_the_web_are_shown_as_people_write_them(web: str, tmp_path: Path) -> None:
+def test_names_on_the_web_are_shown_decoded(web: str, tmp_path: Path) -> None:
     for name in ("red cat/ä 100%.png", "dog/1#2?.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
@@ -206,10 +206,12 @@ def test_names_on_the_web_are_shown_as_people_write_them(web: str, tmp_path: Pat
     assert source.classes == ("dog", "red cat")
 
 
-# Remote shards are remembered
+# The cached index of remote shards
 
 
-def test_a_remote_shard_is_walked_once_until_it_changes(memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_headers_of_a_remote_shard_are_read_once_until_it_changes(
+    memory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     files = fsspec.filesystem("memory")
     files.pipe(f"{memory}/x.tar", shard_bytes(a_jpg=b"one"))
     open_data(f"{memory}/x.tar")
@@ -228,10 +230,10 @@ def test_a_remote_shard_is_walked_once_until_it_changes(memory: str, monkeypatch
     assert walked == [f"{memory}/x.tar"]
 
 
-# What goes wrong
+# Errors
 
 
-def test_a_web_server_that_serves_no_ranges_is_no_place_for_shards(web_without_ranges: str, tmp_path: Path) -> None:
+def test_shards_on_a_web_server_without_ranges_are_refused(web_without_ranges: str, tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_bytes(shard_bytes(a_jpg=bytes(1_500_000), b_jpg=bytes(1_500_000), c_jpg=b"x"))
     with pytest.raises(ValueError, match=r"x\.tar"):
         open_data(f"{web_without_ranges}/x.tar")
@@ -268,7 +270,7 @@ def test_a_remote_file_that_has_gone_is_an_error_of_that_image_only(place: tuple
     assert source.read(1) == b"two"
 
 
-def test_whatever_a_driver_raises_becomes_an_oserror(memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_error_of_a_driver_becomes_an_oserror(memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fsspec.filesystem("memory").pipe(f"{memory}/1.png", b"one")
     source = open_data(memory).train
 
@@ -307,7 +309,7 @@ def test_remote_data_that_cannot_be_used_say_what_was_found_and_what_to_do(
     assert "\n" not in str(caught.value)
 
 
-def test_an_unreachable_server_is_an_error_in_words() -> None:
+def test_an_unreachable_server_is_an_error_that_names_it() -> None:
     with pytest.raises(ValueError, match=r"http://127\.0\.0\.1:9/photos cannot be listed"):
         open_data("http://127.0.0.1:9/photos")
 
@@ -358,5 +360,5 @@ def test_no_connection_is_kept_in_a_source(web: str, tmp_path: Path) -> None:
         ("s3://bucket/a-{0..1}.tar", ["s3://bucket/a-0.tar", "s3://bucket/a-1.tar"]),
     ],
 )
-def test_braces_count(pattern: str, expected: list[str]) -> None:
+def test_braces_expand_to_numbers(pattern: str, expected: list[str]) -> None:
     assert storage.expand(pattern) == expected

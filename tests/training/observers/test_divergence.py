@@ -15,7 +15,7 @@ from openmae.checkpoints.checkpoint import MODEL, OPTIMIZER, list_checkpoints
 from openmae.checkpoints.names import ENCODER, METRICS, REWINDS
 from openmae.data.batches import Batch, collate
 from openmae.recipes import PretrainRecipe, Recipe
-from openmae.recipes.recipe import Every
+from openmae.recipes.values import Every
 from openmae.training.observers.divergence import Diverged, Divergence, what_is_not_finite
 from openmae.training.runs import Run
 from tests.training.toy import STEPS, Crash, Toy, assert_same_run, metrics, saving_always, toy_loss, train, weights

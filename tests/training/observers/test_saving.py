@@ -14,7 +14,7 @@ import torch
 from openmae.checkpoints.checkpoint import Checkpoint, Damaged, GivenUp, list_checkpoints
 from openmae.checkpoints.save_mode import SaveMode
 from openmae.checkpoints.writing import write_checkpoint
-from openmae.recipes.recipe import Every
+from openmae.recipes.values import Every
 from openmae.training.observers import saving
 from openmae.training.observers.saving import Saver
 from openmae.training.runs import Run

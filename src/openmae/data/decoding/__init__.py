@@ -1,4 +1,4 @@
-"""Image bytes to arrays. What cannot be decoded in full is refused, never guessed."""
+"""Image bytes to arrays. An image that cannot be decoded in full is refused; no pixel is guessed."""
 
 from openmae.data.decoding.arrays import open_array, open_tiff
 from openmae.data.decoding.opened import (
@@ -11,7 +11,7 @@ from openmae.data.decoding.opened import (
     Pixels,
     PixelType,
     Scratch,
-    reasons,
+    errors_as_bad_image,
 )
 from openmae.data.decoding.pictures import open_with_pillow
 from openmae.data.decoding.png import open_png
@@ -41,9 +41,9 @@ def open_image(data: bytes) -> OpenedImage:
     """Read the header of an encoded image, or of an .npy array [H, W] or [H, W, C].
 
     Raises:
-        BadImage: when the bytes are no image, or claim a size that only an attack would have.
+        BadImage: when the bytes are no image, or their header claims a size that only an attack would.
     """
-    with reasons():
+    with errors_as_bad_image():
         if data.startswith(b"\x93NUMPY"):
             return open_array(data)
         if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
@@ -54,5 +54,5 @@ def open_image(data: bytes) -> OpenedImage:
 
 
 def why_unreadable(error: BadImage | OSError) -> str:
-    """Why an image cannot be read, without its name, which stands beside it."""
+    """The reason why an image cannot be read. It does not name the image: the caller does."""
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)

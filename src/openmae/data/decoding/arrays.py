@@ -1,4 +1,4 @@
-"""Pixels that are numbers rather than pictures: deep and multi-band TIFF, and .npy arrays."""
+"""TIFF files, of any depth and number of bands, and .npy arrays."""
 
 import io
 import logging
@@ -6,19 +6,26 @@ import logging
 import numpy as np
 import tifffile
 
-from openmae.data.decoding.conversion import as_channels, as_type, plain_numbers, require_convertible, turn, type_of
-from openmae.data.decoding.opened import DAMAGED, BadImage, OpenedImage, PixelFormat, Pixels, Scratch, require_sane
+from openmae.data.decoding.conversion import (
+    as_channels,
+    as_type,
+    make_upright,
+    plain_numbers,
+    require_convertible,
+    type_of,
+)
+from openmae.data.decoding.opened import DAMAGED, BadImage, OpenedImage, PixelFormat, Pixels, Scratch, require_sane_size
 from openmae.data.decoding.pictures import ORIENTATION, open_with_pillow
 
-logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it remarks on is refused here, with a reason
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it warns of becomes a BadImage here
 
 
 def open_tiff(data: bytes) -> OpenedImage:
-    """TIFF: ordinary pictures through Pillow, deep and multi-band ones through tifffile."""
+    """Read a TIFF header. Pillow decodes ordinary pictures, tifffile deep and multi-band ones."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page = file.pages.first
         size = height, width = page.imagelength, page.imagewidth
-        require_sane(height, width, PixelFormat(page.samplesperpixel))
+        require_sane_size(height, width, PixelFormat(page.samplesperpixel))
         if page.dtype is None:
             raise BadImage(f"samples of {page.bitspersample} bits")
         starts, sizes = page.dataoffsets, page.databytecounts
@@ -30,15 +37,15 @@ def open_tiff(data: bytes) -> OpenedImage:
             )
         ):
             raise BadImage(f"{DAMAGED} (strips or tiles are missing)")
-        # Grey, colour, colour with alpha; palette, CMYK, YCbCr and CIELAB are Pillow's at any depth.
+        # Pillow decodes 8-bit grey, colour and colour with alpha; palette, CMYK, YCbCr and CIELAB at any depth.
         layouts = {(0, 1, ()), (1, 1, ()), (2, 3, ()), (2, 4, (1,)), (2, 4, (2,))}
         layout = (page.photometric, page.samplesperpixel, tuple(page.extrasamples))
         if (page.dtype in (np.uint8, bool) and layout in layouts) or page.photometric in (3, 5, 6, 8):
             return open_with_pillow(data)
         bands = page.samplesperpixel
         stored = PixelFormat(bands, type_of(page.dtype))
-        # The size that will be allocated is that of the stored type, not of ours.
-        require_sane(height, width, PixelFormat(bands * max(1, page.dtype.itemsize // 4), stored.kind))
+        # The stored type, which is allocated first, may be wider than the type that we keep.
+        require_sane_size(height, width, PixelFormat(bands * max(1, page.dtype.itemsize // 4), stored.kind))
         if page.imagedepth != 1:
             raise BadImage(f"a volume of {page.imagedepth} slices, not a picture")
         orientation = page.tags.valueof(ORIENTATION, 1)
@@ -52,7 +59,7 @@ def open_tiff(data: bytes) -> OpenedImage:
         pixels = np.moveaxis(pixels, 0, -1) if planar else pixels.reshape(*size, bands)
         if inverted:
             pixels = np.iinfo(pixels.dtype).max - pixels
-        pixels = as_channels(turn(plain_numbers(pixels), int(orientation)), wanted.channels)
+        pixels = as_channels(make_upright(plain_numbers(pixels), int(orientation)), wanted.channels)
         return as_type(pixels, wanted.kind)
 
     described = f"TIFF {bands}x{page.dtype}"
@@ -64,7 +71,7 @@ def open_tiff(data: bytes) -> OpenedImage:
 
 
 def open_array(data: bytes) -> OpenedImage:
-    """An .npy file of plain numbers; those that would need unpickling are refused."""
+    """Read the header of an .npy file of plain numbers. A file that would need unpickling is refused."""
     file = io.BytesIO(data)
     version = np.lib.format.read_magic(file)
     read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -77,7 +84,7 @@ def open_array(data: bytes) -> OpenedImage:
         raise BadImage(f"an array of shape {shape}, not [height, width] or [height, width, channels]")
     height, width, channels = (*shape, 1)[:3]
     stored = PixelFormat(channels, type_of(dtype))
-    require_sane(height, width, PixelFormat(channels * max(1, dtype.itemsize // 4), stored.kind))
+    require_sane_size(height, width, PixelFormat(channels * max(1, dtype.itemsize // 4), stored.kind))
     start, count = file.tell(), height * width * channels
     if len(data) - start < count * dtype.itemsize:
         raise BadImage(f"{DAMAGED} (the array is truncated)")

@@ -1,4 +1,4 @@
-"""From what is stored to what is wanted: channels, types and orientation, without losing or inventing anything."""
+"""Conversion of channels, pixel type and orientation. A conversion that would lose or invent data is refused."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as Pil
 
 
 def require_convertible(stored: PixelFormat, wanted: PixelFormat, *, alpha: bool) -> None:
-    """Raise BadImage where a conversion would lose or invent something; `alpha` says that an even channel is alpha."""
+    """Raise BadImage when conversion would lose or invent data. With `alpha`, the last of 2 or 4 channels is alpha."""
     if stored.kind != wanted.kind and (stored.kind, wanted.kind) != ("uint8", "uint16"):
         raise BadImage(f"{stored.kind} pixels, which would not survive as {wanted.kind}; see --pixel-type")
     colours = stored.channels - 1 if alpha and stored.channels in (2, 4) else stored.channels
@@ -23,7 +23,7 @@ def other_channels(stored: int, wanted: int) -> str:
 
 
 def as_channels(pixels: Pixels, channels: int) -> Pixels:
-    """Grey to colour, colour to grey, and alpha away; only where `require_convertible` permits it."""
+    """Convert grey to colour or colour to grey, and drop alpha. Call `require_convertible` first."""
     stored = pixels.shape[2]
     if stored == channels:
         return pixels
@@ -42,7 +42,7 @@ def as_type(pixels: Pixels, kind: PixelType) -> Pixels:
     return pixels
 
 
-def turn(pixels: Pixels, orientation: int) -> Pixels:
+def make_upright(pixels: Pixels, orientation: int) -> Pixels:
     """Undo an EXIF orientation."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
@@ -54,14 +54,14 @@ def turn(pixels: Pixels, orientation: int) -> Pixels:
 
 
 def type_of(dtype: np.dtype[Any]) -> PixelType:
-    """The type in which numbers of `dtype` are kept: all but bytes and 16-bit words become single precision."""
+    """The pixel type that numbers of `dtype` are kept in: float32 for all but bool, uint8 and uint16."""
     if dtype.name in ("uint8", "bool"):
         return "uint8"
     return "uint16" if dtype.name == "uint16" else "float32"
 
 
 def plain_numbers(pixels: Pixels) -> Pixels:
-    """One of the three types, in this machine's byte order; bits become black and white."""
+    """Convert to one of the three pixel types, in this machine's byte order; booleans become 0 and 255."""
     if pixels.dtype == bool:
         return pixels.astype(np.uint8) * np.uint8(255)
     plain = pixels.astype(type_of(pixels.dtype), copy=False)

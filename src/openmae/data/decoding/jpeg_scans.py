@@ -1,4 +1,4 @@
-"""What the markers of a JPEG say about whether all of its pixels are there; the decoders themselves do not look."""
+"""Check, by its markers, that a JPEG holds all of its pixels. The decoders themselves do not check this."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -13,7 +13,7 @@ COEFFICIENTS = 64
 
 
 class Frame(NamedTuple):
-    """How an image is coded: its marker, the number of its components, and where its first scan begins."""
+    """A frame header: its marker, the number of components, and the position of the first scan."""
 
     marker: int
     components: int
@@ -21,16 +21,16 @@ class Frame(NamedTuple):
 
 
 def require_all_scans(data: bytes) -> None:
-    """Raise BadImage where pixels are missing, or could be, without the decoder noticing."""
+    """Raise BadImage when pixels are missing, or when missing pixels could not be noticed."""
     frame = _frame(data)
-    if frame.marker in ARITHMETIC:  # the end of the data and a gap read alike: as zeros (T.81, D.2.6)
+    if frame.marker in ARITHMETIC:  # a gap decodes as zeros, like the end of the data (T.81, D.2.6)
         raise BadImage("a JPEG with arithmetic coding, in which missing data cannot be noticed")
     if frame.marker == PROGRESSIVE and _lacks_scans(data, frame):
         raise BadImage(f"{DAMAGED} (scans are missing)")
 
 
 def _lacks_scans(data: bytes, frame: Frame) -> bool:
-    """Whether a progressive file was cut between two scans and given an end marker: it would decode, but blurred."""
+    """Whether a progressive JPEG lacks scans. Cut between two scans and given an end marker, it decodes blurred."""
     # Inside coded data these two bytes occur only as markers.
     end = data.find(END, frame.scans)
     complete: dict[int, set[int]] = {}
@@ -39,7 +39,7 @@ def _lacks_scans(data: bytes, frame: Frame) -> bool:
         count = int.from_bytes(data[place + 4 : place + 5])
         components = data[place + 5 : place + 5 + 2 * count : 2]
         spectrum = data[place + 5 + 2 * count : place + 8 + 2 * count]
-        if len(spectrum) == 3 and spectrum[2] & 15 == 0:  # the last bits of these coefficients
+        if len(spectrum) == 3 and spectrum[2] & 15 == 0:  # a scan with the lowest bits of these coefficients
             for component in components:
                 complete.setdefault(component, set()).update(range(spectrum[0], spectrum[1] + 1))
         place = data.find(SCAN, place + 2, end)

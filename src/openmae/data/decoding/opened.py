@@ -1,4 +1,4 @@
-"""What an opened image is, which ones are refused, and why."""
+"""An opened image, and the reasons for which images are refused."""
 
 import threading
 import warnings
@@ -15,19 +15,19 @@ Pixels = NDArray[Any]
 PixelType = Literal["uint8", "uint16", "float32"]
 
 LARGEST: dict[str, int] = {"uint8": 255, "uint16": 65535, "float32": 1}
-"""What full brightness is, by type; floats are taken as they are."""
+"""The value of full brightness, by type; floats are used as they are."""
 SHRINKS = (8, 4, 2, 1)
 DAMAGED = "damaged or cut short"
 
-# Declared sizes beyond these are attacks or mistakes. The first is where Pillow warns of a decompression bomb.
+# Larger declared sizes are attacks or mistakes. Above MAX_PIXELS Pillow warns of a decompression bomb.
 MAX_PIXELS = 89_478_485
 MAX_BYTES = 2**30
-# What a thread keeps for decoding; larger images get memory of their own.
+# The most scratch memory that a thread keeps; larger images are decoded into new memory.
 MAX_SCRATCH_BYTES = 32 << 20
 
 
 class BadImage(Exception):
-    """An image that cannot be decoded; the message is the reason, for people."""
+    """An image that cannot be decoded; the message says why."""
 
 
 class PixelFormat(NamedTuple):
@@ -38,13 +38,13 @@ class PixelFormat(NamedTuple):
 
 
 class Scratch(threading.local):
-    """Memory that images are decoded into one after the other: fresh pages from the system cost a fifth of decoding."""
+    """Memory that a thread decodes one image after another into: new pages cost a fifth of the time of decoding."""
 
     def __init__(self) -> None:
         self._bytes = np.empty(0, np.uint8)
 
-    def room(self, size: int) -> Pixels | None:
-        """At least `size` bytes, which the next image will overwrite; None where that is too much to keep."""
+    def buffer(self, size: int) -> Pixels | None:
+        """At least `size` bytes, which the next image overwrites; None when `size` is too much to keep."""
         if size > MAX_SCRATCH_BYTES:
             return None
         if size > self._bytes.size:
@@ -58,12 +58,12 @@ class OpenedImage:
 
     Args:
         height, width: in pixels, upright as the EXIF orientation says.
-        stored: its own channels and type, before any conversion.
-        description: format and mode, such as "JPEG RGB", for people.
-        load: (format, shrink, scratch) to pixels.
-        shrinks: whether it can be decoded smaller than it is.
-        orientation: 1 … 8 as EXIF numbers them: how the stored pixels are turned to be upright.
-        alpha: whether the last channel is one.
+        stored: channels and type in the file, before any conversion.
+        description: format and mode, such as "JPEG RGB".
+        load: decodes the pixels; takes (wanted, shrink, scratch) as `decode` does.
+        shrinks: whether it can be decoded at a smaller size.
+        orientation: 1 … 8, as EXIF numbers the turns that make the stored pixels upright.
+        alpha: whether the last channel is alpha.
     """
 
     height: int
@@ -77,32 +77,33 @@ class OpenedImage:
 
     @property
     def colours(self) -> int:
-        """How many channels there are to train on: alpha is none."""
+        """The number of channels without alpha."""
         return self.stored.channels - self.alpha
 
     def decode(self, wanted: PixelFormat, *, shrink: int = 1, scratch: Scratch | None = None) -> Pixels:
         """All pixels [H, W, C] in the wanted format.
 
         Args:
-            wanted: colour becomes grey and grey colour, alpha is dropped; nothing else is invented or thrown away.
+            wanted: grey and colour are converted to each other, uint8 to uint16, and alpha is dropped; any other
+                conversion is refused.
             shrink: 1, 2, 4 or 8; a JPEG may come back smaller by that factor, which is cheaper than resizing it.
-            scratch: where the pixels may lie, for callers that are done with them before they decode another image.
+            scratch: memory for the pixels, from callers that need them only until they decode the next image.
 
         Raises:
-            BadImage: when the pixels end too early, are corrupt, or cannot be had in the wanted format.
+            BadImage: when the pixels end too early, are corrupt, or cannot be converted to the wanted format.
         """
-        with reasons():
+        with errors_as_bad_image():
             return self.load(wanted, shrink, scratch)
 
 
 @contextmanager
-def reasons() -> Iterator[None]:
-    """Whatever goes wrong inside becomes a BadImage that says why."""
+def errors_as_bad_image() -> Iterator[None]:
+    """Turn every exception in the block into a BadImage that says why."""
     try:
         with warnings.catch_warnings():
-            # Corrupt EXIF or ICC blocks do not change the pixels; sizes are checked here, not by Pillow.
+            # Ignored: corrupt EXIF or ICC blocks do not change the pixels, and `require_sane_size` checks sizes.
             warnings.simplefilter("ignore")
-            # … except those of images within images, such as a PNG in an icon.
+            # Not ignored: it cannot check the size of an image within an image, such as a PNG in an icon.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             yield
     except BadImage:
@@ -110,16 +111,17 @@ def reasons() -> Iterator[None]:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise BadImage("so many pixels that it could be a decompression bomb") from error
     except MemoryError as error:
-        raise BadImage("more memory is needed than there is") from error
+        raise BadImage("there is not enough memory") from error
     except Exception as error:  # decoders raise nearly anything on damaged input
         text = str(error)
         what = text if any(map(str.isalpha, text)) else f"{type(error).__name__} {text}".strip()
         raise BadImage(f"{DAMAGED} ({what})") from error
 
 
-def require_sane(height: int, width: int, stored: PixelFormat) -> None:
+def require_sane_size(height: int, width: int, stored: PixelFormat) -> None:
+    """Raise BadImage when the declared size is empty, or larger than that of any honest image."""
     if height < 1 or width < 1:
-        raise BadImage(f"it says that it is {width}x{height} pixels large")
+        raise BadImage(f"its header claims {width}x{height} pixels")
     size = height * width * stored.channels * np.dtype(stored.kind).itemsize
     if height * width > MAX_PIXELS or size > MAX_BYTES:
         raise BadImage(f"{width}x{height} pixels of {stored.channels} channels, which could be a decompression bomb")

@@ -1,4 +1,4 @@
-"""Pictures, as people have them: JPEG through libjpeg-turbo, everything else through Pillow."""
+"""The usual picture formats: JPEG through libjpeg-turbo, all others through Pillow."""
 
 import io
 from collections.abc import Callable
@@ -8,25 +8,26 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
-from openmae.data.decoding.conversion import as_channels, as_type, other_channels, require_convertible, turn
+from openmae.data.decoding.conversion import as_channels, as_type, make_upright, other_channels, require_convertible
 from openmae.data.decoding.jpeg_scans import require_all_scans
-from openmae.data.decoding.opened import DAMAGED, BadImage, OpenedImage, PixelFormat, Pixels, Scratch, require_sane
+from openmae.data.decoding.opened import DAMAGED, BadImage, OpenedImage, PixelFormat, Pixels, Scratch, require_sane_size
 
-# The formats that Pillow may try. Left out are those that start another program (EPS) or only name other files.
+# The formats that Pillow may open. Left out are those that start another program (EPS) or only name other files.
 FORMATS = (
     *("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "HEIF"),
     *("JPEG2000", "PPM", "TGA", "PCX", "SGI", "QOI", "DDS", "ICO"),
 )
-# Pillow's modes by the number of channels, and the modes that can become 2 or 4 channels without inventing any.
+# Pillow's mode for each number of channels.
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+# The modes that have alpha, by the number of their channels.
 WITH_ALPHA = {2: ("LA", "La"), 4: ("RGBA", "RGBa", "PA")}
 DEEP_MODES = {"I;16": "uint16", "I;16B": "uint16", "I;16L": "uint16", "I;16N": "uint16", "I": "float32", "F": "float32"}
-# What compressed texts and profiles of a PNG may inflate to, all together.
+# The most bytes that all compressed texts and profiles of a PNG may inflate to.
 MAX_TEXT_BYTES = 2**23
-# A JPEG with padding before its end marker is whole, though the decoder remarks on it.
+# The end of the decoder's warning about padding before the end marker; such a JPEG is whole.
 HARMLESS = "before marker 0xd9"
 ORIENTATION = 0x0112
-# How files of the commonest formats begin: one of these that cannot be opened is damaged, rather than something else.
+# The first bytes of the commonest formats. A file with these that cannot be opened is a damaged image.
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"\0\0\0\x0cjP  ")
 AVIF = (b"ftypavif", b"ftypavis")
 
@@ -34,9 +35,9 @@ AVIF = (b"ftypavif", b"ftypavis")
 def open_with_pillow(data: bytes) -> OpenedImage:
     image = pillow_image(data)
     stored = stored_format(image)
-    require_sane(image.height, image.width, stored)
+    require_sane_size(image.height, image.width, stored)
     orientation = orientation_of(image)
-    # Of a TIFF Pillow gives the upright size, and turns the pixels by itself.
+    # Pillow itself turns a TIFF upright, and gives its upright size.
     turned = orientation >= 5 and image.format != "TIFF"
     height, width = (image.width, image.height) if turned else (image.height, image.width)
     load: Callable[[PixelFormat, int, Scratch | None], Pixels]
@@ -65,12 +66,12 @@ def pillow_image(data: bytes) -> Image.Image:
         return Image.open(io.BytesIO(data), formats=_formats())
     except UnidentifiedImageError as error:
         known = data.startswith(SIGNATURES) or data[4:12] in AVIF
-        raise BadImage(f"{DAMAGED} (nothing can be read of it)" if known else "not an image") from error
+        raise BadImage(f"{DAMAGED} (not even its header can be read)" if known else "not an image") from error
 
 
 @cache
 def _formats() -> list[str]:
-    """The permitted formats that this Pillow has, HEIF among them when its plug-in is installed."""
+    """The permitted formats that this Pillow supports; HEIF is one when its plug-in is installed."""
     try:
         from pillow_heif import register_heif_opener
 
@@ -83,9 +84,9 @@ def _formats() -> list[str]:
 
 
 def orientation_of(image: Image.Image) -> int:
-    """1 … 8 as EXIF numbers them; 1 where the block is damaged, for the pixels are not."""
+    """The EXIF orientation, 1 … 8; 1 when the EXIF block is damaged, because the pixels still are good."""
     try:
-        # That of PNG files would decode all pixels to look for a block behind them.
+        # The base method: that of PNG images would decode all pixels to find an EXIF block behind them.
         value = Image.Image.getexif(image).get(ORIENTATION, 1)
     except Exception:  # the reader of EXIF raises nearly anything on a damaged block
         return 1
@@ -94,7 +95,7 @@ def orientation_of(image: Image.Image) -> int:
 
 def stored_format(image: Image.Image) -> PixelFormat:
     if image.mode in DEEP_MODES:
-        # Pillow opens a PGM of 16 bits in a mode of 32.
+        # Pillow opens a 16-bit PGM in a 32-bit mode.
         return PixelFormat(1, "uint16" if image.format == "PPM" or DEEP_MODES[image.mode] == "uint16" else "float32")
     if image.mode in ("1", "L"):
         return PixelFormat(1)
@@ -113,7 +114,7 @@ def _load_jpeg(
     shrink: int,
     scratch: Scratch | None,
 ) -> Pixels:
-    """A JPEG through libjpeg-turbo, which unlike Pillow tells when data in the middle are missing."""
+    """Decode a JPEG with libjpeg-turbo, which, unlike Pillow, reports that data in the middle are missing."""
     require_convertible(stored, wanted, alpha=True)
     if mode == "CMYK":
         shrink, colours, channels = 1, "CMYK", 4
@@ -127,7 +128,7 @@ def _load_jpeg(
         min_height=-(-height // shrink),
         min_width=-(-width // shrink),
         min_factor=shrink,
-        buffer=scratch.room(height * width * channels) if scratch is not None else None,
+        buffer=scratch.buffer(height * width * channels) if scratch is not None else None,
     )
     try:
         pixels = decode_jpeg()
@@ -135,10 +136,10 @@ def _load_jpeg(
         if HARMLESS not in str(error):
             raise
         pixels = decode_jpeg(strict=False)
-    if mode == "CMYK":  # whose inks such files store inverted, as Photoshop does
+    if mode == "CMYK":  # JPEG files store inks inverted, as Photoshop does
         image = Image.fromarray(255 - pixels, "CMYK").convert(MODES[wanted.channels])
         pixels = np.asarray(image).reshape(height, width, wanted.channels)
-    return as_type(turn(pixels, orientation), wanted.kind)
+    return as_type(make_upright(pixels, orientation), wanted.kind)
 
 
 def _load_with_pillow(
@@ -162,6 +163,6 @@ def _load_with_pillow(
     try:
         converted = upright if upright.mode == mode else upright.convert(mode)
     except ValueError as error:
-        raise BadImage(f"no way to make {mode} of {upright.mode} pixels") from error
+        raise BadImage(f"{upright.mode} pixels, which cannot be converted to {mode}") from error
     pixels = np.asarray(converted).reshape(upright.height, upright.width, wanted.channels)
     return as_type(pixels, wanted.kind)

@@ -1,22 +1,22 @@
-"""The chunks of a PNG: those that make its pixels, without the texts and profiles that a decoder would inflate."""
+"""Reduce a PNG to the chunks of its pixels, without the texts and profiles that a decoder would inflate."""
 
 from typing import NamedTuple
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# Animations (acTL, fcTL, fdAT) are left out too: what remains is the picture that a plain viewer shows.
+# Without the chunks of animations (acTL, fcTL, fdAT), so that the picture that a plain viewer shows remains.
 PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 EXIF = b"eXIf"
 
 
 class Chunks(NamedTuple):
-    """A PNG of nothing but pixels, and the EXIF block that came with it, before or after them."""
+    """A PNG reduced to its pixels, and its EXIF block, which may stand before or after them."""
 
     pixels: bytes
     exif: bytes | None
 
 
 def read_chunks(data: bytes) -> Chunks:
-    """What of a PNG matters here; a file that ends too early stays one that does."""
+    """Split a PNG. A file that ends too early is still cut short after this, so that decoding it fails."""
     kept, exif, place = [SIGNATURE], None, len(SIGNATURE)
     while place + 8 <= len(data):
         end = place + 12 + int.from_bytes(data[place : place + 4], "big")

@@ -1,7 +1,7 @@
 """`openmae pack`: a data set as tar shards of images that are no larger than training needs.
 
-A pack that was stopped is done anew by the same command: what it had written is dropped, for packing.json says that it
-is ours and unfinished.
+The same command starts a stopped pack anew: packing.json marks the files in its folder as those of an unfinished pack,
+and they are deleted.
 """
 
 import json
@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
@@ -30,15 +30,16 @@ from openmae.files import TEMPORARY_PREFIX, write_text
 
 MEGABYTE = 1_000_000
 BAD_FILE = "bad_images.jsonl"
-OURS = re.compile(rf"({TEMPORARY_PREFIX})?((train|test)-\d{{6}}\.tar|{PACKED_FILE})|{UNFINISHED_FILE}|{BAD_FILE}")
-CHUNK = 16  # images that a process hands over at once
+# The files that a pack writes.
+OWN_FILES = re.compile(rf"({TEMPORARY_PREFIX})?((train|test)-\d{{6}}\.tar|{PACKED_FILE})|{UNFINISHED_FILE}|{BAD_FILE}")
+CHUNK = 16  # images that a worker sends at once
 SIZE_SAMPLE = 48
-# Sizes are guessed from a sample.
+# Allows for the error of estimating the size from a sample.
 MARGIN = 1.2
 
 
 class Outcome(NamedTuple):
-    """What became of one image: its place in the source, the bytes it had, and what is packed of it or why not."""
+    """The result of one image: its index in the source, its bytes before, and what to pack, or the reason why not."""
 
     image: int
     bytes_before: int
@@ -46,9 +47,23 @@ class Outcome(NamedTuple):
     reason: str = ""
 
 
+class PackResult(TypedDict):
+    """What was packed, and how much faster it decodes."""
+
+    images: int
+    bad: int
+    bytes_before: int
+    bytes_after: int
+    seconds: float
+    images_per_second: dict[str, float]
+    """Of the "source" and of the "packed" set, decoded and cropped."""
+    speedup: float
+    out: str
+
+
 @dataclass
 class Tally:
-    """What was packed so far."""
+    """The totals of all images so far."""
 
     images: int = 0
     bytes_before: int = 0
@@ -66,22 +81,20 @@ def pack(
     shard_megabytes: int = 500,
     workers: int = 0,
     show: Callable[[int], None] = lambda _: None,
-) -> dict[str, Any]:
+) -> PackResult:
     """Write all images of a data set to shards in the folder `destination`.
 
-    The shards are the same for any number of `workers`. `show` is told how many images are done; `source` is noted.
-
-    Returns:
-        images, bad, bytes_before, bytes_after, seconds, images_per_second of source and packed set, speedup, out.
+    The shards are the same for any number of `workers`. `show` receives the number of images done; `source` is written
+    to packed.json.
 
     Raises:
-        UserError: when the folder holds anything else or too little space is free, or no image can be decoded.
+        UserError: when the folder holds other files, too little space is free, or no image can be decoded.
     """
     started = time.monotonic()
     if shard_megabytes < 1:
         raise UserError(f"--shard-size is {shard_megabytes} MB; give 1 or more, such as 500")
     splits = {"train": data.train} if data.test is None else {"train": data.train, "test": data.test}
-    folder = _claim(destination)
+    folder = _prepare_folder(destination)
     _require_space(splits, settings, folder)
     notes = {"source": source, **asdict(settings), "shard_megabytes": shard_megabytes}
     (folder / UNFINISHED_FILE).write_text(json.dumps(notes), encoding="utf-8")
@@ -123,8 +136,8 @@ def pack(
     }
 
 
-def _claim(destination: str) -> Path:
-    """The folder to write to, emptied of an unfinished pack of ours."""
+def _prepare_folder(destination: str) -> Path:
+    """Create the folder to write to, or empty it of an unfinished pack."""
     if is_remote(destination):
         raise UserError(f"{destination} is a URL; pack to a local folder, then upload it")
     folder = Path(destination).expanduser()
@@ -138,16 +151,16 @@ def _claim(destination: str) -> Path:
     if found and UNFINISHED_FILE not in found:
         what = "a packed set already" if PACKED_FILE in found else f"other files ({', '.join(found[:3])})"
         raise UserError(f"{destination} holds {what}; give a new folder, or delete this one")
-    if others := [name for name in found if not OURS.fullmatch(name)]:
+    if others := [name for name in found if not OWN_FILES.fullmatch(name)]:
         raise UserError(f"{destination} holds other files ({', '.join(others[:3])}); give a new folder")
-    # The mark goes last: until then the rest is known to be ours.
+    # packing.json is deleted last: until then it marks the rest as files of an unfinished pack.
     for name in sorted(found, key=lambda name: name == UNFINISHED_FILE):
         (folder / name).unlink()
     return folder
 
 
 def _require_space(splits: dict[str, Source], settings: PackSettings, folder: Path) -> None:
-    """Raise UserError when what a sample comes to, times the number of images, does not fit."""
+    """Raise UserError when the shards, estimated from a sample of the images, do not fit on the disk."""
     needed = 0.0
     for images in splits.values():
         outcomes = (_reencode(images, index, settings) for index in sample(len(images), SIZE_SAMPLE))
@@ -156,13 +169,13 @@ def _require_space(splits: dict[str, Source], settings: PackSettings, folder: Pa
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise UserError(
-            f"some {needed / 1e9:,.1f} GB would be written to {folder} where {free / 1e9:,.1f} GB are free; "
+            f"about {needed / 1e9:,.1f} GB would be written to {folder} where {free / 1e9:,.1f} GB are free; "
             "choose another disk, or a smaller --short-side or --quality"
         )
 
 
 class Reencodings(Dataset[Outcome]):
-    """The images of a source as they are packed."""
+    """The images of a source, encoded for packing."""
 
     def __init__(self, source: Source, settings: PackSettings) -> None:
         self.source = source
@@ -183,14 +196,14 @@ def _reencode(source: Source, index: int, settings: PackSettings) -> Outcome:
         return Outcome(index, 0, None, why_unreadable(error))
 
 
-def _as_they_are(outcomes: list[Outcome]) -> list[Outcome]:
+def _uncollated(outcomes: list[Outcome]) -> list[Outcome]:
     return outcomes
 
 
 def _named(source: Source, settings: PackSettings, workers: int) -> Iterator[tuple[str, Outcome]]:
-    """Every image in the order of the source, under a name that no other has."""
+    """Every image in the order of the source, under a unique name."""
     loader: DataLoader[Outcome] = DataLoader(
-        Reencodings(source, settings), batch_size=CHUNK, num_workers=workers, collate_fn=_as_they_are
+        Reencodings(source, settings), batch_size=CHUNK, num_workers=workers, collate_fn=_uncollated
     )
     taken: set[str] = set()
     for outcomes in loader:
@@ -219,7 +232,7 @@ def _add(writer: ShardWriter, tally: Tally, source: Source, split: str, name: st
 
 
 def _statistics(packed: Source, wanted: PixelFormat) -> dict[str, Any] | None:
-    """Mean and deviation for packed.json; None when the images are of too many kinds to be read as one."""
+    """Mean and deviation for packed.json; None when no image of the sample can be read in the commonest format."""
     try:
         return measure(packed, wanted)._asdict()
     except UserError:

@@ -1,4 +1,4 @@
-"""One image as `openmae pack` stores it: upright, no larger than training needs, in a form that decodes quickly."""
+"""Encode one image for `openmae pack`: upright, no larger than training needs, in a format that decodes quickly."""
 
 import io
 from dataclasses import dataclass
@@ -13,9 +13,10 @@ from openmae.data.transforms import resize
 from openmae.errors import UserError
 
 PackFormat = Literal["auto", "jpeg", "raw"]
-# Images up to this side are raw in "auto": no JPEG of them decodes as quickly, and they are small as they are.
+# With "auto", images up to this side are raw: raw decodes faster than JPEG, and they take little space anyway.
 SMALL = 64
-LARGEST_JPEG = 65_500  # pixels of a side
+LARGEST_JPEG = 65_500  # pixels of a side, the limit of libjpeg
+# Descriptions of JPEGs that may be copied as they are.
 COPIED = ("JPEG L", "JPEG RGB")
 
 
@@ -26,8 +27,8 @@ class PackSettings:
     Args:
         short_side: pixels that the short side keeps; smaller images stay as they are.
         quality: of JPEG, 1 … 100.
-        format: "jpeg" and "raw" as they say; "auto" is raw for images of up to 64 pixels, else JPEG. What JPEG cannot
-            hold (other depths, other numbers of channels) is raw always, and images with alpha are PNG.
+        format: "jpeg", "raw", or "auto": raw for images of up to 64 pixels, else JPEG. Images that JPEG cannot store
+            (other depths or numbers of channels) are always raw, and images with alpha are always PNG.
     """
 
     short_side: int = 288
@@ -38,7 +39,7 @@ class PackSettings:
         if self.short_side < 1:
             raise UserError(f"--short-side is {self.short_side}; give the pixels that training needs, such as 288")
         if not 1 <= self.quality <= 100:
-            raise UserError(f"--quality is {self.quality}; JPEG has 1 … 100")
+            raise UserError(f"--quality is {self.quality}; give 1 … 100, such as 90")
         if self.format not in get_args(PackFormat):
             raise UserError(f"--format is {self.format!r}; choose one of {', '.join(get_args(PackFormat))}")
 
@@ -52,7 +53,7 @@ class Reencoded(NamedTuple):
 
 
 def reencode(data: bytes, settings: PackSettings) -> Reencoded:
-    """Decode an image in full and encode it anew; a JPEG that is right already is copied byte for byte.
+    """Decode an image in full and encode it anew; a JPEG that is upright and small enough is copied byte for byte.
 
     Raises:
         BadImage: when it cannot be decoded to its end.
@@ -80,7 +81,7 @@ def reduced_size(height: int, width: int, short_side: int) -> tuple[int, int]:
 
 def _extension(image: OpenedImage, size: tuple[int, int], settings: PackSettings) -> str:
     if image.alpha:
-        return "png"  # an array would not say that its last channel is alpha
+        return "png"  # an .npy array cannot mark its last channel as alpha
     if image.stored.kind != "uint8" or image.stored.channels not in (1, 3):
         return "npy"
     small = settings.format == "auto" and max(size) <= SMALL

@@ -1,4 +1,4 @@
-"""Writing tar shards: samples to archives of a limited size, each under a temporary name until it is whole."""
+"""Write samples to tar shards of limited size. A shard has a temporary name until it is complete."""
 
 import io
 import re
@@ -13,7 +13,7 @@ UNSAFE = re.compile(r"[^\w\- ]")
 
 
 def member_name(name: str) -> str:
-    """The name of an image as the key of a sample: no extension, nothing that leads out of a folder, no odd signs.
+    """The name of an image as the key of a sample: no extension, no way out of the folder, no special characters.
 
     >>> member_name("cats/tom.v2.JPEG"), member_name("/../.a:b.png"), member_name("data.parquet:3")
     ('cats/tom_v2', '_a_b', 'data_parquet_3')
@@ -31,7 +31,7 @@ def size_in_tar(size: int) -> int:
 
 
 class ShardWriter:
-    """Writes the samples of one split to one shard after the other; headers say nothing of when and by whom."""
+    """Writes the samples of one split to one shard after the other. Headers have no time and no user."""
 
     def __init__(self, folder: Path, split: str, shard_bytes: int) -> None:
         self.bytes = 0
@@ -56,7 +56,7 @@ class ShardWriter:
             header = tarfile.TarInfo(name)
             header.size = len(data)
             self._archive.addfile(header, io.BytesIO(data))
-        self._archive.members = []  # type: ignore[attr-defined]  # it would keep them all
+        self._archive.members = []  # type: ignore[attr-defined]  # tarfile would keep every header
 
     @property
     def _shard(self) -> Path:

@@ -1,4 +1,4 @@
-"""How much faster a packed set is decoded than what it was packed from."""
+"""How fast a packed set is decoded, beside its source."""
 
 import statistics
 import time
@@ -17,7 +17,7 @@ CROP = 224
 
 
 def decoding_speeds(sources: Mapping[str, Source], wanted: PixelFormat) -> dict[str, float]:
-    """Images per second of decoding and a random resized crop, by one thread of this process, in alternation.
+    """Images per second of decoding and a random resized crop, in one thread; the sources take turns.
 
     The crop is 224 pixels large, or as large as the images where they are smaller.
     """

@@ -55,12 +55,12 @@ class Source(Protocol):
         ...
 
     def name(self, index: int) -> str:
-        """What people call this image: its path, or its place in a file."""
+        """The name of this image in messages: its path, or its position in a file."""
         ...
 
 
 class Data(NamedTuple):
-    """A data set: what to train on, and what to measure on if it has a test split."""
+    """A data set: its training split, and its test split if it has one."""
 
     train: Source
     test: Source | None
@@ -147,7 +147,7 @@ def _open_pattern(pattern: str, spec: str) -> Data:
 
 
 def _open_containers(places: list[str]) -> Data | None:
-    """Files that hold many images each; None when these are not, or not all of one kind."""
+    """Open files that hold many images each; None when they are no such files, or not all of one kind."""
     names = [place.partition("?")[0] if is_remote(place) else place for place in places]
     compressed = next((name for name in names if name.endswith(COMPRESSED)), None)
     if compressed is not None:
@@ -158,7 +158,7 @@ def _open_containers(places: list[str]) -> Data | None:
 
 
 def _open_folder(root: str) -> Data:
-    """Parquet files go before images, as ever; tar archives beside images are taken for something else."""
+    """Open a local or remote folder: its Parquet files if it has any, else its images, else its tar shards."""
     listing = list_folder(root)
     images = len(listing.images)
     parquet = listing.containers_ending(b".parquet")

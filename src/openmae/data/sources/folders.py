@@ -21,7 +21,7 @@ class FolderSource:
         root: path or URL of the folder.
         names: large_binary array of the files' names relative to it; a million of them take some 50 MB, and forked
             workers share them.
-        classes: numbers the first folder level; None when that level itself is to decide.
+        classes: the folders of the first level in the order of their labels; None to find them.
     """
 
     def __init__(self, root: str, names: pa.Array, classes: tuple[str, ...] | None = None) -> None:
@@ -61,7 +61,7 @@ class FolderSource:
 
 
 def open_folder(root: str, listing: Listing) -> tuple[FolderSource, FolderSource | None]:
-    """The images below a folder, divided into splits where subfolders are called so.
+    """The images below a folder, divided into splits when subfolders have the names of splits.
 
     Raises:
         UserError: when there are no images in the folder or in one of its splits.
@@ -74,7 +74,7 @@ def open_folder(root: str, listing: Listing) -> tuple[FolderSource, FolderSource
         return _not_empty(whole), None
     training = _not_empty(FolderSource(_join(root, train), _below(train, listing.images)))
     if test is None and not training.classes and whole.classes:
-        return whole, None  # pictures of trains, beside those of cars and planes
+        return whole, None  # `train` is a class: pictures of trains, beside those of cars
     if test is None:
         return training, None
     testing = FolderSource(_join(root, test), _below(test, listing.images), training.classes)

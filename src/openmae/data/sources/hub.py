@@ -13,7 +13,7 @@ from openmae.data.sources.storage import read_file
 from openmae.errors import UserError, one_line
 
 SCHEME = "hf://"
-# What `save_to_disk` leaves in a folder: of several splits, and of one.
+# The files that `save_to_disk` writes for several splits, and for one.
 SAVED_FILES = ("dataset_dict.json", "state.json")
 
 
@@ -67,7 +67,7 @@ class HubSource:
 
 
 def open_hub(spec: str) -> tuple[HubSource, HubSource | None]:
-    """What `hf://owner/name`, `hf://owner/name/configuration` or `hf:///path/on/disk` names.
+    """Open `hf://owner/name`, `hf://owner/name/configuration` or `hf:///path/on/disk`.
 
     Raises:
         UserError: when the library is missing, or it cannot load the data, or finds no images or splits in them.
@@ -97,7 +97,7 @@ def open_hub(spec: str) -> tuple[HubSource, HubSource | None]:
 
 
 def _splits(names: Sequence[str] | dict[str, Any], spec: str) -> tuple[str, list[str]]:
-    """The split to train on, and those that could be measured on, best first."""
+    """The split to train on, and those that can be evaluated on, the best first."""
     test = [name for name in TEST_NAMES if name in names]
     train = [name for name in TRAIN_NAMES if name in names] or [name for name in names if name not in test]
     if not train:

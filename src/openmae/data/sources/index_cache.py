@@ -1,6 +1,6 @@
-"""Tables of what a large data set holds, kept in the user's cache folder so that the next start need not look again.
+"""The index of a large data set, cached as a table in the user's cache folder, so that the next start is quick.
 
-A cache is never needed: what is missing, damaged, foreign or cannot be written only costs time.
+The cache is never needed: an index that is missing, damaged, foreign or cannot be written only costs time.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from openmae.errors import one_line
 from openmae.files import replacing
 from openmae.reporter import say
 
-# Below this many images looking again is as quick as asking whether anything changed.
+# With fewer images, listing them again is as quick as checking whether they changed.
 MIN_IMAGES = 10_000
 SUBJECT = b"openmae.index"
 
@@ -28,12 +28,12 @@ def index_file(subject: str) -> Path:
 
 
 def read_index(subject: str, schema: pa.Schema) -> pa.Table | None:
-    """The stored table about `subject`, or None. Says so when there is one that cannot be used."""
+    """The stored table about `subject`, or None. Logs a message when there is one that cannot be used."""
     try:
         file = index_file(subject)
         with pq.ParquetFile(file) as stored:
             table = stored.read(use_threads=False)
-    except (FileNotFoundError, NotADirectoryError, RuntimeError):  # none yet, or no home folder to look in
+    except (FileNotFoundError, NotADirectoryError, RuntimeError):  # no such table, or no home folder
         return None
     except (pa.ArrowException, OSError) as error:
         say(f"the index in {file} cannot be read ({one_line(error)}); looking at the data again")

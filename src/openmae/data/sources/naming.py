@@ -1,4 +1,4 @@
-"""What names say: whether a file is an image, which split it belongs to, and what a column holds."""
+"""Read names: whether a file is an image, which split it belongs to, and what a column holds."""
 
 import functools
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from PIL import Image
 
 TRAIN_NAMES = ("train", "training")
 TEST_NAMES = ("test", "val", "valid", "validation")
-# What data sets in Hugging Face layout call their columns.
+# The names of columns in Hugging Face layout.
 IMAGE_COLUMNS = ("image", "img")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "target")
 ARRAY_EXTENSION = ".npy"
@@ -33,7 +33,9 @@ def is_image(name: str) -> bool:
 
 
 def by_split(files: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Divide containers of images into those to train on and those to test on; what names no split is trained on.
+    """Divide containers of images into a training and a test split by their names.
+
+    A container whose name says neither is for training where no name says so, and left out where one does.
 
     >>> by_split(["a/train-0.tar", "a/test-0.tar", "a/extra.tar"])
     (['a/train-0.tar'], ['a/test-0.tar'])

@@ -1,4 +1,4 @@
-"""What `openmae pack` leaves beside its shards: packed.json about a whole set, packing.json while it is at work."""
+"""The notes that `openmae pack` writes beside its shards: packed.json, and packing.json until it has finished."""
 
 import json
 import os
@@ -11,7 +11,7 @@ PACKED_FILE, UNFINISHED_FILE = "packed.json", "packing.json"
 
 
 class PackedNotes(NamedTuple):
-    """What is known of a packed set: classes, format of its pixels, and their mean and deviation in that format."""
+    """The notes about a packed set: classes, format of its pixels, and their mean and deviation in that format."""
 
     classes: tuple[str, ...]
     format: PixelFormat | None = None
@@ -37,7 +37,7 @@ def read_notes(text: str, where: str) -> PackedNotes:
         raise UserError(f"{where} is damaged ({error!r}); pack the data again") from error
 
 
-def require_whole(folder: str) -> None:
-    """Raise UserError where packing was begun and never ended, so that shards are missing."""
+def require_finished(folder: str) -> None:
+    """Raise UserError when packing into the folder was started and not finished, so that shards are missing."""
     if os.path.isfile(f"{folder}/{UNFINISHED_FILE}"):  # noqa: PTH113  # may be a URL, which is no file here
         raise UserError(f"{folder} was not packed to its end; run the same `openmae pack` again")

@@ -1,4 +1,4 @@
-"""Parquet files in Hugging Face layout, read by row group: opening them looks at footers and labels only."""
+"""Parquet files in Hugging Face layout, read by row group. Opening them reads footers and labels only."""
 
 import contextlib
 import json
@@ -19,15 +19,15 @@ from openmae.data.sources.storage import is_remote, open_file, read_file
 from openmae.errors import UserError, one_line
 from openmae.reporter import say
 
-# Images that take less than this share of the free memory are read once and kept.
+# Images that take less than this share of the free memory are read once and kept in memory.
 MEMORY_SHARE = 0.25
-# What each process keeps of larger sets: the row groups that it used last, at least one.
+# Of larger sets each process caches this much: the row groups that it used last, at least one.
 CACHED_BYTES = 256 << 20
 OPEN_FILES = 16
 
 
 class Footer(NamedTuple):
-    """What the end of one Parquet file says about it."""
+    """Facts from the footer of one Parquet file; `image` and `label` are names of columns."""
 
     image: str
     label: str | None
@@ -39,7 +39,7 @@ class Footer(NamedTuple):
 class ParquetSource:
     """Rows of Parquet files, whose image column holds bytes, paths beside the file, or a struct of both.
 
-    To be read by one thread at a time; any number of processes may have their copies.
+    One thread may read at a time. Each process may have a copy.
 
     Args:
         files: paths or URLs.
@@ -84,7 +84,7 @@ class ParquetSource:
         return f"{os.path.split(self._files[file])[1]}:{index - self._file_rows[file]}"
 
     def __getstate__(self) -> dict[str, Any]:
-        """A pickled source takes no images along: the process that gets it reads its own row groups."""
+        """Pickled without its images: the process that receives the source reads its own row groups."""
         return {**self.__dict__, "_groups": OrderedDict(), "_open": OrderedDict(), "_kept_bytes": CACHED_BYTES}
 
     def _forget(self) -> None:
@@ -93,12 +93,12 @@ class ParquetSource:
         self._kept_bytes = CACHED_BYTES
 
     def _keep(self) -> None:
-        """Read everything now where it fits, so that forked workers share it; else each keeps a few row groups."""
+        """Read all images now if they fit, so that forked workers share them; else each caches a few row groups."""
         total = sum(size for footer in self._footers for size in footer.sizes)
         if total < MEMORY_SHARE * available_memory():
             self._kept_bytes = total
             for group in range(len(self._group_files)):
-                with contextlib.suppress(OSError):  # what is damaged says so when its images are asked for
+                with contextlib.suppress(OSError):  # a damaged row group is reported when its images are read
                     self._images(group)
             return
         largest = max(size for footer in self._footers for size in footer.sizes)
@@ -124,7 +124,7 @@ class ParquetSource:
         return table.column(0)
 
     def _handle(self, file: int) -> pq.ParquetFile:
-        """An open file of this very process: a forked one may not use its parent's connections."""
+        """The file, opened by this process: a forked process may not use its parent's connections."""
         key = (os.getpid(), file)
         if key not in self._open:
             place = self._files[file]
@@ -215,7 +215,7 @@ def _holds_images(layout: pa.DataType) -> bool:
 
 
 def _class_names(metadata: dict[bytes, bytes], label: str | None) -> tuple[str, ...]:
-    """The names that a file's Hugging Face metadata give, if they do."""
+    """The names of the classes in a file's Hugging Face metadata; empty if it has none."""
     try:
         names = json.loads(metadata[b"huggingface"])["info"]["features"][label]["names"]
         return tuple(str(name) for name in names)

@@ -1,4 +1,4 @@
-"""What lies below a folder: the names of its images, looked up once and remembered while nothing changes."""
+"""List the images below a folder. The list of a large folder is cached until the folder changes."""
 
 import os
 import time
@@ -26,7 +26,7 @@ Entry = tuple[bytes, bool]
 
 
 class Progress:
-    """Says every few seconds how much a long look has found: `text` with the count in its place."""
+    """Logs every few seconds how many files a long listing has found: `text` with the count inserted."""
 
     def __init__(self, text: str) -> None:
         self.count = 0
@@ -41,7 +41,7 @@ class Progress:
 
 
 class Listing(NamedTuple):
-    """The files of a folder, by their names relative to it, as bytes: file systems keep names that are no text.
+    """The files of a folder, by their names relative to it, as bytes: a name may be no valid text.
 
     `images` is a large_binary array sorted by the parts of the names, so a folder's images are neighbours; `folders`
     are the names of the first level.
@@ -56,10 +56,10 @@ class Listing(NamedTuple):
 
 
 def list_folder(root: str) -> Listing:
-    """All images and containers of images below a folder, local or remote. Hidden files and folders are passed over.
+    """All images and containers of images below a folder, local or remote. Hidden files and folders are left out.
 
-    Links are followed, except into a folder that holds them. A large local folder is remembered in the index cache
-    until the time stamp of one of its folders changes, as it does when a file comes, goes or is renamed.
+    Links are followed, except to a folder that contains the link. The list of a large local folder is cached until the
+    time stamp of one of its folders changes, as happens when a file is added, deleted or renamed.
 
     Raises:
         UserError: when the folder cannot be listed.
@@ -120,23 +120,23 @@ def _is_unchanged(root: bytes, folders: pa.Table) -> bool:
 
 
 def _scan(root: bytes) -> tuple[pa.Table, bool]:
-    """A table of folders (with time stamp and inode) and files (without), and whether it may go stale unnoticed."""
+    """A table of folders (with time stamp and inode) and files (without), and whether a change could go unnoticed."""
     began = time.time_ns()
     wanted, progress = _is_wanted(), Progress("found {} images …")
     folders: list[tuple[bytes, int, int]] = []
     skipped: list[str] = []
     chunks: list[pa.Array] = []
     files: list[bytes] = []
-    # The way down to the folder that is being read: (what identifies a folder, its path, what is left of its entries).
-    way: list[tuple[tuple[int, int], bytes, Iterator[Entry]]] = []
+    # The folders from the root to the one that is being read: (device and inode, path, entries not yet read).
+    stack: list[tuple[tuple[int, int], bytes, Iterator[Entry]]] = []
 
     def enter(path: bytes) -> None:
         try:
             place = os.path.join(root, path) if path else root
-            status = os.stat(place)  # before the entries are read: a change meanwhile must show
+            status = os.stat(place)  # before the entries are read, so that a change meanwhile is noticed
             identity = (status.st_dev, status.st_ino)
-            if all(identity != above for above, *_ in way):
-                way.append((identity, path, iter(_entries(place, wanted, progress))))
+            if all(identity != above for above, *_ in stack):
+                stack.append((identity, path, iter(_entries(place, wanted, progress))))
                 folders.append((path, status.st_mtime_ns, status.st_ino))
         except OSError as error:
             if not path:
@@ -144,8 +144,8 @@ def _scan(root: bytes) -> tuple[pa.Table, bool]:
             skipped.append(f"{os.fsdecode(path)!r}: {error.strerror}")
 
     enter(b"")
-    while way:
-        _, path, entries = way[-1]
+    while stack:
+        _, path, entries = stack[-1]
         for name, is_folder in entries:
             below = path + b"/" + name if path else name
             if is_folder:
@@ -156,7 +156,7 @@ def _scan(root: bytes) -> tuple[pa.Table, bool]:
                 chunks.append(pa.array(files, pa.large_binary()))
                 files.clear()
         else:
-            way.pop()
+            stack.pop()
     if skipped:
         say(f"{len(skipped)} folders cannot be read and are left out, the first one {skipped[0]}")
     paths, stamps, inodes = zip(*folders, strict=True)
@@ -185,5 +185,5 @@ def _entries(folder: bytes, wanted: Callable[[bytes], bool], progress: Progress)
 def _is_folder(entry: os.DirEntry[bytes]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself, say: reading it will tell
+    except OSError:  # such as a link to itself; reading it gives the error
         return False

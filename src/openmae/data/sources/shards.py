@@ -1,4 +1,4 @@
-"""WebDataset shards: uncompressed tar archives, whose headers are walked once so that every image is reached at once.
+"""WebDataset shards: uncompressed tar archives. Their headers are read once; then each image is read at its offset.
 
 A sample is the members whose names agree up to the first dot of the file name: `cat/0001.jpg`, `cat/0001.cls`.
 """
@@ -17,7 +17,7 @@ from openmae.data.sources import index_cache
 from openmae.data.sources.index_cache import read_index, write_index
 from openmae.data.sources.labels import number_labels, numbers_if_all_are
 from openmae.data.sources.naming import by_split, image_extensions, is_image
-from openmae.data.sources.packed_notes import PACKED_FILE, PackedNotes, read_notes, require_whole
+from openmae.data.sources.packed_notes import PACKED_FILE, PackedNotes, read_notes, require_finished
 from openmae.data.sources.scanning import COMPRESSED_SHARDS, Progress
 from openmae.data.sources.storage import is_remote, open_file, read_file, stamp
 from openmae.errors import UserError, one_line
@@ -46,7 +46,7 @@ class ShardSource:
         shards: paths or URLs.
         train: the classes of the training split, which number labels that are texts.
 
-    `packed` is what `openmae pack` noted about them, if they are its work.
+    `packed` are the notes of `openmae pack`, if it wrote the shards.
 
     Raises:
         UserError: when a shard is damaged or compressed, or holds no image, or has unusable labels.
@@ -89,7 +89,7 @@ def open_shards(shards: Sequence[str]) -> tuple[ShardSource, ShardSource | None]
 
 
 def compressed_error(shard: str, kind: str = "compressed") -> UserError:
-    """What to raise about an archive that allows no random access."""
+    """The error for an archive that allows no random access."""
     return UserError(f"{shard} is {kind}, so its images cannot be reached one by one; unpack it, or write plain .tar")
 
 
@@ -99,31 +99,31 @@ def _index(shards: Sequence[str]) -> pa.Table:
         stamps = [stamp(shard) for shard in shards]
     except OSError as error:
         raise UserError(f"a shard cannot be read ({one_line(error)}); check that all of them are there") from error
-    settled = [text for text in stamps if text is not None]
-    whole = hashlib.sha256("\n".join(settled).encode()).hexdigest().encode()
+    stamped = [text for text in stamps if text is not None]
+    whole = hashlib.sha256("\n".join(stamped).encode()).hexdigest().encode()
     places = [shard if is_remote(shard) else os.path.realpath(shard) for shard in shards]
     subject = f"shards {json.dumps(places)} of {' '.join(sorted(image_extensions()))}"
-    if len(settled) == len(shards):
+    if len(stamped) == len(shards):
         table = read_index(subject, SCHEMA)
         if table is not None and table.schema.metadata.get(STAMP_KEY) == whole:
             return table
-    aside = Aside(Progress("found {} members in tar shards …"))
-    tables = [_walk(number, shard, aside) for number, shard in enumerate(shards)]
-    if aside.left_out:
+    extras = Extras(Progress("found {} members in tar shards …"))
+    tables = [_walk(number, shard, extras) for number, shard in enumerate(shards)]
+    if extras.left_out:
         say(
-            f"{len(aside.left_out):,} images belong to a sample that has one already (names agree up to the first dot) "
-            f"and are left out, the first one {aside.left_out[0]}"
+            f"{len(extras.left_out):,} images belong to a sample that has one already (names agree up to the first "
+            f"dot) and are left out, the first one {extras.left_out[0]}"
         )
     table = pa.concat_tables(tables).combine_chunks()
-    table = table.replace_schema_metadata({CLASSES_KEY: json.dumps(aside.classes).encode(), STAMP_KEY: whole})
-    if len(settled) == len(shards) and (len(table) >= index_cache.MIN_IMAGES or is_remote(shards[0])):
+    table = table.replace_schema_metadata({CLASSES_KEY: json.dumps(extras.classes).encode(), STAMP_KEY: whole})
+    if len(stamped) == len(shards) and (len(table) >= index_cache.MIN_IMAGES or is_remote(shards[0])):
         write_index(subject, table)
     return table
 
 
 @dataclass
 class ShardSample:
-    """What has been found of one sample: its image, and what its label members say."""
+    """The members of one sample found so far: its image, and the label of its label members."""
 
     image: tarfile.TarInfo | None = None
     label: str | None = None
@@ -131,24 +131,24 @@ class ShardSample:
 
 
 @dataclass
-class Aside:
-    """What else turns up while shards are walked: names of classes, and images for which a sample has no place."""
+class Extras:
+    """Findings beside the samples: names of classes, and images of samples that have one already."""
 
     progress: Progress
     classes: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
 
-def _walk(number: int, shard: str, aside: Aside) -> pa.Table:
+def _walk(number: int, shard: str, extras: Extras) -> pa.Table:
     """The images of one shard, in their order."""
     samples: dict[str, ShardSample] = {}
     try:
         with open_file(shard) as file:
             for member in _members(file, shard):
-                aside.progress.add()
+                extras.progress.add()
                 folder, _, name = member.name.rpartition("/")
                 if name == CLASSES_FILE:
-                    aside.classes = _read_text(file, member).split("\n")
+                    extras.classes = _read_text(file, member).split("\n")
                     continue
                 key, _, extension = name.partition(".")
                 sample = samples.setdefault(f"{folder}/{key}", ShardSample())
@@ -158,7 +158,7 @@ def _walk(number: int, shard: str, aside: Aside) -> pa.Table:
                     if sample.image is None or f".{extension}" in image_extensions():
                         sample.image, member = member, sample.image
                     if member is not None:
-                        aside.left_out.append(f"{shard}: {member.name}")
+                        extras.left_out.append(f"{shard}: {member.name}")
                 elif extension in LABEL_EXTENSIONS and (rank := LABEL_EXTENSIONS.index(extension)) < sample.label_rank:
                     label = _read_label(_read_text(file, member), extension, f"{shard}: {member.name}")
                     sample.label, sample.label_rank = (label, rank) if label is not None else (None, sample.label_rank)
@@ -178,7 +178,7 @@ def _walk(number: int, shard: str, aside: Aside) -> pa.Table:
 
 
 def _members(file: BinaryIO, shard: str) -> Iterator[tarfile.TarInfo]:
-    """The plain files of an archive: what is a link or a device has no bytes of its own.
+    """The regular files of an archive. Links and devices are left out: they have no bytes of their own.
 
     Raises:
         UserError: when it is compressed.
@@ -193,7 +193,7 @@ def _members(file: BinaryIO, shard: str) -> Iterator[tarfile.TarInfo]:
         with tarfile.open(fileobj=file, mode="r:") as archive:
             last = -1
             while (member := archive.next()) is not None:
-                archive.members = []  # type: ignore[attr-defined]  # it would keep them all
+                archive.members = []  # type: ignore[attr-defined]  # tarfile would keep every header
                 if member.size < 0 or member.offset_data <= last:
                     raise tarfile.ReadError(f"the header of {member.name!r} is damaged")
                 last = member.offset_data
@@ -232,7 +232,7 @@ def _packed_notes(shard: str) -> PackedNotes | None:
     folder = os.path.split(shard)[0] or "."
     packed = _neighbour(f"{folder}/{PACKED_FILE}")
     if packed is None:
-        require_whole(folder)
+        require_finished(folder)
         return None
     return read_notes(packed, f"{folder}/{PACKED_FILE}")
 

@@ -1,7 +1,7 @@
-"""Files by place: a local path, or a URL that fsspec understands. Local files take the short way, without fsspec.
+"""Read files by their place: a local path, or a URL that fsspec understands. Local files are read without fsspec.
 
-Nothing here keeps a connection or an open file: a place is text, so sources can be forked and pickled at will. fsspec
-itself keeps one file system per process and makes it anew in a forked one.
+A place is text, and nothing here keeps a connection or an open file, so that sources can be forked and pickled. fsspec
+itself caches one file system per process, and makes a new one in a forked process.
 """
 
 import glob
@@ -25,7 +25,7 @@ RACY_NANOSECONDS = 2_000_000_000
 MAX_BRACE_NAMES = 1_000_000
 BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 REMOTE_BLOCK_BYTES = 1 << 20
-# What to install for a kind of URL: the name of our extra.
+# The extra of this package that a kind of URL needs.
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "http": "http", "https": "http"}
 KINDS = {
     stat.S_IFDIR: "a folder",
@@ -68,7 +68,7 @@ def resolve(spec: str) -> str:
 def read_file(place: str, *, offset: int = 0, size: int | None = None) -> bytes:
     """The bytes of a file, or `size` of them from `offset` on.
 
-    Never waits for a FIFO and never holds more than MAX_FILE_BYTES of a local file.
+    Never waits for a FIFO, and never reads more than MAX_FILE_BYTES of a local file.
 
     Raises:
         OSError: when it is no regular file, too large, shorter than asked for, or cannot be read.
@@ -88,7 +88,7 @@ def read_file(place: str, *, offset: int = 0, size: int | None = None) -> bytes:
 def _read_local(path: str, offset: int, size: int | None) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    except ValueError as error:  # a null character, say, in a path that a file gave
+    except ValueError as error:  # such as a null character in a path from a file
         raise OSError(f"{path!r} can be no path: {error}") from error
     try:
         status = os.fstat(descriptor)
@@ -118,7 +118,7 @@ def open_file(place: str) -> BinaryIO:
 
 
 def stamp(place: str) -> str | None:
-    """Text that changes when a file does; None while it may still change without a sign.
+    """Text that changes when the file does; None when the file is so new that a change could go unnoticed.
 
     Raises:
         OSError: when there is no such file.
@@ -148,7 +148,7 @@ def list_remote(folder: str) -> list[str]:
 
 
 def is_pattern(place: str) -> bool:
-    """Whether a place stands for several: `*`, `[…]` and, in a path, `?` as in a shell, or `{000..012}`."""
+    """Whether a place is a pattern for several: `*`, `[…]` and, in a path, `?` as in a shell, or `{000..012}`."""
     if is_remote(place):
         return bool(BRACES.search(place)) or any(sign in place for sign in "*[")
     return (bool(BRACES.search(place)) or glob.has_magic(place)) and not os.path.exists(place)
@@ -190,7 +190,7 @@ def _file_system(url: str) -> tuple[Any, str]:
 
 
 def _remotely(place: str, action: Callable[[Any, str], T]) -> T:
-    """Do something with the file system and the path of a URL; whatever its driver raises becomes an OSError."""
+    """Call `action` with the file system and the path of a URL; every error of its driver becomes an OSError."""
     try:
         return action(*_file_system(place))
     except OSError:

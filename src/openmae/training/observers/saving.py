@@ -14,7 +14,7 @@ from openmae.checkpoints.checkpoint import Checkpoint, Damaged, GivenUp
 from openmae.checkpoints.save_mode import SaveMode
 from openmae.checkpoints.writing import write_checkpoint
 from openmae.errors import UserError
-from openmae.recipes.recipe import Every
+from openmae.recipes.values import Every
 from openmae.reporter import say
 from openmae.training.runs import Run
 

@@ -1,4 +1,4 @@
-"""Decoded images of a small set, kept in shared memory so that each is decoded once for all epochs and workers."""
+"""A cache of the decoded images of a small set, in shared memory: each is decoded once for all epochs and workers."""
 
 import os
 from multiprocessing import Lock
@@ -10,17 +10,17 @@ import torch
 from openmae.data.decoding import PixelFormat, Pixels
 from openmae.data.memory import available_memory, shared_memory
 
-# Shares of the memory that is free now: what a held set may take, over all processes of this machine.
+# The part of the free memory that the caches of all processes of this machine may take.
 SHARE = 0.25
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # where the system keeps it, not a file of ours
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # a folder of the system, no file of ours
 
 
-class HeldPixels:
-    """An arena of decoded images, filled as they are read, by whichever worker reads them first.
+class PixelCache:
+    """Decoded images in shared memory. The worker that is the first to read an image puts it there.
 
     Args:
         images: how many there are.
-        capacity: bytes for all of them; what does not fit is decoded anew each time.
+        capacity: bytes for all of them; an image that does not fit is decoded anew each time.
         pixel_format: of every image.
     """
 
@@ -32,7 +32,7 @@ class HeldPixels:
         self._lock = Lock()
 
     def get(self, image: int) -> Pixels | None:
-        """The pixels [H, W, C] of an image, or None when it is not held (yet)."""
+        """The pixels [H, W, C] of an image, or None when it is not in the cache."""
         with self._lock:
             start, height, width = self._places[image].tolist()
         if not start:
@@ -42,9 +42,9 @@ class HeldPixels:
         return pixels
 
     def put(self, image: int, pixels: Pixels) -> None:
-        """Hold the pixels of an image, if there is room."""
+        """Add the pixels of an image, unless it is there already or the cache is full."""
         flat = np.ascontiguousarray(pixels).reshape(-1).view(np.uint8)
-        # Under the lock to its end: another worker must see all of the pixels or none.
+        # Locked until all is written: another worker must see all of the pixels or none.
         with self._lock:
             start = int(self._used)
             if int(self._places[image, 0]) or start + flat.size > self._arena.numel():
@@ -57,8 +57,8 @@ class HeldPixels:
         return self.format.channels * np.dtype(self.format.kind).itemsize
 
 
-def room_for_pixels(processes: int = 1) -> int:
-    """Bytes that each of several processes on this machine may hold decoded images in."""
+def pixel_cache_bytes(processes: int = 1) -> int:
+    """The most bytes that the cache of each of these processes on this machine may take."""
     available = available_memory()
     if SHARED_MEMORY.is_dir():  # small by default in containers
         status = os.statvfs(SHARED_MEMORY)

@@ -1,0 +1,7 @@
+"""`python -m openmae` is the command `openmae`."""
+
+import sys
+
+from openmae.cli import main
+
+sys.exit(main())

@@ -1,0 +1,132 @@
+"""The results of the verbs as people see them: lines of text, and tables."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
+
+from rich.console import RenderableType
+from rich.table import Table
+
+from openmae.evaluation.results import EmbedResult, Measurement
+from openmae.recipes import Recipe, Stage, find_recipe
+from openmae.recipes.saved import to_yaml
+from openmae.training.results import PretrainResult
+
+if TYPE_CHECKING:
+    from openmae.data.packing import PackResult
+    from openmae.reporting.check import CheckResult
+    from openmae.reporting.demo import DemoResult
+
+Shown: TypeAlias = "str | RenderableType"
+"""Text is printed as it is, anything else by rich."""
+
+FIGURES = {
+    "top1": "top-1 {:.2f} %",
+    "top5": "top-5 {:.2f} %",
+    "mean_average_precision": "mean average precision {:.2f} %",
+    "r2": "R² {:.4f}",
+    "mean_absolute_error": "mean absolute error {:.4g}",
+}
+"""The figures of a measurement whose name is not how people write them."""
+CONTEXT = {"label_fraction", "epoch", "loss", "lr", "gradient_norm", "images_per_second", "waiting_for_data"}
+"""Numbers of a measurement that say how it was made."""
+
+
+class RecipeSummary(TypedDict):
+    """A recipe in the list of all."""
+
+    name: str
+    stage: Stage
+    backbone: str
+    epochs: int
+    batch_size: int
+    follows: str
+    published_top1: float | None
+
+
+def summary(recipe: Recipe) -> RecipeSummary:
+    return {
+        "name": recipe.name,
+        "stage": recipe.stage,
+        "backbone": recipe.backbone,
+        "epochs": recipe.epochs,
+        "batch_size": recipe.batch_size,
+        "follows": recipe.follows,
+        "published_top1": recipe.published_top1,
+    }
+
+
+def show_values(result: Any) -> Iterator[Shown]:
+    """Any result: a name and a value on each line, or the value alone."""
+    if isinstance(result, Mapping):
+        yield from (f"{name}: {value}" for name, value in result.items())
+    elif result is not None:
+        yield str(result)
+
+
+def show_pretraining(result: PretrainResult) -> Iterator[Shown]:
+    yield f"final loss {result['loss']:.4f}, {result['images_per_second']:.0f} images/s"
+    yield from _run_folder(result)
+
+
+def show_measurement(result: Measurement) -> Iterator[Shown]:
+    figures = {name: value for name, value in result.items() if isinstance(value, float) and name not in CONTEXT}
+    shown = ", ".join(FIGURES.get(name, f"{name.replace('_', ' ')} {{:.4g}}").format(figures[name]) for name in figures)
+    yield f"{result['protocol']} of the {result['encoder']} encoder: {shown}"
+    yield from _run_folder(result)
+
+
+def show_embedding(result: EmbedResult) -> Iterator[Shown]:
+    yield f"{result['images']:,} images written to {result['out']}, {result['bad']:,} could not be decoded"
+
+
+def show_pack(result: "PackResult") -> Iterator[Shown]:
+    left_out = f", {result['bad']:,} left out (bad_images.jsonl says why)" if result["bad"] else ""
+    rates = result["images_per_second"]
+    yield f"{result['images']:,} images packed in {result['seconds']:.0f} seconds{left_out}"
+    yield f"{result['bytes_before'] / 1e6:,.1f} MB before, {result['bytes_after'] / 1e6:,.1f} MB after"
+    yield (
+        f"decoding and cropping: {rates['source']:,.0f} images/s before, {rates['packed']:,.0f} after, "
+        f"{result['speedup']:.1f} times as fast"
+    )
+    yield f"use it with --data {result['out']}"
+
+
+def show_check(result: "CheckResult") -> Iterator[Shown]:
+    from openmae.reporting.check import check_report
+
+    yield check_report(result)
+
+
+def show_demo(result: "DemoResult") -> Iterator[Shown]:
+    from openmae.reporting.demo import demo_table
+
+    yield demo_table(result)
+    yield f"reconstructions: {result['picture']}"
+    yield f"run folder:      {result['run']}"
+    yield f"{result['seconds']:.0f} seconds"
+
+
+def show_recipes(result: list[RecipeSummary] | dict[str, Any]) -> Iterator[Shown]:
+    """The list of all as a table; one recipe as YAML."""
+    yield _table(result) if isinstance(result, list) else to_yaml(find_recipe(result["name"])).removesuffix("\n")
+
+
+def _run_folder(result: Mapping[str, Any]) -> Iterable[str]:
+    return [f"run folder: {result['out']}"] if "out" in result else []
+
+
+def _table(recipes: list[RecipeSummary]) -> Table:
+    table = Table(
+        title="Recipes", title_justify="left", caption="top-1: ImageNet-1k, published; of pretrain after fine-tuning"
+    )
+    for heading in ("name", "stage", "epochs", "batch", "follows", "top-1"):
+        numbers = heading in ("epochs", "batch", "top-1")
+        table.add_column(heading, justify="right" if numbers else "left", no_wrap=True)
+    for recipe, after in zip(recipes, [*recipes[1:], None], strict=True):
+        top1 = recipe["published_top1"]
+        table.add_row(
+            *(recipe["name"], recipe["stage"], str(recipe["epochs"]), str(recipe["batch_size"]), recipe["follows"]),
+            f"{top1:g}" if top1 else "",
+            end_section=after is not None and after["stage"] == "pretrain" and recipe["stage"] != "pretrain",
+        )
+    return table

@@ -1,0 +1,21 @@
+"""What a training returns, and writes to results.json."""
+
+from typing import TypedDict
+
+
+class PretrainResult(TypedDict, total=False):
+    """A finished pre-training and its latest figures. Figures that were not measured are left out."""
+
+    protocol: str
+    recipe: str
+    seed: int
+    out: str
+    epoch: float
+    samples: int
+    loss: float
+    lr: float
+    gradient_norm: float
+    images_per_second: float
+    waiting_for_data: float
+    """Share of the time in which the model waited for images."""
+    skipped_steps: int

@@ -1,0 +1,32 @@
+"""The verbs: each is one function, which is the Python API, the flags, the help, and what `--json` prints.
+
+A new verb is a function beside its like, decorated with `verb`, and a line of this table.
+"""
+
+from typing import Any
+
+from openmae.reporting import results
+from openmae.verbs.datasets import check as check
+from openmae.verbs.datasets import pack as pack
+from openmae.verbs.first_steps import demo as demo
+from openmae.verbs.first_steps import list_recipes as list_recipes
+from openmae.verbs.measuring import embed as embed
+from openmae.verbs.measuring import knn as knn
+from openmae.verbs.pictures import reconstruct as reconstruct
+from openmae.verbs.training import finetune as finetune
+from openmae.verbs.training import linear as linear
+from openmae.verbs.training import pretrain as pretrain
+from openmae.verbs.verb import Verb as Verb
+
+VERBS: dict[str, Verb[Any]] = {
+    "demo": Verb(demo, show=results.show_demo),
+    "recipes": Verb(list_recipes, show=results.show_recipes),
+    "check": Verb(check, show=results.show_check),
+    "pretrain": Verb(pretrain, show=results.show_pretraining),
+    "linear": Verb(linear, show=results.show_measurement),
+    "finetune": Verb(finetune, show=results.show_measurement),
+    "knn": Verb(knn, show=results.show_measurement),
+    "embed": Verb(embed, show=results.show_embedding),
+    "reconstruct": Verb(reconstruct),
+    "pack": Verb(pack, show=results.show_pack),
+}

@@ -1,0 +1,84 @@
+"""Verbs that look after data sets."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from openmae.recipes.constraints import NOT_NEGATIVE, at_least, at_most
+from openmae.verbs.verb import verb
+
+if TYPE_CHECKING:
+    from openmae.data.packing import PackResult
+    from openmae.reporting.check import CheckResult
+
+
+@verb
+def check(
+    data: str | Path,
+    *,
+    labels: str | Path | None = None,
+    out: str | Path | None = None,
+    workers: Annotated[int | None, NOT_NEGATIVE] = None,
+) -> "CheckResult":
+    """Decode every image of a data set once: kinds, sizes, classes, duplicates, and the broken ones.
+
+    Args:
+        data: A folder of images, Parquet, tar shards, or fashion-mnist.
+        labels: A CSV file with the columns path and label, for images that are not in class folders.
+        out: Folder for check.json, bad_images.jsonl and contact_sheet.png; runs/check-NAME when not given.
+        workers: Processes that decode; one per spare processor when not given.
+    """
+    from openmae.reporting.check import run_check
+
+    return run_check(
+        str(data),
+        labels=None if labels is None else str(labels),
+        out=None if out is None else Path(out),
+        workers=workers,
+    )
+
+
+@verb
+def pack(
+    source: str | Path,
+    destination: str | Path,
+    *,
+    labels: str | Path | None = None,
+    short_side: Annotated[int, at_least(1)] = 288,
+    quality: Annotated[int, at_least(1), at_most(100)] = 90,
+    format: Literal["auto", "jpeg", "raw"] = "auto",  # noqa: A002  # the name of the flag
+    shard_size: Annotated[int, at_least(1)] = 500,
+    workers: Annotated[int | None, NOT_NEGATIVE] = None,
+) -> "PackResult":
+    """Copy a data set to tar shards of smaller images, which decode faster.
+
+    The new folder is then used as --data.
+
+    Args:
+        source: A folder of images, Parquet, tar shards, or hf://owner/name.
+        destination: A new folder. The shards of a pack that was stopped there are deleted first.
+        labels: A CSV file with the columns path and label, for images that are not in class folders.
+        short_side: Larger images are reduced to this short side, in pixels; 288 serves crops of 224.
+        quality: Quality of JPEG, 1 to 100.
+        format: raw stores pixels as they are: larger, and fastest. auto: raw up to 64 pixels, else JPEG.
+        shard_size: Megabytes in one shard.
+        workers: Processes; one per processor, up to 9, when not given.
+    """
+    from openmae.data.packing import pack as write_shards
+    from openmae.data.packing.reencoding import PackSettings
+    from openmae.data.sources import open_data
+    from openmae.data.workers import automatic_workers
+    from openmae.reporter import ProgressView
+
+    settings = PackSettings(short_side=short_side, quality=quality, format=format)
+    data = open_data(str(source), labels=None if labels is None else str(labels))
+    images = sum(len(split) for split in data if split is not None)
+    with ProgressView("packing", images) as view:
+        return write_shards(
+            data,
+            str(destination),
+            settings,
+            source=str(source),
+            shard_megabytes=shard_size,
+            workers=automatic_workers() + 1 if workers is None else workers,
+            show=lambda done: view.update(done, "packing", f"{done:,} of {images:,} images"),
+        )

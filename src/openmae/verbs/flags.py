@@ -1,0 +1,174 @@
+"""From a verb's signature to its flags: tyro parses them, and a recipe's fields among them."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import tyro
+
+from openmae.errors import UserError, WrongUsage, one_line
+from openmae.recipes import RECIPES, Recipe, Stage, find_recipe
+from openmae.recipes.saved import from_yaml
+from openmae.recipes.values import Every, ImageSize
+from openmae.verbs.verb import convert_arguments, is_positional
+
+RECIPE, RECIPE_FILE = "recipe", "--recipe-file"
+POSITIONAL: Any = tyro.conf.Positional
+JSON = Annotated[bool, tyro.conf.arg(help="Print the result as JSON.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """A command that was understood: the arguments of the verb, and whether to print JSON."""
+
+    arguments: dict[str, Any]
+    json: bool
+
+
+def parse(name: str, function: Callable[..., Any], words: Sequence[str]) -> Call:
+    """Parse what follows `openmae NAME`. Prints the help and exits when that is asked for.
+
+    Raises:
+        WrongUsage: when the words do not fit the signature. tyro prints what it finds wrong itself, and exits with 2.
+    """
+    parameters = [one for one in inspect.signature(function).parameters.values() if one.kind is not one.VAR_KEYWORD]
+    text = inspect.getdoc(function) or ""
+    stage = _stage_of(parameters)
+    if stage is not None:
+        if words[:1] in (["-h"], ["--help"]):
+            print(_help_of_stage(stage, text))
+            raise SystemExit(0)
+        recipe, words = _take_recipe(stage, words)
+        name, text = f"{name} {recipe.name}", f"{recipe.name}: {describe(recipe)}\n\n{text}"
+        fields: Any = Annotated[type(recipe), tyro.conf.arg(help=inspect.getdoc(recipe))]
+        parameters = [_flag(RECIPE, fields, recipe) if one.name == RECIPE else one for one in parameters]
+    found = ask_tyro(f"openmae {name}", [*map(_for_shell, parameters), _flag("json", JSON, False)], text, words)
+    json = found.pop("json")
+    try:
+        return Call(arguments=convert_arguments(function, found), json=json)
+    except UserError as error:
+        raise WrongUsage(f"{error} (`openmae {name} --help` explains every flag)") from error
+
+
+def ask_tyro(program: str, parameters: Sequence[inspect.Parameter], text: str, words: Sequence[str]) -> dict[str, Any]:
+    """The values of these parameters in the words. The text is the docstring of which the help is made."""
+
+    def command(**values: Any) -> dict[str, Any]:
+        return values
+
+    command.__dict__["__signature__"] = inspect.Signature(list(parameters))
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    command.__doc__ = text
+    registry = tyro.constructors.ConstructorRegistry()
+    registry.primitive_rule(_written_in_one_word)
+    return tyro.cli(command, prog=program, args=list(words), config=(tyro.conf.OmitArgPrefixes,), registry=registry)
+
+
+def describe(recipe: Recipe) -> str:
+    """A recipe in one sentence."""
+    published = f"; published top-1 {recipe.published_top1} ({recipe.published_by})" if recipe.published_top1 else ""
+    note = f"; {recipe.note}" if recipe.note else ""
+    return f"{recipe.stage} of {recipe.backbone}, {recipe.epochs} epochs, batch {recipe.batch_size}{published}{note}."
+
+
+def _stage_of(parameters: Sequence[inspect.Parameter]) -> Stage | None:
+    """The stage of the recipes that a verb takes; None for a verb without a recipe."""
+    kinds = [kind for one in parameters if one.name == RECIPE for kind in get_args(one.annotation)]
+    return next((kind.stage for kind in kinds if issubclass(kind, Recipe)), None)
+
+
+def _help_of_stage(stage: Stage, text: str) -> str:
+    weights = "" if stage == "pretrain" else " --weights RUN"
+    names = [recipe.name for recipe in RECIPES.values() if recipe.stage == stage]
+    return "\n".join(
+        [
+            f"usage: openmae {stage} RECIPE{weights} --data D --out RUN [--any-field-of-the-recipe VALUE]",
+            f"       openmae {stage} {RECIPE_FILE} RUN/recipe.yaml --out RUN2",
+            "",
+            text.partition("\n")[0],
+            f"`openmae {stage} RECIPE --help` explains every field of a recipe and its value there.",
+            "",
+            "recipes:",
+            *(f"  {name}" for name in names),
+        ]
+    )
+
+
+def _take_recipe(stage: Stage, words: Sequence[str]) -> tuple[Recipe, list[str]]:
+    """The recipe that the words name, by the first of them or by --recipe-file, and the rest of them."""
+    words = list(words)
+    if RECIPE_FILE in words:
+        place = words.index(RECIPE_FILE)
+        if place + 1 == len(words):
+            raise WrongUsage(f"{RECIPE_FILE} needs the path of a recipe.yaml; a run folder has one")
+        return _read_recipe(stage, Path(words[place + 1])), words[:place] + words[place + 2 :]
+    if not words or words[0].startswith("-"):
+        raise WrongUsage(f"which recipe? `openmae {stage} NAME …`; `openmae recipes` lists them")
+    return find_recipe(words[0], stage), words[1:]
+
+
+def _read_recipe(stage: Stage, file: Path) -> Recipe:
+    if not file.is_file():
+        raise WrongUsage(f"there is no recipe file {file}; a run folder has one as recipe.yaml")
+    try:
+        recipe = from_yaml(file.read_text(encoding="utf-8"))
+    except UserError as error:
+        raise WrongUsage(f"{file}: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongUsage(f"{file} cannot be read ({one_line(error)}); give the recipe.yaml of a run folder") from error
+    if recipe.stage != stage:
+        raise WrongUsage(f"{file} is a recipe for {recipe.stage}; use `openmae {recipe.stage}`")
+    return recipe
+
+
+class _PathText(str):
+    """Stands for `str | Path`: the shell gives text, for a Path would spoil the slashes of a URL."""
+
+
+def _for_shell(parameter: inspect.Parameter) -> inspect.Parameter:
+    """A parameter as tyro is to see it."""
+    annotation, default = _with_path_text(parameter.annotation), parameter.default
+    if annotation is _PathText and isinstance(default, str):
+        default = _PathText(default)
+    if is_positional(parameter):
+        name = parameter.name.upper()
+        metavar = f"[{name} ...]" if get_origin(annotation) is tuple else name
+        annotation = POSITIONAL[Annotated[annotation, tyro.conf.arg(metavar=metavar)]]
+    return _flag(parameter.name, annotation, default)
+
+
+def _flag(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+
+
+def _with_path_text(annotation: Any) -> Any:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (Union, UnionType) and {str, Path} <= set(arguments):
+        return _PathText | None if NoneType in arguments else _PathText
+    if origin is Sequence:
+        return tuple[(*map(_with_path_text, arguments), ...)]  # type: ignore[misc]
+    return annotation
+
+
+def _written_in_one_word(
+    info: tyro.constructors.PrimitiveTypeInfo,
+) -> tyro.constructors.PrimitiveConstructorSpec[Any] | None:
+    """How tyro reads and shows a path, and the values of a recipe that have a notation of their own."""
+    readers: dict[Any, tuple[str, Callable[[str], Any]]] = {
+        _PathText: ("PATH", _PathText),
+        ImageSize: ("SIZE", ImageSize.parse),
+        Every: ("EVERY", Every.parse),
+    }
+    if info.type not in readers:
+        return None
+    metavar, read = readers[info.type]
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=metavar,
+        instance_from_str=lambda words: read(words[0]),
+        is_instance=lambda value: isinstance(value, info.type),
+        str_from_instance=lambda value: [str(value)],
+    )

@@ -1,0 +1,98 @@
+"""Verbs that use finished weights without training: features and nearest neighbours."""
+
+from pathlib import Path
+from typing import Annotated, cast
+
+import tyro
+
+from openmae.evaluation.results import EmbedResult, Measurement
+from openmae.recipes.constraints import at_least
+from openmae.recipes.recipe import SEED
+from openmae.recipes.stages import LABEL_FRACTION
+from openmae.recipes.values import Pooling
+from openmae.verbs.verb import verb
+
+
+@verb
+def knn(
+    *,
+    weights: str | Path,
+    data: str | Path,
+    labels: str | Path | None = None,
+    neighbours: Annotated[int, at_least(1), tyro.conf.arg(aliases=["-k"])] = 20,
+    label_fraction: Annotated[float, LABEL_FRACTION] = 1.0,
+    pool: Pooling = "mean",
+    untrained: bool = False,
+    seed: Annotated[int, SEED] = 0,
+    devices: Annotated[int, at_least(1)] = 1,
+    nodes: Annotated[int, at_least(1)] = 1,
+) -> Measurement:
+    """Classify test images by their nearest neighbours among the labelled ones, on frozen features.
+
+    Nearness is cosine similarity. Without a test split each image is classified by all others (leave-one-out).
+
+    Args:
+        weights: A run folder, a checkpoint or an encoder.safetensors.
+        data: A folder with one sub-folder per class, labelled Parquet or tar shards, or fashion-mnist.
+        labels: A CSV file with the columns path and label, for images that are not in class folders.
+        neighbours: Number of neighbours that vote.
+        label_fraction: Use this share of the labels: a balanced subset drawn with the seed.
+        pool: The class token, or the mean of the patch tokens.
+        untrained: For comparison: measure the same network with fresh weights.
+        seed: Seed of the subset, and of fresh weights.
+        devices: Devices per machine; under torchrun, its count is used instead.
+        nodes: Number of machines.
+    """
+    from openmae.evaluation.knn import run_knn
+
+    result = run_knn(
+        weights,
+        str(data),
+        labels=None if labels is None else str(labels),
+        neighbours=neighbours,
+        label_fraction=label_fraction,
+        pool=pool,
+        untrained=untrained,
+        seed=seed,
+        devices=devices,
+        nodes=nodes,
+    )
+    return cast(Measurement, result)
+
+
+@verb
+def embed(
+    *,
+    weights: str | Path,
+    data: str | Path,
+    out: str | Path,
+    labels: str | Path | None = None,
+    batch_size: Annotated[int, at_least(1)] = 256,
+    devices: Annotated[int, at_least(1)] = 1,
+    nodes: Annotated[int, at_least(1)] = 1,
+) -> EmbedResult:
+    """Write the features of every image to a Parquet file.
+
+    The columns are path, split, label, class, and the vectors cls (the class token) and mean (of the patch tokens).
+
+    Args:
+        weights: A run folder, a checkpoint or an encoder.safetensors.
+        data: A folder of images, Parquet, tar shards, or fashion-mnist.
+        out: The Parquet file to write.
+        labels: A CSV file with the columns path and label, for images that are not in class folders.
+        batch_size: Images encoded at once.
+        devices: Devices per machine; under torchrun, its count is used instead.
+        nodes: Number of machines.
+    """
+    from openmae.evaluation.embedding import embed as write_embeddings
+
+    counts = write_embeddings(
+        weights,
+        str(data),
+        Path(out),
+        labels=None if labels is None else str(labels),
+        batch_size=batch_size,
+        devices=devices,
+        nodes=nodes,
+    )
+    return {"images": counts["images"], "bad": counts["bad"], "out": str(out)}

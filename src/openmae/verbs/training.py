@@ -1,0 +1,79 @@
+"""The verbs that train by a recipe: each field of the recipe is a flag, and a keyword argument in Python."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from openmae.errors import UserError
+from openmae.evaluation.results import Measurement
+from openmae.recipes import FinetuneRecipe, LinearRecipe, PretrainRecipe, Recipe, find_recipe
+from openmae.training.results import PretrainResult
+from openmae.verbs.verb import verb
+
+R = TypeVar("R", bound=Recipe)
+
+
+@verb
+def pretrain(recipe: str | PretrainRecipe, *, out: str | Path | None = None, **fields: Any) -> PretrainResult:
+    """Pre-train by a recipe; the same command again continues where it stopped.
+
+    Args:
+        recipe: The name of a recipe, or a recipe.
+        out: The run folder; runs/RECIPE when not given. The same command continues what is there.
+        fields: Values for any fields of the recipe: data="photos/", epochs=100.
+    """
+    from openmae.training.pretraining import run_pretraining
+
+    resolved = resolve(recipe, PretrainRecipe, fields)
+    return cast(PretrainResult, run_pretraining(resolved, run_folder(resolved, out)))
+
+
+@verb
+def linear(recipe: str | LinearRecipe, *, out: str | Path | None = None, **fields: Any) -> Measurement:
+    """Linear evaluation: train a linear classifier on frozen features (--cached: in seconds, for small data).
+
+    Args:
+        recipe: The name of a recipe, or a recipe.
+        out: The run folder; runs/RECIPE when not given. The same command continues what is there.
+        fields: Values for any fields of the recipe: weights="runs/mine", data="photos/".
+    """
+    from openmae.evaluation.linear import run_linear
+
+    resolved = resolve(recipe, LinearRecipe, fields)
+    return cast(Measurement, run_linear(resolved, run_folder(resolved, out)))
+
+
+@verb
+def finetune(recipe: str | FinetuneRecipe, *, out: str | Path | None = None, **fields: Any) -> Measurement:
+    """Fine-tune an encoder end to end, and measure it.
+
+    Args:
+        recipe: The name of a recipe, or a recipe.
+        out: The run folder; runs/RECIPE when not given. The same command continues what is there.
+        fields: Values for any fields of the recipe: weights="runs/mine", data="photos/".
+    """
+    from openmae.evaluation.finetune import run_finetune
+
+    resolved = resolve(recipe, FinetuneRecipe, fields)
+    return cast(Measurement, run_finetune(resolved, run_folder(resolved, out)))
+
+
+def resolve(recipe: str | R, kind: type[R], fields: dict[str, Any]) -> R:
+    """The recipe with this name, or this recipe, with other values of some fields.
+
+    Raises:
+        UserError: when there is no such recipe or no such field, or a value does not fit.
+    """
+    found = find_recipe(recipe, kind.stage) if isinstance(recipe, str) else recipe
+    assert isinstance(found, kind)
+    known = {field.name for field in dataclasses.fields(found)}
+    if unknown := sorted(set(fields) - known):
+        raise UserError(
+            f"a {found.stage} recipe has no {', '.join(unknown)}; `openmae recipes {found.name}` prints its fields"
+        )
+    return dataclasses.replace(found, **fields)
+
+
+def run_folder(recipe: Recipe, out: str | Path | None) -> Path:
+    """The folder of a run; runs/RECIPE when none is given."""
+    return Path("runs") / recipe.name if out is None else Path(out)

@@ -1,0 +1,51 @@
+"""The network that a recipe trains."""
+
+from dataclasses import replace
+
+from openmae.core.decoder import DecoderConfig
+from openmae.core.network import Network
+from openmae.recipes import PretrainRecipe, Recipe, SupervisedRecipe
+
+# As usual for ImageNet: the central 224 pixels of an image whose short side is 256.
+RESIZE_FACTOR = 256 / 224
+SMALL_IMAGE = 64
+
+
+def network_of(recipe: Recipe) -> Network:
+    """The network of a recipe. Its mean and std are empty when they are to be measured on the images.
+
+    Raises:
+        UserError: when its values do not go together.
+    """
+    measured = len(recipe.mean) == len(recipe.std) == recipe.channels
+    network = Network(
+        backbone=recipe.backbone,
+        image_size=recipe.image_size,
+        patch_size=recipe.patch_size,
+        channels=recipe.channels,
+        width=recipe.width,
+        depth=recipe.depth,
+        heads=recipe.heads,
+        pixel_type="uint8" if recipe.pixel_type == "auto" else recipe.pixel_type,
+        mean=recipe.mean if measured else (),
+        std=recipe.std if measured else (),
+        interpolation=recipe.interpolation,
+        eval_resize=_eval_resize(recipe),
+        exact_decoding=recipe.decode == "exact",
+    )
+    if not isinstance(recipe, PretrainRecipe):
+        return network
+    return replace(
+        network,
+        decoder=DecoderConfig(width=recipe.decoder_width, depth=recipe.decoder_depth, heads=recipe.decoder_heads),
+        normalise_target=recipe.normalise_target,
+        axis_order=recipe.axis_order,
+    )
+
+
+def _eval_resize(recipe: Recipe) -> int:
+    if isinstance(recipe, SupervisedRecipe):
+        return recipe.eval_resize
+    short = min(recipe.image_size)
+    # Small images are not cropped: the subject reaches their border.
+    return short if short <= SMALL_IMAGE else round(short * RESIZE_FACTOR)
