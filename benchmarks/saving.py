@@ -25,12 +25,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 import openmae
 from openmae.recipes import PretrainRecipe
 from openmae.recipes.values import Every
-from openmae.training import loop, pretraining, saving, session
+from openmae.reporter import Reporter, use
+from openmae.training import pretraining
+from openmae.training.observers import saving
+from openmae.training.observers.checkpointing import Checkpoints
 from openmae.training.processes.stopping import STOPPED
 
 EVERY = 24  # steps between two checkpoints; on two busy cores one is written during a third of them
@@ -62,7 +64,7 @@ def time_saves(arguments: argparse.Namespace) -> None:
     starts: list[float] = []
     blocked: list[float] = []
     written: list[tuple[float, float]] = []
-    make, save, write = pretraining.reconstruction_loss, session.save, saving.write_checkpoint
+    make, save, write = pretraining.reconstruction_loss, Checkpoints.save, saving.write_checkpoint
 
     def timed(recipe: Any, model: Any) -> Any:
         loss = make(recipe, model)
@@ -73,9 +75,9 @@ def time_saves(arguments: argparse.Namespace) -> None:
 
         return note
 
-    def timed_save(*words: Any, **options: Any) -> None:
+    def timed_save(*words: Any) -> None:
         began = time.perf_counter()
-        save(*words, **options)
+        save(*words)
         blocked.append(time.perf_counter() - began)
 
     def timed_write(*words: Any, **options: Any) -> Path:
@@ -85,21 +87,21 @@ def time_saves(arguments: argparse.Namespace) -> None:
         return path
 
     pretraining.reconstruction_loss = timed
-    loop.save = timed_save  # type: ignore[attr-defined]
+    Checkpoints.save = timed_save  # type: ignore[assignment, method-assign]
     saving.write_checkpoint = timed_write  # type: ignore[attr-defined]
     with tempfile.TemporaryDirectory() as folder:
         images = sum(1 for _ in Path(arguments.data).rglob("*.*"))
         steps = EVERY * (arguments.saves + 1)
-        openmae.pretrain(
-            "vit-b16-800e",
-            data=arguments.data,
-            out=folder + "/run",
-            batch_size=arguments.batch_size,
-            epochs=-(-steps // max(1, images // arguments.batch_size)),
-            save_every=Every(EVERY, "steps"),
-            log_every=1000,
-            console=Console(quiet=True),
-        )
+        with use(Reporter(quiet=True)):
+            openmae.pretrain(
+                "vit-b16-800e",
+                data=arguments.data,
+                out=folder + "/run",
+                batch_size=arguments.batch_size,
+                epochs=-(-steps // max(1, images // arguments.batch_size)),
+                save_every=Every(EVERY, "steps"),
+                log_every=1000,
+            )
         size = sum(file.stat().st_size for file in next(Path(folder, "run/checkpoints").glob("step-*")).iterdir())
     steps = list(pairwise(starts))
     usual = statistics.mean(after - before for before, after in steps if not _overlap(before, after, written))

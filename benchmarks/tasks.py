@@ -145,7 +145,7 @@ def turn(source: Source, index: int, angle: float) -> Image.Image:
         picture = opened.convert("RGB")
     side = min(picture.size)
     left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    # The inner square of the steepest angle is cut at every angle, so that its size does not tell the angle.
+    # The inner square of the steepest angle is cut at every angle, so that its size does not give the angle away.
     inner = side / (2 * math.sin(math.radians(45)))
     square = picture.crop((left, top, left + side, top + side)).rotate(angle, Image.Resampling.BICUBIC)
     margin = (side - inner) / 2

@@ -3,7 +3,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,10 +30,11 @@ from openmae.checkpoints.checkpoint import (
     list_checkpoints,
 )
 from openmae.checkpoints.reading import newest_verified, read_checkpoint, verify
+from openmae.checkpoints.save_mode import SaveMode
 from openmae.checkpoints.tensor_files import write_tensors
 from openmae.checkpoints.writing import write_checkpoint
 from openmae.files import write_text
-from openmae.training.state import load_model, load_optimizer, model_state, optimizer_state
+from openmae.training.processes.sharding import load_model, load_optimizer, model_state, optimizer_state
 
 FILES = (MODEL, EMA, OPTIMIZER, STATE, MANIFEST)
 
@@ -51,17 +52,20 @@ def train(model: nn.Module, optimizer: Optimizer, steps: int) -> None:
         optimizer.step()
 
 
-def snapshot(model: nn.Module, optimizer: Optimizer | None = None, ema: nn.Module | None = None) -> Checkpoint:
+def snapshot(
+    model: nn.Module, optimizer: Optimizer | None = None, ema: nn.Module | None = None, *, step: int = 1
+) -> Checkpoint:
     return Checkpoint(
+        step=step,
         model=model_state(model, keep=True),
         ema=None if ema is None else model_state(ema, keep=True),
         optimizer={} if optimizer is None else optimizer_state(model, optimizer, keep=True),
-        state={"pending_losses": [0.1, 0.2]},
+        pending_losses=[0.1, 0.2],
     )
 
 
 def write(folder: Path, step: int, *, keep: int = 9) -> Path:
-    return write_checkpoint(folder, step, snapshot(small_model()), metadata={}, keep=keep)
+    return write_checkpoint(folder, snapshot(small_model(), step=step), metadata={}, keep=keep)
 
 
 def steps(folder: Path) -> list[int]:
@@ -74,7 +78,7 @@ def flip(file: Path, position: int, bit: int = 0) -> None:
     file.write_bytes(data)
 
 
-def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+def assert_same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
     assert one.keys() == other.keys()
     for name, tensor in one.items():
         assert tensor.dtype == other[name].dtype
@@ -94,11 +98,11 @@ def test_model_average_and_optimizer_come_back_bit_for_bit_and_train_on_alike(tm
     optimizer = OPTIMIZERS[kind](model)
     train(model, optimizer, 3)
     train(average, AdamW(average.parameters()), 1)
-    path = write_checkpoint(tmp_path, 3, snapshot(model, optimizer, average), metadata={}, keep=1)
+    path = write_checkpoint(tmp_path, snapshot(model, optimizer, average, step=3), metadata={}, keep=1)
 
     verify(path)
     saved = read_checkpoint(path)
-    assert saved.state == {"step": 3, "pending_losses": [0.1, 0.2]}
+    assert (saved.step, saved.pending_losses) == (3, [0.1, 0.2])
     assert saved.ema is not None
     assert_same(saved.model, model.state_dict())
     assert_same(saved.ema, average.state_dict())
@@ -122,7 +126,7 @@ def test_rates_of_a_restored_optimizer_are_those_it_was_built_with(tmp_path: Pat
     model = small_model()
     optimizer = AdamW(model.parameters(), lr=0.1)
     train(model, optimizer, 1)
-    saved = read_checkpoint(write_checkpoint(tmp_path, 1, snapshot(model, optimizer), metadata={}, keep=1))
+    saved = read_checkpoint(write_checkpoint(tmp_path, snapshot(model, optimizer), metadata={}, keep=1))
     fresh = small_model()
     again = AdamW(fresh.parameters(), lr=0.7)
     load_optimizer(fresh, again, saved.optimizer)
@@ -138,18 +142,18 @@ def test_a_checkpoint_without_an_average_has_none(tmp_path: Path) -> None:
 def test_metadata_is_in_the_weights(tmp_path: Path) -> None:
     from safetensors import safe_open
 
-    path = write_checkpoint(tmp_path, 1, snapshot(small_model()), metadata={"openmae.recipe": "x"}, keep=1)
+    path = write_checkpoint(tmp_path, snapshot(small_model()), metadata={"openmae.recipe": "x"}, keep=1)
     with safe_open(path / MODEL, framework="pt") as opened:
         assert opened.metadata() == {"openmae.recipe": "x"}
 
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint with every kind of file; whoever damages it repairs it."""
+    """A checkpoint with every kind of file; a test that damages it repairs it."""
     model = small_model()
     optimizer = Muon(model.parameters(), lr=0.1)
     train(model, optimizer, 1)
-    return write_checkpoint(tmp_path_factory.mktemp("full"), 1, snapshot(model, optimizer, model), metadata={}, keep=1)
+    return write_checkpoint(tmp_path_factory.mktemp("full"), snapshot(model, optimizer, model), metadata={}, keep=1)
 
 
 def assert_damaged(path: Path, file: Path, data: bytes) -> None:
@@ -195,7 +199,7 @@ def test_any_truncation_of_any_file_is_detected(full: Path, data: st.DataObject)
 @pytest.mark.parametrize("name", FILES)
 def test_a_missing_file_is_detected(tmp_path: Path, name: str) -> None:
     model = small_model()
-    path = write_checkpoint(tmp_path, 1, snapshot(model, ema=model), metadata={}, keep=1)
+    path = write_checkpoint(tmp_path, snapshot(model, ema=model), metadata={}, keep=1)
     (path / name).unlink()
     with pytest.raises(Damaged, match=f"{name} is missing"):
         verify(path)
@@ -250,7 +254,7 @@ def test_only_the_newest_are_kept(tmp_path: Path) -> None:
     assert steps(tmp_path) == [100_000_000, 99_999_999, 10]
 
 
-def test_damaged_ones_of_a_later_step_do_not_push_out_what_is_written_now(tmp_path: Path) -> None:
+def test_damaged_checkpoints_of_a_later_step_do_not_push_out_the_new_one(tmp_path: Path) -> None:
     later = write(tmp_path, 100)
     flip(later / MODEL, 200)
     write(tmp_path, 50, keep=1)
@@ -265,7 +269,7 @@ def test_the_same_step_can_be_written_again(tmp_path: Path) -> None:
     assert steps(tmp_path) == [5]
 
 
-def test_what_is_no_checkpoint_is_ignored(tmp_path: Path) -> None:
+def test_folders_and_files_of_other_names_are_ignored(tmp_path: Path) -> None:
     write(tmp_path, 1)
     (tmp_path / "step-notes").mkdir()
     (tmp_path / "step-00000009").write_text("a file")
@@ -302,7 +306,7 @@ def test_a_disk_that_refuses_the_rename_leaves_the_old_checkpoint_and_no_rubbish
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002"]
 
 
-def test_what_a_full_disk_cuts_short_is_removed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_a_full_disk_cuts_short_are_removed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = write(tmp_path, 1)
 
     def full(_path: Path, _text: str) -> None:
@@ -402,8 +406,8 @@ def test_a_file_that_changes_before_it_is_read_back_is_noticed_before_the_older_
 def test_not_a_number_can_be_read_back_too(tmp_path: Path) -> None:
     tensors = {"state": torch.tensor([1.0, math.nan, -0.0]), "count": torch.tensor(3), "none": torch.empty(0, 2)}
     tensors |= {"short": torch.tensor([1.5], dtype=torch.bfloat16), "flags": torch.tensor([True, False])}
-    saved = Checkpoint(model=tensors, ema=None, optimizer={}, state={})
-    verify(write_checkpoint(tmp_path, 1, saved, metadata={}, keep=1))
+    saved = Checkpoint(step=1, model=tensors, optimizer={})
+    verify(write_checkpoint(tmp_path, saved, metadata={}, keep=1))
 
 
 def test_a_crash_while_deleting_leaves_no_half_under_a_checkpoints_name(
@@ -424,7 +428,7 @@ def test_a_crash_while_deleting_leaves_no_half_under_a_checkpoints_name(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000003"]
 
 
-def test_what_the_system_said_through_safetensors_is_an_oserror(tmp_path: Path) -> None:
+def test_an_error_of_the_system_through_safetensors_is_an_oserror(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="No such file or directory"):
         write_tensors(tmp_path / "no folder" / "file.safetensors", {"a": torch.zeros(1)}, {})
 
@@ -475,28 +479,30 @@ def test_a_file_is_synced_before_it_gets_its_name(tmp_path: Path, monkeypatch: p
         events.clear()
 
 
-def test_in_a_hurry_the_same_is_written_and_verified_by_whoever_continues(
+def test_before_an_exit_the_same_bytes_are_written_and_verified_by_the_process_that_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = small_model()
     optimizer = AdamW(model.parameters(), lr=0.1)
     train(model, optimizer, 1)
-    saved = snapshot(model, optimizer, model)
+    first, second = (snapshot(model, optimizer, model, step=step) for step in (1, 2))
     metadata = {"openmae.recipe": "x"}
-    in_peace = write_checkpoint(tmp_path / "in peace", 2, saved, metadata=metadata, keep=1)
+    waited = write_checkpoint(tmp_path / "waited", second, metadata=metadata, keep=1)
     monkeypatch.setattr(writing, "read_back_tensors", pytest.fail)
-    folder = tmp_path / "in a hurry"
-    old = write_checkpoint(folder, 1, saved, metadata=metadata, keep=1, in_a_hurry=True)
-    new = write_checkpoint(folder, 2, saved, metadata=metadata, keep=1, in_a_hurry=True)
-    for file in in_peace.iterdir():
+    folder, mode = tmp_path / "before an exit", SaveMode.BEFORE_EXIT
+    old = write_checkpoint(folder, first, metadata=metadata, keep=1, mode=mode)
+    new = write_checkpoint(folder, second, metadata=metadata, keep=1, mode=mode)
+    for file in waited.iterdir():
         assert file.read_bytes() == (new / file.name).read_bytes()
     assert newest_verified(folder) == new
     flip(new / MODEL, -1 % (new / MODEL).stat().st_size)
     assert newest_verified(folder) == old
 
 
-@pytest.mark.parametrize("in_a_hurry", [False, True])
-def test_what_is_given_up_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_a_hurry: bool) -> None:
+@pytest.mark.parametrize("mode", SaveMode)
+def test_a_save_that_is_given_up_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: SaveMode
+) -> None:
     monkeypatch.setattr(tensor_files, "CHUNK_BYTES", 4)
     old = write(tmp_path, 1)
     asked = times = 0
@@ -506,11 +512,11 @@ def test_what_is_given_up_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
         asked += 1
         return asked >= times
 
-    options: dict[str, Any] = {"metadata": {}, "keep": 9, "in_a_hurry": in_a_hurry, "given_up": now}
+    options: dict[str, Any] = {"metadata": {}, "keep": 9, "mode": mode, "given_up": now}
     while True:
         times, asked = times + 1, 0
         try:
-            new = write_checkpoint(tmp_path, 2, snapshot(small_model()), **options)
+            new = write_checkpoint(tmp_path, snapshot(small_model(), step=2), **options)
             break
         except GivenUp:
             assert list(tmp_path.iterdir()) == [old]

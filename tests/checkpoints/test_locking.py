@@ -34,7 +34,7 @@ def end(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
-def test_a_second_process_is_refused_and_told_who_has_the_folder(tmp_path: Path) -> None:
+def test_a_second_process_is_refused_and_learns_which_one_has_the_folder(tmp_path: Path) -> None:
     other = holder(tmp_path)
     try:
         with pytest.raises(ValueError, match=re.escape(f"{tmp_path} is in use by process {other.pid} on ")) as refused:
@@ -49,7 +49,7 @@ def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
     FolderLock(tmp_path).release()
 
 
-def test_a_process_that_the_holder_forked_does_not_hold_it(tmp_path: Path) -> None:
+def test_a_process_that_the_owner_forked_does_not_keep_the_lock(tmp_path: Path) -> None:
     """Loader processes outlive a killed run for some seconds, in which it must be possible to start it again."""
     other = holder(tmp_path, FORK)
     try:

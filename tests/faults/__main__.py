@@ -87,8 +87,8 @@ MEASUREMENTS: tuple[tuple[int, str, Callable[[Bench], Any]], ...] = (
     (2, "power_first", lambda bench: powerloss.measure_power_loss(bench.zygote, bench.folder, first=True, say=say)),
     (
         2,
-        "power_hurry",
-        lambda bench: powerloss.measure_power_loss(bench.zygote, bench.folder, kind=saving.IN_A_HURRY, say=say),
+        "power_before_exit",
+        lambda bench: powerloss.measure_power_loss(bench.zygote, bench.folder, mode=saving.BEFORE_EXIT, say=say),
     ),
     (
         3,
@@ -189,7 +189,7 @@ def main() -> int:
         parser.error(f"there is no measurement {unknown[0]}; choose from {', '.join(sorted(known))}")
     chosen = [entry for entry in MEASUREMENTS if not asked.only or {str(entry[0]), entry[1]} & set(asked.only)]
     if any(
-        key in ("crashes", "power", "power_first", "power_hurry", "errors", "disk_full", "control_sync")
+        key in ("crashes", "power", "power_first", "power_before_exit", "errors", "disk_full", "control_sync")
         for _, key, _ in chosen
     ):
         reason = syscalls.unavailable()

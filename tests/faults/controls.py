@@ -22,14 +22,14 @@ def stateful_randomness() -> None:
     import numpy as np
 
     from openmae.data import batches, sampling
-    from openmae.training import loop
+    from openmae.training import trainer
 
     generator = np.random.default_rng(0)
 
     def stream(*_arguments: Any, **_counters: Any) -> np.random.Generator:
         return generator
 
-    for module in (batches, sampling, loop):
+    for module in (batches, sampling, trainer):
         module.random_stream = stream  # type: ignore[attr-defined]
 
 

@@ -218,7 +218,7 @@ def measure_power_loss(
     folder: Path,
     *,
     first: bool = False,
-    kind: str = saving.IN_PEACE,
+    mode: str = saving.WAITED,
     hooks: Sequence[str] = (),
     cuts: int | None = None,
     say: Callable[[str], None] = lambda _: None,
@@ -238,7 +238,7 @@ def measure_power_loss(
     recorder = Recorder(root)
     directories = {inode: dict[str, int]() for inode in recorder.seen.directories}
     options = ["-y", "-s", str(1 << 24)]
-    done = watched_save(zygote, root / inside, NEW, folder / "gate", options, kind=kind, hooks=hooks)
+    done = watched_save(zygote, root / inside, NEW, folder / "gate", options, mode=mode, hooks=hooks)
     assert done.code == 0, done.message
     steps = [effects for call in calls_of(done.trace) if (effects := recorder.record(call))]
     directories |= {inode: {} for inode in recorder.seen.directories}

@@ -48,8 +48,8 @@ ROWS = (
     Row(
         2,
         "crashes",
-        "A crash at every system call of a save, and of one in a hurry after a signal: is a verified checkpoint found, "
-        "and does the next save work?",
+        "A crash at every system call of a save, and of one before an exit: is a verified checkpoint found, and does "
+        "the next save work?",
         "100 %",
         lambda f: f"{share(f['verified'], f['points'])} verified, {share(f['recovered'], f['points'])} recovered",
     ),
@@ -70,8 +70,8 @@ ROWS = (
     ),
     Row(
         2,
-        "power_hurry",
-        "The same for a save in a hurry",
+        "power_before_exit",
+        "The same for a save before an exit",
         "100 %",
         lambda f: f"{share(f['verified'], f['states'])} states of the disk",
     ),

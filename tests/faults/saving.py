@@ -8,18 +8,19 @@ from typing import Any
 
 MESSAGE_BYTES = 1 << 16
 SAVE = "tests.faults.saving:save_once"
-IN_PEACE, IN_A_HURRY = "in peace", "in a hurry"
-KINDS = (IN_PEACE, IN_A_HURRY)
+WAITED, BEFORE_EXIT = "waited", "before exit"
+MODES = (WAITED, BEFORE_EXIT)
+"""The product's ways to save as it names them: in the background it makes the same calls as when it is waited for."""
 KEEP = 1
 """The harshest there is: a save that is not safe leaves nothing when it deletes all older checkpoints."""
 
 
-def write(folder: Path, step: int, *, keep: int = KEEP, in_a_hurry: bool = False) -> None:
-    """Save a checkpoint with the contents that belong to `step`, as the loop does, in a hurry after a signal."""
+def write(folder: Path, step: int, *, keep: int = KEEP, mode: str = WAITED) -> None:
+    """Save a checkpoint with the contents that belong to `step`, as the training does."""
+    from openmae.checkpoints.save_mode import SaveMode
     from openmae.checkpoints.writing import write_checkpoint
 
-    metadata = {"recipe": "faults"}
-    write_checkpoint(folder, step, contents(step), metadata=metadata, keep=keep, in_a_hurry=in_a_hurry)
+    write_checkpoint(folder, contents(step), metadata={"recipe": "faults"}, keep=keep, mode=SaveMode(mode))
 
 
 def contents(step: int) -> Any:
@@ -33,7 +34,7 @@ def contents(step: int) -> Any:
     moments = {
         name: {"exp_avg": torch.randn(24, 24, generator=generator), "step": torch.tensor(float(step))} for name in model
     }
-    return Checkpoint(model=model, ema=None, optimizer=moments, state={"pending_losses": [0.1 * step]})
+    return Checkpoint(step=step, model=model, optimizer=moments, pending_losses=[0.1 * step])
 
 
 def found(folder: Path) -> int | None:
@@ -49,11 +50,11 @@ def found(folder: Path) -> int | None:
 
 
 def same(checkpoint: Any, other: Any) -> bool:
-    """Whether two checkpoints are equal bit for bit; the step in the state aside, which saving adds."""
-    states = [{**value.state, "step": None} for value in (checkpoint, other)]
-    return states[0] == states[1] and all(
-        _equal(getattr(checkpoint, part), getattr(other, part)) for part in ("model", "ema", "optimizer")
-    )
+    """Whether two checkpoints are equal bit for bit."""
+    import dataclasses
+
+    names = [field.name for field in dataclasses.fields(checkpoint)]
+    return all(_equal(getattr(checkpoint, name), getattr(other, name)) for name in names)
 
 
 def _equal(a: Any, b: Any) -> bool:
@@ -93,7 +94,7 @@ def save_once(arguments: list[str]) -> int:
     (gate / "ready").touch()
     while not (gate / "go").exists():
         time.sleep(0.0005)
-    VERBS["save"] = Verb(lambda: write(folder, step, in_a_hurry=arguments[3] == IN_A_HURRY))
+    VERBS["save"] = Verb(lambda: write(folder, step, mode=arguments[3]))
     said = io.StringIO()
     with contextlib.redirect_stderr(said):
         code = cli.main(["save"])

@@ -55,7 +55,7 @@ class Call(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class CrashResult:
-    """A kill just before each call of a save that changes the disk, and of one in a hurry.
+    """A kill just before each call of a save that changes the disk, and of one before an exit.
 
     `verified`: a verified checkpoint, the old or the new one, was found; `recovered`: the next save worked and left
     nothing behind.
@@ -70,7 +70,7 @@ class CrashResult:
 
 @dataclass(frozen=True, kw_only=True)
 class ErrorResult:
-    """An error of the disk at each call of a save, and of one in a hurry, once and from then on.
+    """An error of the disk at each call of a save, and of one before an exit, once and from then on.
 
     `survived`: a verified checkpoint, the old or the new one, was found; `told`: the command ended with code 1 and one
     sentence that names the error, or the save succeeded all the same; `recovered`: the next save, on a mended disk,
@@ -108,14 +108,14 @@ def watched_save(
     gate: Path,
     options: Sequence[str],
     *,
-    kind: str = saving.IN_PEACE,
+    mode: str = saving.WAITED,
     hooks: Sequence[str] = (),
 ) -> Watched:
     """Let a child save `step` into `folder` under strace, which is attached just before and follows every thread."""
     shutil.rmtree(gate, ignore_errors=True)
     gate.mkdir(parents=True)
     (gate / "message").write_bytes(bytes(saving.MESSAGE_BYTES))
-    child = zygote.start(saving.SAVE, [str(folder), str(step), str(gate), kind], log=gate / "log", hooks=hooks)
+    child = zygote.start(saving.SAVE, [str(folder), str(step), str(gate), mode], log=gate / "log", hooks=hooks)
     _until(lambda: (gate / "ready").exists() or not child.alive())
     traced = ",".join(f"?{call}" for call in CHANGES)
     tracer = subprocess.Popen(
@@ -174,27 +174,27 @@ def measure_crashes(
     """Kill the process at each call; only at `trials` of them, evenly spread, when given."""
     before = prepare(folder / "before")
     every = [
-        (kind, call, when)
-        for kind in saving.KINDS
-        for call, when in points_of(_undisturbed(zygote, folder, before, kind))
+        (mode, call, when)
+        for mode in saving.MODES
+        for call, when in points_of(_undisturbed(zygote, folder, before, mode))
     ]
     points = _spread(every, trials)
     verified = recovered = 0
     failures = []
-    for number, (kind, call, when) in enumerate(points):
+    for number, (mode, call, when) in enumerate(points):
         there = _copy(before, folder / "crash")
         inject = f"inject={call}:signal=SIGKILL:when={when}"
-        done = watched_save(zygote, there, NEW, folder / "gate", ["-e", inject], kind=kind)
+        done = watched_save(zygote, there, NEW, folder / "gate", ["-e", inject], mode=mode)
         if done.code != -9:
             failures.append(
-                f"{kind}, {call} {when}: ended with {done.code} rather than by the kill: {done.message.strip()[:200]}"
+                f"{mode}, {call} {when}: ended with {done.code} rather than by the kill: {done.message.strip()[:200]}"
             )
             continue
         ok, again = _outcome(there)
         verified += ok is None
         recovered += again is None
-        failures += [f"killed at {call} {when}, {kind}: {problem}" for problem in (ok, again) if problem is not None]
-        say(f"crash {number + 1}/{len(points)} at {call} {when}, {kind}: {ok or 'verified'}, {again or 'recovered'}")
+        failures += [f"killed at {call} {when}, {mode}: {problem}" for problem in (ok, again) if problem is not None]
+        say(f"crash {number + 1}/{len(points)} at {call} {when}, {mode}: {ok or 'verified'}, {again or 'recovered'}")
     return CrashResult(
         points=len(points),
         verified=verified,
@@ -215,19 +215,19 @@ def measure_errors(
     """Let each call fail, once and from then on, with each error."""
     before = prepare(folder / "before")
     every = [
-        (kind, error, call, when, then)
-        for kind in saving.KINDS
-        for call, when in points_of(_undisturbed(zygote, folder, before, kind))
+        (mode, error, call, when, then)
+        for mode in saving.MODES
+        for call, when in points_of(_undisturbed(zygote, folder, before, mode))
         for error in errors
         for then in ("", "+")
     ]
     points = _spread(every, trials)
     survived = told = recovered = anyway = 0
     failures = []
-    for number, (kind, error, call, when, then) in enumerate(points):
+    for number, (mode, error, call, when, then) in enumerate(points):
         there = _copy(before, folder / "error")
         inject = f"inject={call}:error={error}:when={when}{then}"
-        done = watched_save(zygote, there, NEW, folder / "gate", ["-e", inject], kind=kind)
+        done = watched_save(zygote, there, NEW, folder / "gate", ["-e", inject], mode=mode)
         sentence = done.message.strip()
         tells = done.code == 0 or (done.code == 1 and WORDS[error] in sentence and "Traceback" not in sentence)
         tells = tells and "\n" not in sentence
@@ -236,7 +236,7 @@ def measure_errors(
         told += tells
         recovered += again is None
         anyway += done.code == 0
-        where = f"{error} at {call} {when}{then}, {kind}"
+        where = f"{error} at {call} {when}{then}, {mode}"
         failures += [f"{where}: {problem}" for problem in (ok, again) if problem is not None]
         if not tells:
             failures.append(f"{where}: ended with {done.code} and said {sentence[-300:]!r}")
@@ -251,8 +251,8 @@ def measure_errors(
     )
 
 
-def _undisturbed(zygote: Zygote, folder: Path, before: Path, kind: str) -> list[Call]:
-    done = watched_save(zygote, _copy(before, folder / "undisturbed"), NEW, folder / "gate", [], kind=kind)
+def _undisturbed(zygote: Zygote, folder: Path, before: Path, mode: str) -> list[Call]:
+    done = watched_save(zygote, _copy(before, folder / "undisturbed"), NEW, folder / "gate", [], mode=mode)
     assert done.code == 0, done.message
     return calls_of(done.trace)
 

@@ -5,7 +5,7 @@ import pytest
 from tests.faults.controls import NO_SYNC
 from tests.faults.diskfull import measure_disk_full
 from tests.faults.powerloss import Bytes, Disk, Effect, Names, Size, Sync, _possible, measure_power_loss
-from tests.faults.saving import KINDS
+from tests.faults.saving import MODES
 from tests.faults.syscalls import calls_of, measure_crashes, measure_errors
 from tests.faults.zygote import Zygote
 
@@ -20,11 +20,11 @@ def test_a_crash_at_any_call_of_a_save_leaves_a_verified_checkpoint(zygote: Zygo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("mode", MODES)
 def test_a_power_cut_at_any_call_of_a_save_leaves_a_verified_checkpoint(
-    zygote: Zygote, tmp_path: Path, kind: str
+    zygote: Zygote, tmp_path: Path, mode: str
 ) -> None:
-    result = measure_power_loss(zygote, tmp_path, kind=kind)
+    result = measure_power_loss(zygote, tmp_path, mode=mode)
     assert result.states > 30
     assert result.verified == result.states, result.failures
 

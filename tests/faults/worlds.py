@@ -101,17 +101,17 @@ def train(
     """Pre-train or fine-tune the tiny network for `steps` steps, but stop before step `stop` as a crash would."""
     import openmae
     from openmae.recipes.values import Every
-    from openmae.training import loop
+    from openmae.training import trainer
     from openmae.training.processes.stopping import Interrupted
 
-    seed_step = loop._seed_step
+    seed_step = trainer.seed_step
 
     def stopping(seed: int, step: int) -> None:
         if step == stop:
             raise Interrupted
         seed_step(seed, step)
 
-    loop._seed_step = stopping
+    trainer.seed_step = stopping
     settings = {
         **NETWORK,
         "data": f"{folder}/train.parquet",

@@ -42,5 +42,5 @@ def recipe(images: Path) -> PretrainRecipe:
 
 @pytest.fixture
 def no_syncing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody pulls the plug here, and waiting for the disk takes most of the time."""
+    """No test here cuts the power, and waiting for the disk takes most of the time."""
     monkeypatch.setattr(os, "fsync", lambda _: None)

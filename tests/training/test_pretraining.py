@@ -145,7 +145,7 @@ def test_a_run_that_died_within_an_epoch_continues_bit_for_bit_with_other_worker
         with pytest.raises(RuntimeError, match="power cut"):
             run_pretraining(replace(recipe, save_every=Every(1, "steps")), tmp_path / "died")
     assert losses(tmp_path / "died") == losses(tmp_path / "straight")[:after]
-    assert read_checkpoint(list_checkpoints(tmp_path / "died" / "checkpoints")[0]).state["step"] == after
+    assert read_checkpoint(list_checkpoints(tmp_path / "died" / "checkpoints")[0]).step == after
     assert not (tmp_path / "died" / ENCODER).exists()
     run_pretraining(replace(recipe, workers=2), tmp_path / "died")
     assert_same_run(tmp_path / "straight", tmp_path / "died")
@@ -295,7 +295,7 @@ def test_two_processes_see_the_same_images_and_reach_the_same_losses_as_one(
     )
     assert done.returncode == 0, done.stderr
     newest = read_checkpoint(list_checkpoints(tmp_path / "two" / "checkpoints")[0])
-    assert newest.state["numerics"]["processes"] == 2
+    assert newest.numerics["processes"] == 2
     assert done.stderr.count("pre-training ") == 1, "one process speaks for both"
     assert json.loads(done.stdout)["protocol"] == "pretrain", "the result is printed once"
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
@@ -305,7 +305,7 @@ def test_two_processes_see_the_same_images_and_reach_the_same_losses_as_one(
 
 
 @pytest.mark.slow
-def test_a_command_that_is_told_to_stop_saves_and_the_same_recipe_continues_bit_for_bit(
+def test_a_command_that_is_asked_to_stop_saves_and_the_same_recipe_continues_bit_for_bit(
     recipe: PretrainRecipe, tmp_path: Path
 ) -> None:
     recipe = replace(recipe, epochs=5, batch_size=4)  # 150 small steps: time enough to be caught in the middle

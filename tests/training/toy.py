@@ -1,4 +1,4 @@
-"""A network of three outputs and the twelve images that it is trained on, for what surrounds a model."""
+"""A network of three outputs and its twelve images, to test the training around a model."""
 
 import json
 import math
@@ -23,7 +23,7 @@ from openmae.data.sources import open_data
 from openmae.data.transforms import TrainTransform
 from openmae.recipes import LinearRecipe, Recipe, find_recipe
 from openmae.recipes.values import Every
-from openmae.training.loop import fit
+from openmae.training import trainer
 from openmae.training.optimizers import build_optimizer
 from openmae.training.runs import Run
 from openmae.training.spec import TrainSpec
@@ -32,7 +32,7 @@ IMAGES, BATCH, STEPS_PER_EPOCH, STEPS = 12, 4, 3, 12
 
 
 class Toy(nn.Module):
-    """4x4 grey images to 3 numbers; what its dropout hides depends on torch's generator."""
+    """4x4 grey images to 3 numbers; its dropout draws from torch's generator."""
 
     def __init__(self, dropout: float) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Crash:
     after: int
     calls: int = 0
     act: Callable[[], None] | None = None
-    """What happens then; the crash when not given."""
+    """Called then, instead of the crash."""
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         self.calls += 1
@@ -70,7 +70,7 @@ class Crash:
 
 @dataclass
 class Watch:
-    """What an optimiser sees at every step."""
+    """Records the rates, gradients and weights of every step of an optimiser."""
 
     rates: list[list[float]] = field(default_factory=list)
     gradient_norms: list[float] = field(default_factory=list)
@@ -93,24 +93,21 @@ class Watch:
 def _call(
     evaluate: Callable[..., dict[str, float] | None], model: nn.Module, give_up: Callable[[], bool]
 ) -> dict[str, float] | None:
-    """With the model alone, where that is all it takes."""
+    """Call it with the model only if it has no second parameter."""
     takes_both = len(signature(evaluate).parameters) == 2
     return evaluate(model, give_up) if takes_both else evaluate(model)
 
 
-def train(
+def toy_spec(
     recipe: Recipe,
-    out: Path,
     *,
     loss: Callable[[nn.Module, Batch], Tensor] = toy_loss,
     dropout: float = 0.5,
     evaluate: Callable[..., dict[str, float] | None] | None = None,
     watch: Watch | None = None,
     build: Callable[[Recipe, nn.Module], Optimizer] = build_optimizer,
-) -> dict[str, float]:
-    """Train the toy on the CPU as `recipe` says."""
-    torch.manual_seed(recipe.seed)
-    model = Toy(dropout)
+) -> TrainSpec:
+    """The toy with fresh weights, and its images."""
 
     def optimizer(model: nn.Module) -> Optimizer:
         built = build(recipe, model)
@@ -126,9 +123,9 @@ def train(
         seed=recipe.seed,
         uniform=3,
     )
-    job = TrainSpec(
+    return TrainSpec(
         recipe=recipe,
-        model=model,
+        model=Toy(dropout),
         optimizer=optimizer,
         dataset=dataset,
         loss=loss,
@@ -136,9 +133,15 @@ def train(
         exports=lambda trained: {ENCODER: trained.state_dict()},
         metadata={},
     )
+
+
+def train(recipe: Recipe, out: Path, **options: Any) -> dict[str, float]:
+    """Train the toy on the CPU as `recipe` says; `options` are those of `toy_spec`."""
+    torch.manual_seed(recipe.seed)
+    spec = toy_spec(recipe, **options)
     run = Run(out, recipe, writes=True)
     try:
-        return fit(Fabric(accelerator="cpu", devices=1, precision="32-true"), job, run)
+        return trainer.train(Fabric(accelerator="cpu", devices=1, precision="32-true"), spec, run)
     finally:
         run.close()
 

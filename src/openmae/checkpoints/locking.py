@@ -16,8 +16,8 @@ LOCK = ".lock"
 class FolderLock:
     """A lock that the system takes back when the process ends, however it ends: it cannot be left behind.
 
-    POSIX locks belong to the process: loader processes that outlive it for a moment do not hold them, and they work on
-    network file systems that know locks at all.
+    POSIX locks belong to the process, so loader processes that outlive it for a moment do not keep the folder locked.
+    They work on every network file system that has locks.
 
     Raises:
         UserError: when another process holds it; says which.
@@ -37,7 +37,7 @@ class FolderLock:
                 raise UserError(
                     f"{folder} is in use by {user}; wait for it or stop it, or give another --out"
                 ) from error
-            return  # a file system without locks, of which there are some: nobody can be refused there
+            return  # some file systems have no locks; there no process can be refused
         self._file.truncate(0)
         self._file.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
         self._file.flush()

@@ -8,7 +8,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from openmae.checkpoints.checkpoint import EMA, MANIFEST, MODEL, OPTIMIZER, STATE, Checkpoint, Damaged, list_checkpoints
-from openmae.checkpoints.optimizer_state import join_optimizer
+from openmae.checkpoints.state_files import join_state
 from openmae.reporter import say
 
 
@@ -41,10 +41,9 @@ def verify(path: Path) -> None:
 
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read a verified checkpoint, on the CPU."""
-    state = json.loads((path / STATE).read_text())
-    optimizer = join_optimizer(load_file(path / OPTIMIZER), state.pop("optimizer"))
     ema = load_file(path / EMA) if (path / EMA).exists() else None
-    return Checkpoint(model=load_file(path / MODEL), ema=ema, optimizer=optimizer, state=state)
+    optimizer = load_file(path / OPTIMIZER)
+    return join_state((path / STATE).read_text(), optimizer, model=load_file(path / MODEL), ema=ema)
 
 
 def _sha256(path: Path) -> str:

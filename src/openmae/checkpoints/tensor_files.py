@@ -20,8 +20,8 @@ from torch import Tensor
 from openmae.checkpoints.checkpoint import Damaged, GivenUp
 from openmae.files import replacing
 
-CHUNK_BYTES = 2**18  # what is read is hashed and compared while it lies in the processor's cache
-OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how safetensors says what the system said
+CHUNK_BYTES = 2**18  # small enough to be hashed and compared in the processor's cache
+OS_ERROR = re.compile(r"\(os error (\d+)\)")  # the system's error number in a message of safetensors
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -46,7 +46,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
 def read_back_tensors(
     file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], given_up: Callable[[], bool]
 ) -> str:
-    """The SHA-256 of what the disk gives back; Damaged unless it is these tensors and this metadata."""
+    """The SHA-256 of the bytes that the disk gives back; Damaged unless they are these tensors and this metadata."""
     _forget_cached(file)
     digest = hashlib.sha256()
     try:
@@ -67,7 +67,7 @@ def read_back_tensors(
 
 
 def sha256_of(file: Path, tensors: Mapping[str, Tensor], given_up: Callable[[], bool]) -> str:
-    """The SHA-256 of a file with these tensors, which is there but for what the system still holds."""
+    """The SHA-256 of a file with these tensors, which need not be synced yet."""
     with safe_open(file, framework="pt") as written, file.open("rb") as bytes_of:
         digest = hashlib.sha256(_header(bytes_of))
         for name in written.offset_keys():
@@ -77,12 +77,13 @@ def sha256_of(file: Path, tensors: Mapping[str, Tensor], given_up: Callable[[], 
 
 
 def raise_if_given_up(given_up: Callable[[], bool]) -> None:
+    """Raise GivenUp when the checkpoint is not needed any more."""
     if given_up():
         raise GivenUp
 
 
 def _header(bytes_of: BufferedReader) -> bytes:
-    """safetensors' own, with its length."""
+    """The first bytes of a safetensors file: the length of its header, and the header."""
     length = bytes_of.read(8)
     return length + bytes_of.read(int.from_bytes(length, "little"))
 
@@ -94,7 +95,7 @@ def _bytes_of(tensor: Tensor) -> NDArray[np.uint8]:
 
 
 def read_back_text(file: Path, text: str) -> str:
-    """The SHA-256 of what the disk gives back; Damaged unless it is this text."""
+    """The SHA-256 of the bytes that the disk gives back; Damaged unless they are this text."""
     _forget_cached(file)
     came_back = file.read_bytes()
     if came_back != text.encode():
@@ -103,7 +104,7 @@ def read_back_text(file: Path, text: str) -> str:
 
 
 def _forget_cached(file: Path) -> None:
-    """Have the next one who reads the file, which has been synced, ask the disk."""
+    """Drop a synced file from the system's cache, so that the next read comes from the disk."""
     if hasattr(os, "posix_fadvise"):
         with file.open("rb") as opened:
             os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
@@ -115,7 +116,7 @@ def _alike(written: Any, tensor: Tensor) -> bool:
 
 @functools.cache
 def _name_of(dtype: torch.dtype) -> str:
-    """What safetensors calls it, such as F32."""
+    """safetensors' name for the type, such as F32."""
     header = save({"empty": torch.empty(0, dtype=dtype)})[8:]
     return str(json.loads(header)["empty"]["dtype"])
 
@@ -123,7 +124,7 @@ def _name_of(dtype: torch.dtype) -> str:
 def _comes_next(
     tensor: Tensor, bytes_of: BufferedReader, digest: "hashlib._Hash", given_up: Callable[[], bool]
 ) -> bool:
-    """Whether the next bytes are the tensor's: bytes, for NaN is not equal to itself. Adds them to the digest."""
+    """Whether the next bytes are the tensor's; adds them to the digest. It compares bytes: NaN is not equal to NaN."""
     expected = _bytes_of(tensor)
     buffer = memoryview(bytearray(min(CHUNK_BYTES, len(expected))))
     for start in range(0, len(expected), CHUNK_BYTES):
@@ -131,7 +132,7 @@ def _comes_next(
         part = expected[start : start + CHUNK_BYTES]
         came_back = buffer[: bytes_of.readinto(buffer[: len(part)])]
         digest.update(came_back)
-        # In numpy, in the one thread that this runs in: torch would start more, which the training needs.
+        # numpy compares in this thread; torch would start more threads and take processors from the training.
         if not np.array_equal(np.frombuffer(came_back, np.uint8), part):
             return False
     return True

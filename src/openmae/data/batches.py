@@ -34,9 +34,9 @@ class Batch(NamedTuple):
     """What the loader hands out.
 
     `images` [B, C, H, W] uint8, uint16 or float32 (channels last in memory), `targets` (classes [B] int64, labels
-    [B, L] float32, numbers [B] float32, or masks [B, H, W] int64; None when nobody asked for any), `uniform` [B, N]
-    float32 uniform numbers from which masks are made and paths dropped, `indices` [B] int64 into the source, `seeds`,
-    one a view, of what is drawn for it on the device, and the images that were `bad`.
+    [B, L] float32, numbers [B] float32, or masks [B, H, W] int64; None without targets), `uniform` [B, N] float32
+    uniform numbers from which masks are made and paths dropped, `indices` [B] int64 into the source, `seeds`, one a view, of
+    what is drawn for it on the device, and the images that were `bad`.
     """
 
     images: Tensor
@@ -52,7 +52,7 @@ class Sample(NamedTuple):
     """One image on its way into a batch, once or cropped and masked several times.
 
     `views` [H, W, C], `targets`, `uniform` [N] and `seeds`, one each; none when the image was bad and may not be
-    replaced. `targets` is None when none are wanted.
+    replaced. `targets` is None for a data set without targets.
     """
 
     views: list[Pixels]
@@ -64,7 +64,7 @@ class Sample(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """The views of one image, [H, W, C], and their targets, if there are any to be had."""
+    """The views of one image, [H, W, C], and their targets, if the data set has targets."""
 
     views: list[Pixels]
     targets: list[NDArray[Any]] | None
@@ -78,7 +78,7 @@ class SeededImages(Dataset[Sample]):
         source: where the bytes come from.
         transform: what is done to the pixels.
         format: channels and type of the pixels.
-        targets: of the images of `source`; None when nobody needs them.
+        targets: of the images of `source`; None when they are not needed.
         seed: of everything random.
         uniform: the number of uniform random numbers for each view.
         repeats: how many views are made of each decoded image.

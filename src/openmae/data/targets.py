@@ -39,16 +39,14 @@ class Targets:
         values: of kind "class" [N] int64, which index `names`; of kind "labels" [N, len(names)] bool; of kind "number"
             [N] float32.
         known: [N] whether the data set gives the image a target. Where it does not, the value is -1, False or NaN,
-            and means nothing.
+            and has no meaning.
         names: of the classes or labels; () for numbers.
-        where: the file or folder that the targets come from, for messages.
     """
 
     kind: Kind
     values: NDArray[Any]
     known: NDArray[np.bool_]
     names: tuple[str, ...] = ()
-    where: str = ""
 
     def __len__(self) -> int:
         return len(self.known)
@@ -61,7 +59,7 @@ class Targets:
         missing = indices < 0
         taken[missing] = {"class": UNKNOWN_CLASS, "labels": False, "number": np.nan}[self.kind]
         known = (self.known[indices] if len(self) else np.zeros(len(indices), bool)) & ~missing
-        return Targets(kind=self.kind, values=taken, known=known, names=self.names, where=self.where)
+        return Targets(kind=self.kind, values=taken, known=known, names=self.names)
 
     def of_views(self, image: int, views: Sequence[View]) -> list[NDArray[Any]]:
         """The target of the image for each view of it; labels become 0.0 and 1.0."""

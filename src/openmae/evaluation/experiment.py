@@ -26,12 +26,12 @@ from openmae.evaluation.tasks import TASKS, task_for
 from openmae.evaluation.tasks.task import Task
 from openmae.recipes import FinetuneRecipe, SupervisedRecipe
 from openmae.reporter import say
-from openmae.training.loop import fit
 from openmae.training.optimizers import build_optimizer
 from openmae.training.pixels import adopt_pixels, hold_pixels, pixel_format, resolve_pixels
 from openmae.training.processes.devices import choose_workers, start_fabric
 from openmae.training.runs import Run, fit_batch
 from openmae.training.spec import TrainSpec
+from openmae.training.trainer import train
 from openmae.weights.comparing import require_architecture
 from openmae.weights.formats.own import recipe_metadata
 from openmae.weights.networks import network_of
@@ -45,7 +45,7 @@ TASK_KEY = "openmae.task"
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """What is learnt, from which labelled images, starting from which weights: checked against the recipe."""
+    """A task, the labelled images, and the weights to start from, checked against the recipe."""
 
     task: Task
     train: Split
@@ -95,8 +95,8 @@ def run_experiment(
         loss: (model, normalised images, the batch that they are of) to the loss.
         exports: model to the files that are written at the end.
     """
-    task, train, test = experiment.task, experiment.train, experiment.test
-    recipe = fit_batch(recipe, len(train), even=isinstance(recipe, FinetuneRecipe))
+    task, labelled, test = experiment.task, experiment.train, experiment.test
+    recipe = fit_batch(recipe, len(labelled), even=isinstance(recipe, FinetuneRecipe))
     fabric = start_fabric(recipe)
     with closing(Run(out, recipe, writes=fabric.is_global_zero)) as run:
         if (results := run.finished()) is not None:
@@ -105,7 +105,7 @@ def run_experiment(
         model = build()
         origin = f"{experiment.weights.file} (untrained twin)" if recipe.untrained else str(experiment.weights.file)
         say(
-            f"{recipe.stage} of {origin}: {len(train):,} labelled images of {task.describe()}, "
+            f"{recipe.stage} of {origin}: {len(labelled):,} labelled images of {task.describe()}, "
             f"{len(test):,} to test on, {recipe.epochs} epochs, batch {recipe.batch_size}, "
             f"{recipe.optimizer} at {recipe.lr:.3g}"
         )
@@ -119,20 +119,20 @@ def run_experiment(
             model=model,
             optimizer=partial(build_optimizer, recipe),
             dataset=SeededImages(
-                source=train.images,
+                source=labelled.images,
                 transform=transform,
                 format=pixel_format(recipe),
-                targets=train.targets,
+                targets=labelled.targets,
                 seed=recipe.seed,
                 uniform=drop_paths(model),
-                cache=hold_pixels(recipe, train.images, transform),
+                cache=hold_pixels(recipe, labelled.images, transform),
             ),
             loss=batch_loss,
             evaluate=lambda trained, give_up: evaluate(fabric, trained, recipe, task, test, give_up),
             exports=exports,
             metadata={**recipe_metadata(recipe), TASK_KEY: json.dumps(task.notes())},
         )
-        return run.finish(describe_results(recipe, experiment, fit(fabric, job, run), out))
+        return run.finish(describe_results(recipe, experiment, train(fabric, job, run), out))
 
 
 def train_transform(recipe: SupervisedRecipe) -> TrainTransform:

@@ -32,7 +32,7 @@ class Split(NamedTuple):
 
 
 class Splits(NamedTuple):
-    """What to train on, and what to measure on where there is such a split."""
+    """The images to train on, and those to measure on where there is such a split."""
 
     train: Split
     test: Split | None

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from openmae.training.processes.devices import computes_in_bf16
-from openmae.training.state import sharded_like, whole
+from openmae.training.processes.sharding import sharded_like, whole
 
 COEFFICIENTS = [(3.4445, -4.7750, 2.0315)]  # Jordan's, timm's default
 SMALLEST_SIDE = 4
@@ -20,7 +20,7 @@ class Muon(AdamW):
     """Momentum orthogonalised by Newton-Schulz (Jordan et al., 2024, with the scale of arXiv 2502.16982).
 
     timm's own Muon always orthogonalises in bf16, which devices without bf16 arithmetic emulate, far slower than single
-    precision. This one computes in what the device has, and takes matrices of one shape together.
+    precision. This one computes in the precision that the device has, and takes matrices of one shape together.
 
     Args:
         groups: parameter groups as timm makes them. Those with `use_fallback` are AdamW's, and so is everything in the

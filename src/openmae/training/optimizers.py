@@ -19,7 +19,7 @@ def build_optimizer(recipe: Recipe, model: nn.Module) -> Optimizer:
     """The recipe's optimiser over the parameters of `model` that require gradients.
 
     Biases, norms and other one-dimensional parameters never decay; class and mask tokens as the recipe says. Every
-    group may carry `lr_scale`, which the loop multiplies its rate with.
+    group may carry `lr_scale`, a factor of its rate.
     """
     groups = list(_groups(recipe, model))
     if recipe.optimizer == "lars":
@@ -73,8 +73,8 @@ def _lars(recipe: Recipe, groups: list[dict[str, Any]]) -> Optimizer:
 def set_learning_rate(optimizer: Optimizer, rates: Iterable[float], *, lr_in_momentum: bool = False) -> None:
     """Give each parameter group its rate.
 
-    With `lr_in_momentum` the momentum buffers are rescaled by old rate / new rate, which makes an optimiser that keeps
-    the rate outside of its buffer behave like one that keeps it inside (Goyal et al., arXiv 1706.02677, section 2.1).
+    With `lr_in_momentum` the momentum buffers are rescaled by old rate / new rate. An optimiser that keeps the rate
+    outside of its buffer then behaves like one that keeps it inside (Goyal et al., arXiv 1706.02677, section 2.1).
     """
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         previous, group["lr"] = group["lr"], rate

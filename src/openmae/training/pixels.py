@@ -1,4 +1,4 @@
-"""What the network sees: type and statistics of the pixels, settled by the data and kept in the recipe."""
+"""Type and statistics of the pixels that the network receives: found in the data, kept in the recipe."""
 
 import os
 from dataclasses import replace

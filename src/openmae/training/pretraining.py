@@ -1,4 +1,4 @@
-"""Masked pre-training: what it passes to the loop."""
+"""Masked pre-training: the network, the images and the loss that the training loop receives."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -19,12 +19,12 @@ from openmae.data.transforms import TrainTransform, normalise_pixels
 from openmae.errors import UserError
 from openmae.recipes import PretrainRecipe
 from openmae.reporter import say
-from openmae.training.loop import fit
 from openmae.training.optimizers import build_optimizer
 from openmae.training.pixels import adopt_pixels, hold_pixels, pixel_format, resolve_pixels
 from openmae.training.processes.devices import start_fabric
 from openmae.training.runs import Run, fit_batch
 from openmae.training.spec import TrainSpec
+from openmae.training.trainer import train
 from openmae.weights.comparing import require_architecture
 from openmae.weights.formats.own import recipe_metadata
 from openmae.weights.networks import network_of
@@ -58,7 +58,7 @@ def run_pretraining(recipe: PretrainRecipe, out: Path) -> dict[str, Any]:
             interpolation=recipe.interpolation,
             exact=recipe.decode == "exact",
         )
-        job = TrainSpec(
+        spec = TrainSpec(
             recipe=recipe,
             model=model,
             optimizer=partial(build_optimizer, recipe),
@@ -76,7 +76,7 @@ def run_pretraining(recipe: PretrainRecipe, out: Path) -> dict[str, Any]:
             exports=lambda trained: {ENCODER: trained.get_submodule("encoder").state_dict()},
             metadata=recipe_metadata(recipe),
         )
-        figures = fit(fabric, job, run)
+        figures = train(fabric, spec, run)
         return run.finish(
             {"protocol": "pretrain", "recipe": recipe.name, "seed": recipe.seed, **figures, "out": str(out)}
         )
@@ -96,7 +96,7 @@ def reconstruction_loss(recipe: PretrainRecipe, model: MaskedAutoencoder) -> Cal
 
 
 def describe(recipe: PretrainRecipe, model: MaskedAutoencoder, images: int) -> str:
-    """What is about to happen, in two lines."""
+    """The training that is about to start, in two lines."""
     parameters = sum(parameter.numel() for parameter in model.parameters())
     geometry = model.geometry
     kept = kept_count(geometry.patches, recipe.mask_ratio)

@@ -47,6 +47,8 @@ class Run:
         self._tracker: Tracker | None = None
         self._lock: FolderLock | None = None
         self._unwritten: dict[str, str] = {}
+        self.figures: dict[str, Any] = {}
+        """The newest of each figure that is logged."""
         check_continuable(path, recipe)
         if not writes or (path / RESULTS).is_file():
             return
@@ -68,7 +70,7 @@ class Run:
         return self.path / CHECKPOINTS
 
     def rewind(self, step: int) -> dict[str, Any]:
-        """Drop what was logged after `step`, which is about to be logged again; returns the newest of each figure left.
+        """Drop the figures that were logged after `step`, and will be again; returns the newest of each figure left.
 
         Lines that a crash cut short go too.
         """
@@ -83,10 +85,12 @@ class Run:
             self._tensorboard = TensorBoard(self.path / "tensorboard", last_step=step)
             if self.recipe.track is not None and self._tracker is None:
                 self._tracker = open_tracker(self.recipe.track, self.path, to_dict(self.recipe))
-        return {name: value for record in kept for name, value in record.items() if name != "step"}
+        self.figures = {name: value for record in kept for name, value in record.items() if name != "step"}
+        return dict(self.figures)
 
     def log(self, step: int, **values: float) -> None:
         """Add one line to metrics.jsonl and one point to every TensorBoard curve."""
+        self.figures |= values
         if not self.writes:
             return
         self.append(METRICS, {"step": step, **values})
@@ -100,7 +104,7 @@ class Run:
             self._tracker.log(step, values)
 
     def append(self, name: str, record: dict[str, Any]) -> None:
-        """Add one JSON line to a file of the folder; what a full disk refuses is written with a later line."""
+        """Add one JSON line to a file of the folder; a line that a full disk refuses is written with a later one."""
         if not self.writes:
             return
         lines = self._unwritten.pop(name, "") + json.dumps(record) + "\n"
@@ -111,7 +115,7 @@ class Run:
             self._unwritten[name] = f"\n{lines}" if not lines.startswith("\n") else lines  # a half may be there
 
     def sync(self) -> None:
-        """Have what was logged so far survive a power cut."""
+        """Make the lines that were logged so far survive a power cut."""
         for name in (METRICS, BAD_IMAGES, REWINDS):
             with contextlib.suppress(FileNotFoundError):
                 sync_file(self.path / name)
@@ -185,7 +189,7 @@ def _has_begun(path: Path) -> bool:
 
 
 def describe_environment(seed: int) -> dict[str, Any]:
-    """Versions, hardware, command line and seed: what one needs to know to repeat a run."""
+    """Versions, hardware, command line and seed, which are needed to repeat a run."""
     return {
         "command": sys.argv,
         "seed": seed,

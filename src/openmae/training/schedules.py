@@ -1,6 +1,49 @@
-"""The learning rate as a pure function of the step."""
+"""How long a run is, and its learning rates as pure functions of the step."""
 
 import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from openmae.recipes import FinetuneRecipe, Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """The steps of a run, as its recipe and the number of its images determine them.
+
+    Args:
+        recipe: epochs, warm-up and rates.
+        steps_per_epoch: whole batches only.
+    """
+
+    recipe: Recipe
+    steps_per_epoch: int
+
+    @property
+    def total_steps(self) -> int:
+        return self.recipe.epochs * self.steps_per_epoch
+
+    def ends_epochs(self, step: int, every: int) -> bool:
+        """Whether `step` steps make up a multiple of `every` epochs, or the whole run."""
+        return step == self.total_steps or step % (self.steps_per_epoch * every) == 0
+
+    def rates(self, step: int, groups: Iterable[Mapping[str, Any]]) -> list[float]:
+        """The learning rate of each parameter group of an optimizer at this step; `lr_scale` in a group scales it."""
+        recipe = self.recipe
+        floor_scaled = not isinstance(recipe, FinetuneRecipe) or recipe.min_lr_scaled
+        scales = [float(group.get("lr_scale", 1.0)) for group in groups]
+        return [
+            learning_rate(
+                step,
+                peak=recipe.lr * scale,
+                floor=recipe.min_lr * scale if floor_scaled else recipe.min_lr,
+                total_steps=self.total_steps,
+                warmup_steps=min(self.total_steps, round(recipe.warmup_epochs * self.steps_per_epoch)),
+                warmup_start=recipe.warmup_start,
+            )
+            for scale in scales
+        ]
 
 
 def warmup_cosine(step: int, *, total_steps: int, warmup_steps: int, warmup_start: float = 0.0) -> tuple[float, bool]:

@@ -1,4 +1,4 @@
-"""What the stages (pre-training, linear evaluation, fine-tuning) pass to the one loop."""
+"""The parts of a training that each stage (pre-training, linear evaluation, fine-tuning) specifies."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ Tensors = Mapping[str, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSpec:
-    """What a stage passes to the loop.
+    """The specification of a training, which a stage passes to `train`.
 
     Args:
         recipe: how to train.
         model: the network, on the CPU, freshly initialised.
         optimizer: makes the optimizer for it, once it is where it will be trained.
         dataset: the training images.
-        loss: (model as the loop wraps it, batch on the device) to the mean loss of that batch.
+        loss: (model as fabric wraps it, batch on the device) to the mean loss of that batch.
         evaluate: (model, whether to give up) to named figures, or None after giving up; None when there is nothing to
             evaluate on.
         exports: model to the tensors of each file written at the end, by file name.

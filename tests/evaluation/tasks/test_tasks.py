@@ -132,7 +132,7 @@ def test_constant_scores_have_the_precision_of_chance() -> None:
 
 
 def test_scores_are_logits_even_where_they_look_like_probabilities() -> None:
-    truth = np.array([[True], [False], [True], [False]])
+    truth = np.array([[True], [True], [False], [False]])
     scores = np.array([[0.2], [0.9], [0.8], [0.1]], dtype=np.float32)
     assert figures_of(scores, truth) == figures_of(1000 * scores - 500, truth), "large ones are not all alike either"
 

@@ -91,7 +91,7 @@ def test_who_starts_the_processes_decides_how_many_there_are(
     assert isinstance(seen["strategy"], DDPStrategy)
 
 
-def test_the_recipe_decides_where_somebody_else_starts_them_without_saying_how_many(
+def test_the_recipe_says_how_many_processes_there_are_when_the_launcher_does_not(
     monkeypatch: pytest.MonkeyPatch, tiny_recipe: PretrainRecipe
 ) -> None:
     recipe = replace(tiny_recipe, devices=3, nodes=2, strategy="fsdp")
@@ -115,7 +115,7 @@ def test_several_devices_want_a_process_each(
         start_fabric(replace(tiny_recipe, devices=2, nodes=2))
 
 
-def test_where_slurm_is_installed_a_plain_process_is_told_nothing_about_it(
+def test_where_slurm_is_installed_a_plain_process_is_not_warned_about_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "srun").touch(mode=0o755)
@@ -123,7 +123,7 @@ def test_where_slurm_is_installed_a_plain_process_is_told_nothing_about_it(
     assert devices.join_processes(accelerator="cpu").world_size == 1  # warnings are errors here
 
 
-def test_what_decides_the_last_bits_is_described() -> None:
+def test_versions_and_hardware_that_decide_the_last_bits_are_described() -> None:
     fabric = Fabric(accelerator="cpu", devices=1)
     described = numerics(fabric)
     assert described["threads"] == torch.get_num_threads()

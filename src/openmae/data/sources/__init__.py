@@ -109,8 +109,8 @@ def classes_if_any(source: Source) -> Targets:
         return source.targets("class")
     except UserError as error:
         say(f"the labels are left out: {error}")
-        nobody = np.full(len(source), UNLABELLED, dtype=np.int64)
-        return Targets(kind="class", values=nobody, known=np.zeros(len(source), dtype=bool))
+        unknown = np.full(len(source), UNLABELLED, dtype=np.int64)
+        return Targets(kind="class", values=unknown, known=np.zeros(len(source), dtype=bool))
 
 
 def open_data(spec: str, *, labels: str | None = None) -> Data:

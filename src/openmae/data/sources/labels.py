@@ -1,4 +1,4 @@
-"""Labels as a data set gives them. What they mean, a class or labels or a number, is decided by who reads them."""
+"""Labels as a data set gives them. A task reads them as classes, as labels, or as numbers."""
 
 import numpy as np
 import pyarrow as pa

@@ -54,7 +54,7 @@ def read_classes(
         )
     classes = classes or tuple(str(number) for number in range(highest + 1))
     _require_names(highest, classes, where)
-    return Targets(kind="class", values=labels, known=labels != UNKNOWN_CLASS, names=classes, where=where)
+    return Targets(kind="class", values=labels, known=labels != UNKNOWN_CLASS, names=classes)
 
 
 def read_labels(
@@ -99,7 +99,7 @@ def read_labels(
     hot = np.zeros((len(lists), len(labels)), dtype=bool)
     hot[images, places] = True
     hot[~known] = False
-    return Targets(kind="labels", values=hot, known=known, names=labels, where=where)
+    return Targets(kind="labels", values=hot, known=known, names=labels)
 
 
 def read_numbers(
@@ -136,7 +136,7 @@ def read_numbers(
     finite = numbers.fill_null(np.nan).to_numpy().astype(np.float32)
     if np.isinf(finite).any():
         raise UserError(f"{where} has a number that is infinite; leave the label of that image empty")
-    return Targets(kind="number", values=finite, known=~np.isnan(finite), where=where)
+    return Targets(kind="number", values=finite, known=~np.isnan(finite))
 
 
 def _as_lists(values: pa.ChunkedArray) -> pa.Array:

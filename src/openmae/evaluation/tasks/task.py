@@ -11,7 +11,7 @@ from openmae.recipes.values import TaskName
 
 
 class Task(Protocol):
-    """What a protocol needs to know about a task. Legend: B batch, N images, O outputs of the head, D width."""
+    """The parts of a task that protocols use. Legend: B batch, N images, O outputs of the head, D width."""
 
     name: ClassVar[TaskName]
     kind: ClassVar[Kind]
@@ -38,7 +38,7 @@ class Task(Protocol):
         ...
 
     def rows(self, outputs_BO: Tensor, targets: Tensor) -> Tensor:
-        """What the figures need of each image, [B, …], on the CPU.
+        """The values of each image that the figures need, [B, …], on the CPU.
 
         The rows of all processes are gathered in the order of the images, so that figures do not depend on how many
         processes there are.
@@ -56,5 +56,5 @@ class Task(Protocol):
         ...
 
     def notes(self) -> dict[str, Any]:
-        """What one must know to read the outputs of a trained head; saved with its weights."""
+        """The meaning of a trained head's outputs, as plain values; saved with its weights."""
         ...

@@ -1,66 +1,43 @@
-"""What all processes agree on after the backward pass of a step, before any weight changes."""
+"""The one exchange between all processes in a step, after the backward pass and before any weight changes."""
 
 import math
-from typing import Any, NamedTuple, cast
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor
-
-from openmae.training.processes.devices import loss_scaler
-from openmae.training.session import Session
-from openmae.training.state import whole
 
 
 class Verdict(NamedTuple):
-    """What all processes agree on after the backward pass of a step."""
+    """The outcome of a backward pass, the same in every process.
+
+    Args:
+        loss: the mean over all processes.
+        gradient_norm: likewise.
+        wanted: for each wish, in their order, whether any process has it.
+    """
 
     loss: float
     gradient_norm: float
-    stop: bool
-    save: bool
-    bad_images: bool
+    wanted: tuple[bool, ...]
 
     @property
     def finite(self) -> bool:
+        """Whether the weights may change: loss and gradient of every process are finite."""
         return math.isfinite(self.loss) and math.isfinite(self.gradient_norm)
 
 
-def agree(session: Session, losses: list[Tensor], *, save: bool) -> Verdict:
-    """What this step came to, over all processes; waits for the device.
+def agree(fabric: Fabric, *, loss: Tensor, gradient_norm: Tensor, wishes: Sequence[bool]) -> Verdict:
+    """Exchange the loss, the norm and the wishes of this process for those of all; waits for the device.
 
-    A step may only change the weights once it is known that every process has a finite loss and gradient, and one
-    exchange serves for that, for the loss and for all that only one process knows: a signal, the clock, a bad image.
+    A step may change the weights only after every process is known to have a finite loss and gradient. Reasons to act
+    that only one process knows (a signal, the clock, an unreadable image) travel along, so that one exchange is enough.
     """
-    norm = _gradient_norm(session)
-    loss = torch.stack(losses).mean().to(torch.float64 if norm.device.type != "mps" else torch.float32)
-    mine = [session.asked.is_set(), save and session.fabric.is_global_zero, session.bad.unreported]
-    values = torch.cat([loss[None], norm[None].to(loss), torch.tensor(mine, dtype=loss.dtype, device=loss.device)])
-    total = session.fabric.all_reduce(values, reduce_op="sum")
+    loss = loss.to(torch.float64 if gradient_norm.device.type != "mps" else torch.float32)
+    mine = torch.tensor([float(wish) for wish in wishes], dtype=loss.dtype, device=loss.device)
+    total = fabric.all_reduce(torch.cat([loss[None], gradient_norm[None].to(loss), mine]), reduce_op="sum")
     assert isinstance(total, Tensor)
-    summed_loss, summed_norm, *wishes = total.tolist()
-    stop, due, bad = (wish > 0 for wish in wishes)
-    processes = session.fabric.world_size
-    return Verdict(summed_loss / processes, summed_norm / processes, stop=stop, save=due, bad_images=bad)
-
-
-def _gradient_norm(session: Session) -> Tensor:
-    """The norm of the whole gradient, which is clipped where the recipe says so."""
-    clip = session.job.recipe.clip_norm
-    if clip is not None or loss_scaler(session.fabric) is not None:  # to clip is also to take fp16's scale off
-        norm = session.fabric.clip_gradients(
-            cast(Any, session.model), session.optimizer, max_norm=clip or math.inf, error_if_nonfinite=False
-        )
-        assert isinstance(norm, Tensor)
-    else:
-        parameters = [p for group in session.inner_optimizer.param_groups for p in group["params"]]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-    return whole(norm.detach())
-
-
-def scale_was_too_large(session: Session, verdict: Verdict) -> bool:
-    """Whether a gradient overflowed only because fp16's scale is still too large; the scaler skips and halves it."""
-    scaler = loss_scaler(session.fabric)
-    if scaler is None or not math.isfinite(verdict.loss) or scaler.get_scale() <= 1:
-        return False
-    session.optimizer.step()
-    return True
+    summed_loss, summed_norm, *counts = total.tolist()
+    processes = fabric.world_size
+    return Verdict(summed_loss / processes, summed_norm / processes, tuple(count > 0 for count in counts))

@@ -29,7 +29,7 @@ def start_fabric(recipe: Recipe) -> Fabric:
     """Choose devices, precision and strategy as `recipe` says, and join the other processes if there are any.
 
     Raises:
-        UserError: for several devices when nobody has started a process for each.
+        UserError: for several devices when there is not a process for each.
     """
     return join_processes(
         devices=recipe.devices, nodes=recipe.nodes, precision=choose_precision(recipe), strategy=recipe.strategy
@@ -45,14 +45,14 @@ def join_processes(
     strategy: Literal["auto", "ddp", "fsdp"] = "auto",
 ) -> Fabric:
     """Join the other processes of a run if there are any."""
-    if "LOCAL_WORLD_SIZE" in os.environ:  # torchrun, or our own supervisor, has already decided
+    if "LOCAL_WORLD_SIZE" in os.environ:  # set by torchrun or our own supervisor
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ["WORLD_SIZE"]) // devices
     if devices * nodes > 1 and not processes_exist():
         raise UserError(
             f"{devices * nodes} devices need a process each; use the command line, which starts them, or torchrun"
         )
-    # One process needs no srun where Slurm happens to be installed, and several are started by ourselves or by its job.
+    # lightning-fabric recommends srun wherever Slurm is installed; one process needs none, several are started already.
     warnings.filterwarnings("ignore", message="The `srun` command is available")
     double = precision == "64-true"
     fabric = Fabric(
@@ -60,11 +60,13 @@ def join_processes(
         devices=devices,
         num_nodes=nodes,
         precision=None if double else precision,
-        plugins=DoublePrecision() if double else None,  # its name is refused for sharded models, which know it
+        plugins=DoublePrecision()
+        if double
+        else None,  # Fabric refuses "64-true" by name for sharded models, though they can do it
         strategy=_strategy(strategy, devices * nodes),
     )
     if devices * nodes > 1:
-        # What lightning-fabric says about itself, and a warning about the layout of a gradient that costs nothing.
+        # Messages of lightning-fabric about itself, and a warning about the layout of a gradient, which costs nothing.
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
         logging.getLogger("lightning_utilities").setLevel(logging.WARNING)
         warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
@@ -93,7 +95,7 @@ def _shard(model: nn.Module, mesh: DeviceMesh) -> nn.Module:
 
 
 def numerics(fabric: Fabric) -> dict[str, Any]:
-    """What decides the last bits of a run beside its recipe and its images."""
+    """Versions and hardware that decide the last bits of a loss, beside the recipe and the images."""
     cuda = fabric.device.type == "cuda"
     return {
         "torch": torch.__version__,
@@ -105,20 +107,20 @@ def numerics(fabric: Fabric) -> dict[str, Any]:
 
 
 def loss_scaler(fabric: Fabric) -> torch.amp.GradScaler | None:
-    """What scales the loss so that fp16's gradients do not vanish."""
+    """The scaler of the loss, which keeps fp16's gradients from vanishing; None in other precisions."""
     precision = fabric.strategy.precision
     return precision.scaler if isinstance(precision, MixedPrecision) else None
 
 
 def choose_precision(recipe: Recipe) -> Precision:
-    """What "auto" means here: bf16 where the GPU computes in it, else single precision."""
+    """The recipe's precision; for "auto", bf16 where the GPU computes in it, else single precision."""
     if recipe.precision != "auto":
         return recipe.precision
     return "bf16-mixed" if computes_in_bf16() else "32-true"
 
 
 def computes_in_bf16() -> bool:
-    """Whether there is a GPU with bf16 arithmetic of its own; elsewhere bf16 may be emulated, which is slow."""
+    """Whether there is a GPU that computes in bf16 itself; others emulate it, which is slow."""
     return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
@@ -128,7 +130,7 @@ def choose_workers(recipe: Recipe) -> int:
 
 
 def pick_device() -> torch.device:
-    """Where measurements of a finished encoder run."""
+    """The device on which a finished encoder is measured."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

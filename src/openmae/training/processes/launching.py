@@ -1,7 +1,8 @@
-"""A process for each device of this machine, and somebody who looks after them.
+"""A process for each device of this machine, started and supervised.
 
-torchrun does this too, and restarts them if asked to. This is for `openmae … --devices 8` without it:
-lightning-fabric's own launcher kills every process with SIGKILL as soon as one ends, also those about to save.
+torchrun does this too, and restarts processes if asked to; this is for `openmae … --devices 8` without torchrun.
+lightning-fabric's own launcher does not fit: as soon as one process ends it kills the others with SIGKILL, also those
+about to save.
 """
 
 import os
@@ -17,16 +18,16 @@ from openmae.errors import UserError
 from openmae.recipes import Recipe, SupervisedRecipe
 from openmae.training.processes.stopping import REQUESTS, STOPPED
 
-SUPERVISOR = "OPENMAE_SUPERVISOR"  # in the environment: the process that has started this one
+SUPERVISOR = "OPENMAE_SUPERVISOR"  # environment variable: the number of the process that started this one
 LOST = 71  # the system's EX_OSERR: a process ended because it lost another one
-ANNOUNCED = "the other processes know"  # a note on an exception that need not be told again
+ANNOUNCED = "the other processes know"  # a note on an exception that need not be reported again
 POLL = 0.1
 GRACE = 15.0  # seconds beyond `peer_timeout` in which the others must have noticed that one of them has ended
-GRACE_OF_THE_LOST = 3.0  # the one that was lost is not going to end by itself
+GRACE_OF_THE_LOST = 3.0  # a process that the others lost does not end by itself
 
 
 def processes_exist() -> bool:
-    """Whether somebody (`run_processes`, torchrun, Slurm) starts a process for each device; this is one of them."""
+    """Whether this is one of several processes, which `run_processes`, torchrun or Slurm has started."""
     return "LOCAL_RANK" in os.environ or _under_srun()
 
 
@@ -42,19 +43,19 @@ def process_rank() -> int:
 
 def have_joined() -> bool:
     """Whether this process has joined the others of its run."""
-    distributed = sys.modules.get("torch.distributed")  # not imported for the sake of this question
+    distributed = sys.modules.get("torch.distributed")  # no import only to find out
     return distributed is not None and distributed.is_available() and distributed.is_initialized()
 
 
 def _under_srun() -> bool:
-    """As lightning-fabric sees it: an interactive shell of Slurm's is no job step."""
+    """Whether srun started this process. An interactive shell under Slurm is no job step; lightning-fabric agrees."""
     return "SLURM_NTASKS" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive")
 
 
 def require_startable(recipe: Recipe) -> None:
-    """Raise UserError for what every process would find wrong, before any is started (maybe after days in a queue).
+    """Raise UserError for mistakes that every process would find, before any is started, maybe after days in a queue.
 
-    Data and weights are not opened: they may be reachable from the compute nodes only, or be made by an earlier job.
+    Data and weights are not opened: perhaps only the compute nodes reach them, or an earlier job makes them.
     """
     from openmae.data.sampling import StepSampler
 
@@ -82,18 +83,18 @@ def run_processes(arguments: Sequence[str], *, devices: int, nodes: int, patienc
     Args:
         arguments: of the command line.
         devices: how many processes.
-        nodes: how many machines; each runs this, and MASTER_ADDR, MASTER_PORT and NODE_RANK say how they find another.
+        nodes: how many machines. Each runs this; MASTER_ADDR, MASTER_PORT and NODE_RANK say where the others are.
         patience: seconds, after which a process that is still there is killed.
 
     Returns:
-        0 when all succeeded, STOPPED when all have stopped as they were asked to, else that of the first that failed.
+        The exit code: 0 when all succeeded, STOPPED when all stopped on request, else that of the first that failed.
     """
     environment = _environment(devices, nodes)
     processes = [
         subprocess.Popen(  # noqa: S603  # this very program, with the arguments that it was given
             [sys.executable, "-m", "openmae.cli", *arguments],
             env={**environment, "LOCAL_RANK": str(rank)},
-            # A session of its own: Ctrl-C reaches this process only, which passes it on, once.
+            # A session of its own: Ctrl-C then reaches only the supervisor, which passes it on, once.
             start_new_session=True,
         )
         for rank in range(devices)
@@ -125,7 +126,7 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]], patience: float) -> int:
         if failures and first_failure is None:
             rank, first_failure = failures[0][0], failures[0][1] or 0
             since = time.monotonic()
-            if first_failure < 0 or (rank > 0 and first_failure != LOST):  # the first says for itself what is wrong
+            if first_failure < 0 or (rank > 0 and first_failure != LOST):  # rank 0 reports its own errors
                 how = f"was ended by {signal.Signals(-first_failure).name}" if first_failure < 0 else "has failed"
                 print(f"openmae: process {processes[rank].pid} (local rank {rank}) {how}", file=sys.stderr)
         if all(code == LOST for _, code in failures):
@@ -139,7 +140,7 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]], patience: float) -> int:
 
 
 def _environment(devices: int, nodes: int) -> dict[str, str]:
-    """What lightning-fabric and torch want to know of the other processes."""
+    """The environment that lightning-fabric and torch read to find the other processes."""
     if nodes > 1 and not {"MASTER_ADDR", "MASTER_PORT", "NODE_RANK"} <= set(os.environ):
         raise UserError(
             f"{nodes} machines must find each other; set MASTER_ADDR, MASTER_PORT and NODE_RANK on each, or start with "

@@ -1,7 +1,7 @@
-"""How processes that torchrun has started meet those of their own attempt, and not what an earlier one has left.
+"""A fresh store for each attempt of torchrun, so that its processes find each other and none of an earlier attempt.
 
-torchrun gives every attempt the same store. What processes that are gone have written there, their addresses, is still
-to be read when it starts new ones (pytorch/pytorch#135712), so that these now and then call somebody who is not there.
+torchrun gives every attempt the same store. The addresses that processes of an earlier attempt wrote there are still in
+it (pytorch/pytorch#135712), and new processes now and then call one that no longer exists.
 """
 
 import os
@@ -15,11 +15,11 @@ from torch.distributed.constants import default_pg_timeout
 from openmae.errors import UserError
 
 POLL = 0.05
-_kept: list[TCPStore] = []  # a store lives as long as the process that keeps it, and nobody else refers to this one
+_kept: list[TCPStore] = []  # a store ends when nothing refers to it
 
 
 def use_fresh_store() -> None:
-    """Under torchrun, have MASTER_PORT name a store in which nobody has written yet; elsewhere do nothing."""
+    """Under torchrun, make an empty store and put its port into MASTER_PORT; elsewhere do nothing."""
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != str(True):
         return
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
@@ -37,11 +37,11 @@ def meet(
 ) -> TCPStore:
     """A new store, kept by rank 0, for the processes that call this at the same time.
 
-    Each of the others asks rank 0 with a word that it has just made up, so that no answer to somebody else can be
-    taken for the answer to it.
+    Each of the others asks rank 0 with a word that it has just made up. An answer that an earlier process received
+    carries another word, so that no process can take it for its own.
 
     Args:
-        shared: what all attempts write to.
+        shared: the store that all attempts write to.
         host: where rank 0 is.
         rank: of this process.
         world_size: how many there are.
@@ -61,14 +61,14 @@ def meet(
                     shared.set(f"openmae/answer/{word}", str(fresh.port))
             missing = {other for other in missing if not fresh.check([f"here/{other}"])}
             if missing and time.monotonic() > ends:
-                raise UserError(_nobody_came(f"rank {min(missing)}", timeout))
+                raise UserError(_did_not_come(f"rank {min(missing)}", timeout))
             time.sleep(POLL)
         return fresh
     word = uuid.uuid4().hex
     shared.set(f"openmae/asks/{rank}", word)
     while not shared.check([f"openmae/answer/{word}"]):
         if time.monotonic() > ends:
-            raise UserError(_nobody_came("rank 0", timeout))
+            raise UserError(_did_not_come("rank 0", timeout))
         time.sleep(POLL)
     port = int(shared.get(f"openmae/answer/{word}"))
     fresh = TCPStore(host, port, None, False, timeout, wait_for_workers=False)
@@ -76,7 +76,7 @@ def meet(
     return fresh
 
 
-def _nobody_came(who: str, timeout: timedelta) -> str:
+def _did_not_come(who: str, timeout: timedelta) -> str:
     return (
         f"{who} has not come within {timeout.total_seconds():.0f} s; look at what it said, and start all of them again"
     )

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-STOPPED = 75  # exit code: the system's EX_TEMPFAIL, try again and it goes on
+STOPPED = 75  # exit code, the system's EX_TEMPFAIL: try again later, here to continue
 REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -19,7 +19,7 @@ class Interrupted(Exception):
 def stop_requests() -> Iterator[threading.Event]:
     """An event that is set when the process is asked to stop. A second Ctrl-C stops it at once.
 
-    Only the first thread of a process can listen to signals; elsewhere the event is never set.
+    Only the main thread of a process receives signals; in another thread the event is never set.
     """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():

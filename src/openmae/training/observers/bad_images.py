@@ -8,40 +8,44 @@ from lightning_fabric import Fabric
 from openmae.checkpoints.names import BAD_IMAGES
 from openmae.data.batches import BadRecord, Batch, SeededImages
 from openmae.errors import UserError
+from openmae.training.observers.observer import Observer, Outcome
 from openmae.training.runs import Run
+from openmae.training.state import TrainState
 
 
-class BadImages:
+class BadImages(Observer):
     """Counts the unreadable images that all processes have met.
 
     Args:
-        run: where they are listed.
+        fabric: the processes.
+        run: where the images are listed.
         dataset: the images.
         limit: the share of them that may be unreadable.
     """
 
-    def __init__(self, run: Run, dataset: SeededImages, limit: float) -> None:
-        self._run, self._images, self._limit = run, len(dataset), limit
+    def __init__(self, fabric: Fabric, run: Run, dataset: SeededImages, limit: float) -> None:
+        self._fabric, self._run, self._images, self._limit = fabric, run, len(dataset), limit
         self._known = {int(record["image"]) for record in run.records(BAD_IMAGES)}
         self._new: dict[int, BadRecord] = {}
 
-    @property
-    def unreported(self) -> int:
-        """How many this process has met that the others do not know of yet."""
-        return len(self._new)
-
-    def see(self, batch: Batch) -> None:
-        """Note what was unreadable in a batch of this process."""
+    def received(self, batch: Batch) -> None:
+        """Remember the images of this batch that were unreadable."""
         self._new |= {record.image: record for record in batch.bad if record.image not in self._known}
 
-    def report(self, fabric: Fabric) -> None:
-        """List what any process has met; every process must call it together.
+    def wants(self, state: TrainState) -> bool:
+        """When this process has met images that the others do not know of yet."""
+        return bool(self._new)
+
+    def stepped(self, state: TrainState, outcome: Outcome, *, wanted: bool) -> None:
+        """List the images that any process has met.
 
         Raises:
             UserError: in every process, when more than the permitted share is unreadable.
         """
-        gathered = [list(self._new.values())] * fabric.world_size
-        if fabric.world_size > 1:
+        if not wanted:
+            return
+        gathered = [list(self._new.values())] * self._fabric.world_size
+        if self._fabric.world_size > 1:
             torch.distributed.all_gather_object(gathered, list(self._new.values()))
         found = {record.image: record for record in chain.from_iterable(gathered)}
         self._new = {}

@@ -12,13 +12,16 @@ import pytest
 import torch
 
 from openmae.checkpoints.checkpoint import Checkpoint, Damaged, GivenUp, list_checkpoints
+from openmae.checkpoints.save_mode import SaveMode
 from openmae.checkpoints.writing import write_checkpoint
 from openmae.recipes.values import Every
-from openmae.training import saving
+from openmae.training.observers import saving
+from openmae.training.observers.saving import Saver
 from openmae.training.runs import Run
-from openmae.training.saving import Saver
 
-EMPTY = Checkpoint(model={"a": torch.zeros(2)}, ema=None, optimizer={}, state={})
+
+def checkpoint(step: int) -> Checkpoint:
+    return Checkpoint(step=step, model={"a": torch.zeros(2)}, optimizer={})
 
 
 class Clock:
@@ -28,7 +31,7 @@ class Clock:
 
 
 class Folder:
-    """What a saver needs of a run."""
+    """The part of a run that a saver uses."""
 
     def __init__(self, path: Path) -> None:
         self.checkpoints = path
@@ -72,7 +75,7 @@ def test_every_so_many_minutes_from_the_last_save_on(folder: Folder, monkeypatch
         assert not found.due(1, 10)
         clock.now += 1
         assert found.due(2, 10)
-        found.save(2, EMPTY, must_work=True)
+        found.save(checkpoint(2), SaveMode.WAITED)
         assert not found.due(3, 10)
         clock.now += 300
         assert found.due(4, 10)
@@ -98,7 +101,7 @@ def test_the_training_goes_on_while_a_checkpoint_is_written(
 ) -> None:
     clock = Clock(monkeypatch)
     with saver(folder, "5min") as found:
-        found.save(1, EMPTY, must_work=False)
+        found.save(checkpoint(1), SaveMode.BACKGROUND)
         clock.now += 10_000
         assert not found.due(2, 10), "another one is asked for only when that is done"
         assert saved(folder) == []
@@ -111,11 +114,11 @@ def test_the_training_goes_on_while_a_checkpoint_is_written(
 def test_leaving_lets_the_last_one_be_finished(folder: Folder, slow_disk: threading.Event) -> None:
     threading.Timer(0.1, slow_disk.set).start()
     with saver(folder, "1step") as found:
-        found.save(1, EMPTY, must_work=False)
+        found.save(checkpoint(1), SaveMode.BACKGROUND)
     assert saved(folder) == [1]
 
 
-def test_what_is_being_written_is_given_up_as_soon_as_the_run_is_asked_to_stop(
+def test_a_save_in_the_background_is_given_up_as_soon_as_the_run_is_asked_to_stop(
     said: list[str], folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, ended = threading.Event(), threading.Event()
@@ -132,19 +135,19 @@ def test_what_is_being_written_is_given_up_as_soon_as_the_run_is_asked_to_stop(
     with found:
         with monkeypatch.context() as patch:
             patch.setattr(saving, "write_checkpoint", slow)
-            found.save(1, EMPTY, must_work=False)
+            found.save(checkpoint(1), SaveMode.BACKGROUND)
             asked.set()
             assert ended.wait(10)
             found.wait()
             assert (found.saved, saved(folder)) == (None, [])
             assert not found.due(4, 10), "to give up is no failure, after which another try is due in a minute"
-        found.save(2, EMPTY, must_work=True, in_a_hurry=True)
+        found.save(checkpoint(2), SaveMode.BEFORE_EXIT)
     assert saved(folder) == [2]
     assert said == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priorities of their own")
-def test_only_what_is_written_beside_the_training_lets_it_pass(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_save_in_the_background_has_a_lower_priority(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     priorities: list[int] = []
 
     def note(*_: Any, **__: Any) -> None:
@@ -153,8 +156,8 @@ def test_only_what_is_written_beside_the_training_lets_it_pass(folder: Folder, m
     monkeypatch.setattr(saving, "write_checkpoint", note)
     own = os.getpriority(os.PRIO_PROCESS, 0)
     with saver(folder, "1step") as found:
-        found.save(1, EMPTY, must_work=False)
-        found.save(2, EMPTY, must_work=True)
+        found.save(checkpoint(1), SaveMode.BACKGROUND)
+        found.save(checkpoint(2), SaveMode.WAITED)
     assert priorities == [min(own + saving.NICER, 19), own]
 
 
@@ -164,7 +167,7 @@ def test_priorities_that_may_not_be_set_do_not_matter(folder: Folder, monkeypatc
 
     monkeypatch.setattr(os, "setpriority", forbid)
     with saver(folder, "1step") as found:
-        found.save(1, EMPTY, must_work=False)
+        found.save(checkpoint(1), SaveMode.BACKGROUND)
     assert saved(folder) == [1]
 
 
@@ -176,14 +179,14 @@ def refuse(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
 
 
 @pytest.mark.parametrize("every", ["5min", "1000steps"])
-def test_a_disk_that_refuses_is_told_and_tried_again_a_minute_later(
+def test_a_disk_that_refuses_is_reported_and_tried_again_a_minute_later(
     said: list[str], folder: Folder, monkeypatch: pytest.MonkeyPatch, every: str
 ) -> None:
     clock = Clock(monkeypatch)
     with saver(folder, every) as found:
         with monkeypatch.context() as patch:
             refuse(patch, OSError(errno.ENOSPC, "No space left on device"))
-            found.save(7, EMPTY, must_work=False)
+            found.save(checkpoint(7), SaveMode.BACKGROUND)
             found.wait()
         assert said == [
             "a checkpoint could not be saved (No space left on device); the run goes on and will try again in a "
@@ -192,7 +195,7 @@ def test_a_disk_that_refuses_is_told_and_tried_again_a_minute_later(
         assert not found.due(8, 10)
         clock.now += 60
         assert found.due(9, 10)
-        found.save(9, EMPTY, must_work=False)
+        found.save(checkpoint(9), SaveMode.BACKGROUND)
         found.wait()
         assert saved(folder) == [9]
         assert len(said) == 1
@@ -215,14 +218,14 @@ def test_where_a_checkpoint_must_be_written_its_failure_ends_the_run(
     error, message = REFUSALS[kind]
     refuse(monkeypatch, error)
     with saver(folder, "5min") as found, pytest.raises(ValueError, match=message):
-        found.save(3, EMPTY, must_work=True)
+        found.save(checkpoint(3), SaveMode.WAITED)
     assert said == []
 
 
 def test_our_own_mistakes_are_not_taken_for_the_disks(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     refuse(monkeypatch, KeyError("a"))
     found = saver(folder, "5min")
-    found.save(3, EMPTY, must_work=False)
+    found.save(checkpoint(3), SaveMode.BACKGROUND)
     with pytest.raises(KeyError):
         found.wait()
     found.__exit__(None, None, None)

@@ -1,4 +1,4 @@
-"""When checkpoints are written, and writing them beside the training."""
+"""When checkpoints are due, and writing them beside the training."""
 
 import contextlib
 import errno
@@ -6,12 +6,12 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Any
 
 from openmae.checkpoints.checkpoint import Checkpoint, Damaged, GivenUp
+from openmae.checkpoints.save_mode import SaveMode
 from openmae.checkpoints.writing import write_checkpoint
 from openmae.errors import UserError
 from openmae.recipes.values import Every
@@ -19,8 +19,8 @@ from openmae.reporter import say
 from openmae.training.runs import Run
 
 SECONDS_TO_RETRY = 60.0
-# How much less of a processor that both want writing gets than training, in steps of Linux's niceness: a tenth. With 19
-# it would take minutes, in which a kill falls back to the checkpoint before.
+# Steps of Linux's niceness. Where writing and training compete for a processor, writing gets a tenth of it. With 19 a
+# checkpoint would take minutes, and a kill meanwhile falls back to the one before.
 NICER = 10
 REMEDIES = {
     errno.ENOSPC: "free some space",
@@ -31,61 +31,66 @@ REMEDIES = {
 
 
 class Saver:
-    """Writes the checkpoints of one run, one at a time, in a thread of its own unless the run waits for it.
+    """Writes the checkpoints of one run, one at a time; `SaveMode` says how.
 
-    A disk that refuses does not end a run: the user is told, and another save is tried a minute later.
+    A disk that refuses a checkpoint in the background does not end the run.
+
+    Args:
+        run: whose checkpoints they are.
+        every: how often one is due.
+        keep: how many stay on the disk.
+        metadata: of the files of weights.
+        asked: set when the run is asked to stop; what is being written in the background is given up then.
     """
 
     def __init__(
         self, run: Run, every: Every, *, keep: int, metadata: Mapping[str, str], asked: threading.Event
     ) -> None:
-        """`asked`: to stop, which makes what is being written beside the training needless: a later step follows."""
         self._asked = asked
         self._run, self._every, self._keep, self._metadata = run, every, keep, metadata
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint", initializer=_let_the_training_pass)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint", initializer=_yield_to_the_training)
         self._pending: Future[None] | None = None
         self._next = self._from_now()
         self._failed = False
         self.saved: int | None = None
+        """The step of the run's newest checkpoint."""
 
-    def due(self, done: int, steps_per_epoch: int) -> bool:
-        """Whether a checkpoint should be written after step `done`."""
+    def due(self, step: int, steps_per_epoch: int) -> bool:
+        """Whether a checkpoint should be written after `step` steps."""
         if self._failed or self._every.unit == "min":
-            # While one is being written time does not ask for the next, or a slow disk would stop the training.
+            # The clock asks for no other checkpoint while one is being written: a slow disk would stop the training.
             return time.monotonic() >= self._next and not self._busy()
         steps = self._every.number * (steps_per_epoch if self._every.unit == "epochs" else 1)
-        return done % max(1, round(steps)) == 0
+        return step % max(1, round(steps)) == 0
 
-    def save(self, step: int, checkpoint: Checkpoint, *, must_work: bool, in_a_hurry: bool = False) -> None:
-        """Write the checkpoint, whose tensors nobody else may change.
-
-        Args:
-            step: how many steps it has seen.
-            checkpoint: a copy of everything.
-            must_work: wait until it is written.
-            in_a_hurry: with `must_work`; as `write_checkpoint` explains.
+    def save(self, checkpoint: Checkpoint, mode: SaveMode) -> None:
+        """Write the checkpoint, whose tensors must not change meanwhile; in the background return at once.
 
         Raises:
-            UserError: with `must_work`, when it could not be written; says why and what to do.
+            UserError: when it could not be written, unless in the background; says why and what to do.
         """
         self.wait()
         self._next = self._from_now()
-        if not must_work:
-            self._pending = self._thread.submit(self._write, step, checkpoint, given_up=self._asked.is_set)
+        if mode is SaveMode.BACKGROUND:
+            self._pending = self._thread.submit(self._write, checkpoint, mode, self._asked.is_set)
             return
         try:
-            self._write(step, checkpoint, in_a_hurry=in_a_hurry)
+            self._write(checkpoint, mode)
         except (OSError, Damaged) as error:
-            raise UserError(f"cannot save step {step}: {_reason(error)}; {_remedy(error)}") from error
+            raise UserError(f"cannot save step {checkpoint.step}: {_reason(error)}; {_remedy(error)}") from error
 
     def wait(self) -> None:
-        """Until nothing is being written."""
+        """Return once nothing is being written."""
         if self._pending is not None:
             self._pending.exception()
         self._busy()
 
+    def give_up(self) -> None:
+        """Give up what is being written in the background: some process of the run was asked to stop."""
+        self._asked.set()
+
     def forget(self) -> None:
-        """The run goes back: steps that have been saved will be made, and saved, again."""
+        """Prepare for going back: steps that have been saved will be made, and saved, again."""
         self.wait()
         self.saved = None
 
@@ -95,12 +100,12 @@ class Saver:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let what is being written be finished."""
+        """Wait for the checkpoint that is being written."""
         self.wait()
         self._thread.shutdown()
 
     def _busy(self) -> bool:
-        """Whether a checkpoint is being written; tells the user when one has failed."""
+        """Whether a checkpoint is being written; reports one that has failed."""
         if self._pending is None or not self._pending.done():
             return self._pending is not None
         pending, self._pending = self._pending, None
@@ -116,17 +121,24 @@ class Saver:
             raise error
         return False
 
-    def _write(self, step: int, checkpoint: Checkpoint, **options: Any) -> None:
-        self._run.sync()  # a checkpoint never knows of steps that a power cut takes out of the log
-        write_checkpoint(self._run.checkpoints, step, checkpoint, metadata=self._metadata, keep=self._keep, **options)
-        self.saved = step
+    def _write(self, checkpoint: Checkpoint, mode: SaveMode, given_up: Callable[[], bool] = lambda: False) -> None:
+        self._run.sync()  # after a power cut no checkpoint may be of a step that the log has lost
+        write_checkpoint(
+            self._run.checkpoints,
+            checkpoint,
+            metadata=self._metadata,
+            keep=self._keep,
+            mode=mode,
+            given_up=given_up,
+        )
+        self.saved = checkpoint.step
 
     def _from_now(self) -> float:
         return time.monotonic() + 60 * (self._every.number if self._every.unit == "min" else 0)
 
 
-def _let_the_training_pass() -> None:
-    """Have this thread run where the processors have little else to do; only Linux has priorities of threads."""
+def _yield_to_the_training() -> None:
+    """Lower the priority of this thread; only Linux has priorities of threads."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError):  # where a sandbox forbids it
             this = threading.get_native_id()

@@ -1,5 +1,4 @@
 import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,9 +16,8 @@ from openmae.checkpoints.names import ENCODER, METRICS, REWINDS
 from openmae.data.batches import Batch, collate
 from openmae.recipes import PretrainRecipe, Recipe
 from openmae.recipes.values import Every
-from openmae.training.divergence import Diverged, Divergence, what_is_not_finite
+from openmae.training.observers.divergence import Diverged, Divergence, what_is_not_finite
 from openmae.training.runs import Run
-from openmae.training.state import all_finite
 from tests.training.toy import STEPS, Crash, Toy, assert_same_run, metrics, saving_always, toy_loss, train, weights
 
 pytestmark = pytest.mark.usefixtures("no_syncing")
@@ -64,7 +62,7 @@ POISONS: dict[str, tuple[Callable[[nn.Module, Tensor], Tensor], str]] = {
 
 
 @pytest.mark.parametrize("kind", POISONS)
-def test_a_step_that_is_not_finite_changes_nothing_and_is_told(
+def test_a_step_that_is_not_finite_changes_nothing_and_is_reported(
     recipe: PretrainRecipe, tmp_path: Path, kind: str
 ) -> None:
     poison, expected = POISONS[kind]
@@ -111,6 +109,14 @@ def test_three_in_a_row_go_back_to_the_last_checkpoint_with_the_images_in_anothe
     # Step 4 is the second of its epoch of three: what was left of it, and whole epochs afterwards.
     assert sorted(loss.seen[3] + again[0] + again[1]) == list(range(12))
     assert sorted(again[2] + again[3] + again[4]) == list(range(12))
+
+
+def test_the_last_step_too_can_send_the_run_back(recipe: PretrainRecipe, tmp_path: Path) -> None:
+    recipe = replace(recipe, save_every=Every(4, "steps"))
+    train(recipe, tmp_path, loss=Poisoned(lambda call: call in (STEPS - 2, STEPS - 1, STEPS)))
+    assert [json.loads(line)["to"] for line in (tmp_path / REWINDS).read_text().splitlines()] == [8]
+    assert len(metrics(tmp_path)) == STEPS
+    assert list_checkpoints(tmp_path / "checkpoints")[0].name == f"step-{STEPS:08d}"
 
 
 def test_a_run_that_went_back_continues_bit_for_bit(recipe: PretrainRecipe, tmp_path: Path) -> None:
@@ -187,7 +193,7 @@ class Spoiled(torch.optim.AdamW):
 def test_spoiled_weights_and_optimizer_state_are_never_saved(
     recipe: PretrainRecipe, tmp_path: Path, what: str, save_every: Every
 ) -> None:
-    """Whether the next thing that happens is a save or the steps after it."""
+    """A save may follow at once, or only after more steps."""
     recipe = replace(recipe, save_every=save_every, keep_last=20)
 
     def build(recipe: Recipe, model: nn.Module) -> Optimizer:
@@ -220,14 +226,3 @@ def test_fp16_is_what_the_diagnosis_warns_of_first(recipe: PretrainRecipe, tmp_p
     finally:
         run.close()
     assert not (tmp_path / METRICS).exists()
-
-
-@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("place", [0, 5, -1])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-def test_one_number_that_is_not_finite_is_found_wherever_it_is(number: float, place: int, dtype: torch.dtype) -> None:
-    good = [torch.arange(10, dtype=dtype) - 5, torch.empty(0, dtype=dtype), torch.tensor(7), torch.tensor([True])]
-    assert all_finite(good)
-    bad = good[0].clone()
-    bad[place] = number
-    assert not all_finite([*good, bad.reshape(5, 2)])

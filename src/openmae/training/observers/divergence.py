@@ -1,4 +1,4 @@
-"""Losses and gradients that are not finite: skip the step, then go back, then end with a diagnosis."""
+"""Losses and gradients that are not finite: the step is skipped, the run goes back, or it ends."""
 
 from collections.abc import Sequence
 
@@ -11,9 +11,11 @@ from openmae.data.batches import Batch
 from openmae.errors import UserError
 from openmae.recipes import Recipe
 from openmae.reporter import say
+from openmae.training.observers.observer import Observer, Outcome
 from openmae.training.processes.devices import choose_precision
+from openmae.training.processes.sharding import all_finite
 from openmae.training.runs import Run
-from openmae.training.state import all_finite
+from openmae.training.state import TrainState
 
 MOST_SKIPPED_IN_A_ROW = 3
 MOST_REWINDS = 3
@@ -23,8 +25,8 @@ class Diverged(Exception):
     """The run must go back to its last checkpoint; the message says why."""
 
 
-class Divergence:
-    """How often this run has gone back, which its folder remembers."""
+class Divergence(Observer):
+    """Reports skipped steps, and counts how often the run has gone back; its folder remembers that."""
 
     def __init__(self, run: Run, recipe: Recipe) -> None:
         self._run, self._recipe = run, recipe
@@ -35,21 +37,25 @@ class Divergence:
         """The steps that the run has gone back to: from each of them on the images come in another order."""
         return tuple(sorted(self._rewinds))
 
-    def skip(self, step: int, what: str, in_a_row: int) -> None:
-        """Tell that `step` has changed nothing, because of `what`.
+    def stepped(self, state: TrainState, outcome: Outcome, *, wanted: bool) -> None:
+        """Report a step that was skipped.
 
         Raises:
             Diverged: when it was the third in a row.
         """
-        say(f"step {step} was skipped: {what}")
-        if in_a_row >= MOST_SKIPPED_IN_A_ROW:
-            raise Diverged(f"{in_a_row} steps in a row up to step {step} were not finite ({what})")
+        if outcome.problem is None:
+            return
+        say(f"step {state.step} was skipped: {outcome.problem}")
+        if state.skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
+            raise Diverged(
+                f"{state.skipped_in_a_row} steps in a row up to step {state.step} were not finite ({outcome.problem})"
+            )
 
     def go_back(self, reason: Diverged, *, to: int | None) -> None:
-        """Remember that the run goes back to step `to`, and tell.
+        """Record and report that the run goes back to step `to`.
 
         Raises:
-            UserError: when there is no checkpoint to go back to, or it has gone back three times before.
+            UserError: when there is no checkpoint to go back to, or the run has gone back three times before.
         """
         if to is None or len(self._rewinds) >= MOST_REWINDS:
             why = f"after going back {len(self._rewinds)} times" if to is not None else "and there is no checkpoint"
@@ -69,9 +75,9 @@ class Divergence:
 
 
 def what_is_not_finite(fabric: Fabric, model: nn.Module, batch: Batch, losses: Sequence[Tensor]) -> str:
-    """The first thing on the way from pixels to gradients that is not finite, on the first process where something is.
+    """Name the first tensor on the way from pixels to gradients that is not finite, on the first process that has one.
 
-    Every process must call it together.
+    Every process must call this together.
     """
     found = _first(model, batch, losses)
     if fabric.world_size > 1:

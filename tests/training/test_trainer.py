@@ -20,15 +20,16 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from openmae.checkpoints.checkpoint import MODEL, Checkpoint, GivenUp, list_checkpoints
+from openmae.checkpoints.checkpoint import MANIFEST, MODEL, Checkpoint, GivenUp, list_checkpoints
 from openmae.checkpoints.names import BAD_IMAGES, ENCODER, LOG, METRICS
 from openmae.checkpoints.reading import read_checkpoint
+from openmae.checkpoints.save_mode import SaveMode
 from openmae.checkpoints.writing import write_checkpoint
 from openmae.data.batches import Batch
 from openmae.recipes import FinetuneRecipe, PretrainRecipe, Recipe, find_recipe
 from openmae.recipes.values import Every
-from openmae.training import loop, saving, session
-from openmae.training.loop import Meter
+from openmae.training import state, trainer
+from openmae.training.observers import saving
 from openmae.training.processes import agreement
 from openmae.training.processes.devices import numerics
 from openmae.training.processes.stopping import Interrupted
@@ -72,7 +73,7 @@ def test_a_crashed_run_continues_bit_for_bit(recipe: PretrainRecipe, tmp_path: P
     train(recipe, tmp_path / "straight")
     with pytest.raises(RuntimeError, match="power cut"):
         train(saving_always(recipe), tmp_path / "crashed", loss=Crash(after * recipe.accumulate))
-    assert read_checkpoint(list_checkpoints(tmp_path / "crashed" / "checkpoints")[0]).state["step"] == after
+    assert read_checkpoint(list_checkpoints(tmp_path / "crashed" / "checkpoints")[0]).step == after
     rest = Crash(10**6)
     train(recipe, tmp_path / "crashed", loss=rest)
     assert rest.calls == (STEPS - after) * recipe.accumulate
@@ -89,19 +90,19 @@ def test_a_crashed_linear_evaluation_continues_bit_for_bit(images: Path, tmp_pat
     assert_same_run(tmp_path / "straight", tmp_path / "crashed")
 
 
-def test_what_is_written_is_the_state_of_its_step_however_slow_the_disk(
+def test_a_checkpoint_has_the_state_of_its_step_however_slow_the_disk(
     recipe: PretrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The training goes on while a checkpoint is written, and must not change what is being written."""
     write = write_checkpoint
     written: list[tuple[int, list[float], Tensor, Tensor]] = []
 
-    def slow(folder: Path, step: int, checkpoint: Checkpoint, **options: Any) -> Path:
+    def slow(folder: Path, checkpoint: Checkpoint, **options: Any) -> Path:
         time.sleep(0.1)
         moment = checkpoint.optimizer["linear.weight"]["exp_avg"] if checkpoint.optimizer else torch.zeros(0)
         weight = checkpoint.model["linear.weight"]
-        written.append((step, checkpoint.state["pending_losses"], weight.clone(), moment.clone()))
-        return write(folder, step, checkpoint, **options)
+        written.append((checkpoint.step, list(checkpoint.pending_losses), weight.clone(), moment.clone()))
+        return write(folder, checkpoint, **options)
 
     monkeypatch.setattr(saving, "write_checkpoint", slow)
     train(replace(recipe, log_every=5, save_every=Every(4, "steps")), tmp_path / "slow")
@@ -117,11 +118,11 @@ def test_what_is_written_is_the_state_of_its_step_however_slow_the_disk(
         assert torch.equal(one[3], other[3])
 
 
-def _waiting(self: saving.Saver, save: Callable[..., None], *arguments: Any, must_work: bool, **_: Any) -> None:
-    save(self, *arguments, must_work=True)
+def _waiting(self: saving.Saver, save: Callable[..., None], checkpoint: Checkpoint, _: SaveMode) -> None:
+    save(self, checkpoint, SaveMode.WAITED)
 
 
-def test_what_decides_the_last_digits_is_told_when_it_has_changed(
+def test_a_change_of_versions_or_hardware_that_decides_the_last_digits_is_reported(
     recipe: PretrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(RuntimeError, match="power cut"):
@@ -130,7 +131,7 @@ def test_what_decides_the_last_digits_is_told_when_it_has_changed(
     told = (tmp_path / "log.txt").read_text()
     assert "last digits" not in told
     now = numerics
-    monkeypatch.setattr(session, "numerics", lambda fabric: {**now(fabric), "threads": 96, "processes": 7})
+    monkeypatch.setattr(state, "numerics", lambda fabric: {**now(fabric), "threads": 96, "processes": 7})
     train(recipe, tmp_path)
     assert re.search(
         r"later losses may differ in their last digits from an uninterrupted run's: "
@@ -240,7 +241,7 @@ def test_a_second_ctrl_c_stops_at_once(recipe: PretrainRecipe, tmp_path: Path) -
     assert steps_saved(tmp_path) == [0]
 
 
-def test_a_scheduler_that_asks_again_and_again_is_heard_once(recipe: PretrainRecipe, tmp_path: Path) -> None:
+def test_a_scheduler_that_asks_again_and_again_is_obeyed_once(recipe: PretrainRecipe, tmp_path: Path) -> None:
     def insist() -> None:
         for which in (signal.SIGUSR1, signal.SIGTERM, signal.SIGTERM, signal.SIGTERM):
             os.kill(os.getpid(), which)
@@ -250,7 +251,7 @@ def test_a_scheduler_that_asks_again_and_again_is_heard_once(recipe: PretrainRec
     assert steps_saved(tmp_path) == [4, 0]
 
 
-def test_a_signal_while_the_weights_change_is_heard_in_the_same_step(
+def test_a_signal_while_the_weights_change_is_obeyed_after_the_same_step(
     recipe: PretrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def too_late(*arguments: Any, **options: Any) -> Any:
@@ -260,29 +261,30 @@ def test_a_signal_while_the_weights_change_is_heard_in_the_same_step(
 
     train(recipe, tmp_path / "straight")
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "agree", too_late)
+        patch.setattr(trainer, "agree", too_late)
         with pytest.raises(Interrupted, match="stopped after step 1 of 12"):
             train(recipe, tmp_path / "stopped")
     train(recipe, tmp_path / "stopped")
     assert_same_run(tmp_path / "straight", tmp_path / "stopped")
 
 
-def test_a_signal_gives_up_what_is_being_written_and_saves_its_own_step_in_a_hurry(
+def test_a_signal_gives_up_the_save_in_the_background_and_saves_its_own_step(
     recipe: PretrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    began, how = threading.Event(), dict[int, bool]()
+    began, how = threading.Event(), dict[int, SaveMode]()
 
     def slow(
-        folder: Path, step: int, *arguments: Any, given_up: Callable[[], bool] = lambda: False, **options: Any
+        folder: Path, checkpoint: Checkpoint, *, mode: SaveMode, given_up: Callable[[], bool], **options: Any
     ) -> Path:
-        how[step] = options.get("in_a_hurry", False)
+        step = checkpoint.step
+        how[step] = mode
         if step == 4:
             began.set()
         until = time.monotonic() + 10
         while step == 4 and time.monotonic() < until:
             if given_up():
                 raise GivenUp
-        return write_checkpoint(folder, step, *arguments, **options)
+        return write_checkpoint(folder, checkpoint, mode=mode, **options)
 
     def ask() -> None:
         assert began.wait(10)
@@ -293,7 +295,7 @@ def test_a_signal_gives_up_what_is_being_written_and_saves_its_own_step_in_a_hur
         patch.setattr(saving, "write_checkpoint", slow)
         with pytest.raises(Interrupted, match="stopped after step 5 of 12"):
             train(replace(recipe, save_every=Every(4, "steps")), tmp_path / "stopped", loss=Crash(4, act=ask))
-    assert how == {0: False, 4: False, 5: True}
+    assert how == {0: SaveMode.WAITED, 4: SaveMode.BACKGROUND, 5: SaveMode.BEFORE_EXIT}
     assert steps_saved(tmp_path / "stopped") == [5, 0]
     assert not (tmp_path / "stopped" / LOG).exists(), "it is no failure"
     train(recipe, tmp_path / "stopped")
@@ -369,7 +371,7 @@ def test_layer_wise_decay_scales_peak_and_if_wanted_the_floor(
     assert watch.rates == [[one, other] for one, other in zip(low, high, strict=True)]
 
 
-def test_what_is_exported_is_the_average_when_the_recipe_asks_for_one(recipe: PretrainRecipe, tmp_path: Path) -> None:
+def test_the_average_is_exported_when_the_recipe_asks_for_one(recipe: PretrainRecipe, tmp_path: Path) -> None:
     watch = Watch()
     train(replace(recipe, ema_decay=0.8, warmup_epochs=0), tmp_path, watch=watch)
     average = watch.weights[0]
@@ -426,7 +428,7 @@ def test_evaluation_is_logged_once_and_training_goes_on_in_training_mode(images:
     assert figures["top1"] == 12.0
 
 
-def test_the_average_is_what_is_evaluated(recipe: PretrainRecipe, tmp_path: Path) -> None:
+def test_the_average_is_evaluated(recipe: PretrainRecipe, tmp_path: Path) -> None:
     seen: list[Tensor] = []
 
     def evaluate(model: nn.Module) -> dict[str, float]:
@@ -446,21 +448,22 @@ def test_checkpoints_are_written_when_their_time_has_come_and_at_the_end(
     assert steps_saved(tmp_path / "often") == [12, 11, 10]
 
 
-class Clock:
-    """Time that passes when told to."""
+def test_pauses_do_not_count_as_training_time(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=lambda: now))
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 1000.0
-        monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: self.now))
+    def loss(model: nn.Module, batch: Batch) -> Tensor:
+        nonlocal now
+        now += 0.5
+        return toy_loss(model, batch)
 
+    def evaluate(_: nn.Module) -> dict[str, float]:
+        nonlocal now
+        now += 60.0
+        return {"top1": 1.0}
 
-def test_pauses_do_not_count_as_training_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock(monkeypatch)
-    meter = Meter(losses=[1.0], images=10, started=clock.now)
-    clock.now += 0.5
-    with meter.paused():
-        clock.now += 60.0
-    assert meter.figures()["images_per_second"] == 20.0
+    train(linear_recipe(images, base_lr=1.0, log_every=2), tmp_path, loss=loss, evaluate=evaluate)
+    assert metrics(tmp_path, "images_per_second") == [BATCH / 0.5] * (STEPS // 2)
 
 
 # ------------------------------------------------------------------------------------------------ what goes wrong
@@ -525,10 +528,10 @@ def test_too_few_images_for_a_batch_and_batches_that_cannot_be_cut_are_refused(
         train(replace(recipe, accumulate=3), tmp_path / "uneven")
 
 
-def test_what_is_drawn_for_a_step_depends_on_the_seed_and_the_step() -> None:
+def test_the_random_numbers_of_a_step_depend_on_the_seed_and_the_step() -> None:
     drawn = []
     for seed, step in ((7, 3), (7, 4), (8, 3), (7, 3)):
-        loop._seed_step(seed, step)
+        trainer.seed_step(seed, step)
         drawn.append(float(torch.rand(())))
     assert drawn[0] == drawn[3]
     assert len(set(drawn)) == 3
@@ -559,3 +562,41 @@ def test_a_signal_during_an_evaluation_saves_and_the_evaluation_is_done_again(im
     train(recipe, tmp_path, evaluate=evaluate)
     assert metrics(tmp_path, "top1") == [1.0, 3.0, 4.0, 5.0]
     assert metrics(tmp_path, "step").count(6) == 2  # the step, and its evaluation
+
+
+def test_an_evaluation_that_is_made_up_for_and_stopped_again_saves_nothing_again(images: Path, tmp_path: Path) -> None:
+    recipe = linear_recipe(images, base_lr=1.0)
+
+    def evaluate(_: nn.Module, give_up: Callable[[], bool] = lambda: False) -> dict[str, float] | None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return None if give_up() else {"top1": 1.0}
+
+    manifest = tmp_path / "checkpoints" / "step-00000003" / MANIFEST
+    saved: list[int] = []
+    for _ in range(2):
+        with pytest.raises(Interrupted, match="stopped during the evaluation after step 3 of 12"):
+            train(recipe, tmp_path, evaluate=evaluate)
+        saved.append(manifest.stat().st_ino)
+    assert saved[0] == saved[1]
+
+
+def test_a_step_is_logged_before_it_is_saved_and_saved_before_it_is_evaluated(
+    recipe: PretrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[tuple[str, int]] = []
+
+    def write(folder: Path, checkpoint: Checkpoint, **options: Any) -> Path:
+        if checkpoint.step:
+            assert metrics(tmp_path, "step")[-1] == checkpoint.step
+        events.append(("saved", checkpoint.step))
+        return write_checkpoint(folder, checkpoint, **options)
+
+    def evaluate(_: nn.Module) -> dict[str, float]:
+        events.append(("evaluated", int(metrics(tmp_path, "step")[-1])))
+        return {"top1": 1.0}
+
+    monkeypatch.setattr(saving, "write_checkpoint", write)
+    monkeypatch.setattr(saving.Saver, "save", partialmethod(_waiting, saving.Saver.save))
+    train(replace(recipe, save_every=Every(6, "steps")), tmp_path, evaluate=evaluate)
+    evaluated = [("evaluated", step) for step in (3, 6, 9, 12)]
+    assert events == [("saved", 0), evaluated[0], ("saved", 6), *evaluated[1:3], ("saved", 12), evaluated[3]]
