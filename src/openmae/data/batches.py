@@ -35,8 +35,8 @@ class Batch(NamedTuple):
 
     `images` [B, C, H, W] uint8, uint16 or float32 (channels last in memory), `targets` (classes [B] int64, labels
     [B, L] float32, numbers [B] float32, or masks [B, H, W] int64; None without targets), `uniform` [B, N] float32
-    uniform numbers from which masks are made and paths dropped, `indices` [B] int64 into the source, `seeds`, one a view, of
-    what is drawn for it on the device, and the images that were `bad`.
+    uniform numbers from which masks are made and paths dropped, `indices` [B] int64 into the source, `seeds`, one a
+    view, of what is drawn for it on the device, and the images that were `bad`.
     """
 
     images: Tensor
