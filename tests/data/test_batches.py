@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import assume, given, settings
@@ -18,6 +19,7 @@ from openmae.data.pixel_cache import PixelCache
 from openmae.data.randomness import Stream, random_stream
 from openmae.data.sampling import StepSampler, epoch_order
 from openmae.data.sources import Source, Subset
+from openmae.data.sources.labels import GivenLabels, Labelled
 from openmae.data.transforms import EvalTransform, TrainTransform, apply
 from openmae.data.workers import MAX_AUTOMATIC_WORKERS, automatic_workers, evaluation_loader, training_loader
 
@@ -27,20 +29,18 @@ SEED = 5
 COLOUR = PixelFormat()
 
 
-class Pictures:
+class Pictures(Labelled):
     """Images in memory: number i is all grey level i, or noise; some cannot be decoded, some not even be read."""
 
     def __init__(
         self, count: int, *, noise: bool = False, broken: Collection[int] = (), gone: Collection[int] = ()
     ) -> None:
-        self.labels = np.arange(count, dtype=np.int64) * 10
-        self.classes = ()
+        self.given = GivenLabels(pa.chunked_array([pa.array(np.arange(count) * 10, pa.int64())]), where="pictures")
+        self.count = count
         self.noise, self.broken, self.gone = noise, broken, gone
 
-    classes: tuple[str, ...]
-
     def __len__(self) -> int:
-        return len(self.labels)
+        return self.count
 
     def read(self, index: int) -> bytes:
         if index in self.gone:
@@ -59,12 +59,19 @@ class Pictures:
 
 
 def training_images(source: Source, *, seed: int = SEED) -> SeededImages:
-    return SeededImages(source=source, transform=TRAINING, format=COLOUR, seed=seed, uniform=6)
+    targets = source.targets("class")
+    return SeededImages(source=source, transform=TRAINING, format=COLOUR, targets=targets, seed=seed, uniform=6)
 
 
 def plain_images(source: Pictures, *, replace_bad: bool = True) -> SeededImages:
     return SeededImages(
-        source=source, transform=EVALUATION, format=COLOUR, seed=SEED, uniform=6, replace_bad=replace_bad
+        source=source,
+        transform=EVALUATION,
+        format=COLOUR,
+        targets=source.targets("class"),
+        seed=SEED,
+        uniform=6,
+        replace_bad=replace_bad,
     )
 
 
@@ -81,9 +88,15 @@ def assert_same(ones: list[Batch], others: list[Batch]) -> None:
     for one, other in zip(ones, others, strict=True):
         assert one.images.numpy().tobytes() == other.images.numpy().tobytes()
         assert one.uniform.numpy().tobytes() == other.uniform.numpy().tobytes()
-        assert one.labels.tolist() == other.labels.tolist()
+        assert classes_in(one) == classes_in(other)
         assert one.indices.tolist() == other.indices.tolist()
         assert one.bad == other.bad
+
+
+def classes_in(batch: Batch) -> list[int]:
+    assert batch.targets is not None
+    classes: list[int] = batch.targets.tolist()
+    return classes
 
 
 # Random numbers as a function
@@ -230,7 +243,7 @@ def test_a_sample_depends_on_seed_epoch_and_index_only() -> None:
         assert len(one.views) == len(two.views) == 1
         assert one.views[0].tobytes() == two.views[0].tobytes()
         assert one.uniform[0].tobytes() == two.uniform[0].tobytes()
-        assert (one.label, one.image, one.bad) == (two.label, two.image, two.bad)
+        assert (one.targets, one.image, one.bad) == (two.targets, two.image, two.bad)
 
 
 def test_crops_and_uniform_numbers_differ_by_epoch_by_image_and_by_seed() -> None:
@@ -266,9 +279,10 @@ def test_a_batch_holds_images_labels_and_indices_in_the_order_of_the_sampler() -
         assert batch.images.dtype == torch.uint8
         assert batch.images.is_contiguous(memory_format=torch.channels_last)
         assert [int(image.unique()) for image in batch.images] == indices
-        assert batch.labels.tolist() == [10 * index for index in indices]
+        assert classes_in(batch) == [10 * index for index in indices]
         assert batch.indices.tolist() == indices
-        assert (batch.labels.dtype, batch.indices.dtype) == (torch.int64, torch.int64)
+        assert batch.targets is not None
+        assert (batch.targets.dtype, batch.indices.dtype) == (torch.int64, torch.int64)
         assert (batch.uniform.shape, batch.uniform.dtype) == ((6, 6), torch.float32)
         assert batch.bad == []
 
@@ -490,7 +504,7 @@ def test_a_bad_image_is_replaced_by_seed_epoch_and_index_and_recorded() -> None:
             tried = candidates.tolist()
             expected = next(number for number in tried if number not in (4, 9))
             assert sample.image == expected
-            assert sample.label == 10 * expected
+            assert sample.targets == [10 * expected]
             assert np.unique(sample.views[0]).tolist() == [expected]
             assert sample.bad[0] == BadRecord(index, f"picture-{index}", reason)
             assert [record.image for record in sample.bad[1:]] == tried[: tried.index(expected)]
@@ -536,7 +550,7 @@ def test_evaluation_leaves_bad_images_out_and_records_them() -> None:
     dataset = plain_images(Pictures(7, broken={1}, gone={4}), replace_bad=False)
     batches = list(evaluation_loader(dataset, batch_size=3, workers=0, pin_memory=False))
     assert [batch.indices.tolist() for batch in batches] == [[0, 2], [3, 5], [6]]
-    assert [batch.labels.tolist() for batch in batches] == [[0, 20], [30, 50], [60]]
+    assert [classes_in(batch) for batch in batches] == [[0, 20], [30, 50], [60]]
     assert [len(batch.images) for batch in batches] == [len(batch.uniform) for batch in batches] == [2, 2, 1]
     assert [record for batch in batches for record in batch.bad] == [
         BadRecord(1, "picture-1", "not an image"),
@@ -547,7 +561,8 @@ def test_evaluation_leaves_bad_images_out_and_records_them() -> None:
 def test_a_batch_of_bad_images_is_empty_but_recorded() -> None:
     dataset = plain_images(Pictures(2, broken={0, 1}), replace_bad=False)
     (batch,) = evaluation_loader(dataset, batch_size=2, workers=0, pin_memory=False)
-    assert [len(part) for part in (batch.images, batch.labels, batch.uniform, batch.indices)] == [0, 0, 0, 0]
+    assert batch.targets is not None
+    assert [len(part) for part in (batch.images, batch.targets, batch.uniform, batch.indices)] == [0, 0, 0, 0]
     assert [record.image for record in batch.bad] == [0, 1]
 
 
@@ -581,7 +596,7 @@ def test_evaluation_is_the_same_for_any_batch_size_and_workers(batch_size: int) 
     whole = next(iter(evaluation_loader(dataset, batch_size=9, workers=0, pin_memory=False)))
     parts = list(evaluation_loader(dataset, batch_size=batch_size, workers=1, pin_memory=False))
     assert torch.equal(torch.cat([part.images for part in parts]), whole.images)
-    assert torch.cat([part.labels for part in parts]).tolist() == whole.labels.tolist()
+    assert [label for part in parts for label in classes_in(part)] == classes_in(whole)
 
 
 # Workers

@@ -77,6 +77,15 @@ def test_class_balance_counts_the_images_of_each_class(tmp_path: Path) -> None:
     assert (balance["classes"], balance["unlabelled"], balance["smallest"]) == (3, 0, [])
 
 
+def test_labels_that_are_no_classes_are_said_to_be_left_out(tmp_path: Path, said: list[str]) -> None:
+    for number in range(2):
+        Image.new("L", (2, 2)).save(tmp_path / f"{number}.png")
+    (tmp_path / "labels.csv").write_text("path,label\n0.png,crack;rust\n1.png,rust\n")
+    assert class_balance(open_data(str(tmp_path), labels=str(tmp_path / "labels.csv")).train) == {}
+    assert said[-1].startswith("the labels are left out: ")
+    assert "(such as crack;rust)" in said[-1]
+
+
 def test_the_common_format_is_what_a_run_would_use() -> None:
     assert common_format(Counter()) is None
     assert common_format(Counter({PixelFormat(3, "uint8"): 5, PixelFormat(1, "uint8"): 9})) == PixelFormat(3, "uint8")

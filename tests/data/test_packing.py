@@ -176,6 +176,15 @@ def test_alpha_is_kept_and_can_still_be_dropped(tmp_path: Path, channels: int) -
     assert decode(data.train.read(0), RGB).shape == (90, 120, 3)
 
 
+def test_labels_that_are_no_classes_are_left_out_with_a_message(said: list[str], classes: Path, tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("path,label\ntrain/cat/a.png,12.5\ntest/dog/é ü.png,7\n", encoding="utf-8")
+    numbers = open_data(str(classes), labels=str(tmp_path / "labels.csv"))
+    pack(numbers, str(tmp_path / "packed"), PackSettings(), source=str(classes))
+    data = open_data(str(tmp_path / "packed"))
+    assert data.train.labels.tolist() == [-1] * 4
+    assert any("the labels are left out: " in message and "--task regression" in message for message in said)
+
+
 def test_broken_images_are_left_out_counted_and_listed(classes: Path, tmp_path: Path) -> None:
     whole = (classes / "train/dog/a.jpg").read_bytes()
     (classes / "train/cat/cut.jpg").write_bytes(whole[: len(whole) // 2])

@@ -4,22 +4,22 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
 from openmae.data.decoding import PixelFormat
+from openmae.data.sources.labels import GivenLabels, Labelled
 from openmae.data.statistics import decoded_bytes, measure, sample, stored_formats, widest_type
 from openmae.data.transforms import TrainTransform
 
 
-class Arrays:
+class Arrays(Labelled):
     """A source of .npy arrays, JPEGs of them, or raw bytes."""
 
-    classes: tuple[str, ...] = ()
-
     def __init__(self, arrays: Sequence[NDArray[Any] | bytes], *, jpeg: bool = False) -> None:
-        self.labels = np.full(len(arrays), -1)
+        self.given = GivenLabels(pa.chunked_array([pa.nulls(len(arrays), pa.int64())]), where="arrays")
         self.arrays, self.jpeg = arrays, jpeg
 
     def __len__(self) -> int:

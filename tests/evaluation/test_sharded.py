@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from openmae.data.sources import open_data
+from tests.evaluation.toy_data import write_images
 from tests.faults.worlds import call, prepare
 from tests.faults.zygote import Zygote
 
@@ -131,3 +132,31 @@ def test_nothing_but_broken_images_ends_every_process(zygote: Zygote, weights: P
     out = str(tmp_path / "e.parquet")
     with pytest.raises(RuntimeError, match="none of the 1 images can be decoded"):
         call(zygote, 2, "command", words=["embed", "--weights", str(weights), "--data", str(tmp_path), "--out", out])
+
+
+@pytest.mark.parametrize("task", ["multilabel", "regression"])
+def test_figures_of_every_task_are_the_same_to_the_last_bit_on_any_number_of_processes(
+    zygote: Zygote, weights: Path, tmp_path: Path, task: str
+) -> None:
+    kind: Literal["labels", "number"] = "labels" if task == "multilabel" else "number"
+    folder = str(write_images(tmp_path / kind, kind, train=97, test=301, broken=(0, 17, 255)))
+    results = [call(zygote, size, "evaluate", folder=folder, weights=str(weights), task=task) for size in (1, 2, 4)]
+    (alone,) = results[0]
+    assert all(result == alone for processes in results for result in processes), "every process knows the whole"
+    assert alone["images"] == 298
+    network = ["--width", "32", "--depth", "3", "--heads", "2", "--task", task]
+    cached: list[dict[str, Any]] = []
+    for size in (1, 2):
+        arguments = [
+            *network,
+            "--weights",
+            str(weights),
+            "--data",
+            folder,
+            "--out",
+            str(tmp_path / str(size)),
+            "--cached",
+        ]
+        first, *_ = call(zygote, size, "command", words=["linear", "fashion-mnist", *arguments, "--json"])
+        cached.append(json.loads(first) | {"out": ""})
+    assert all(result == cached[0] for result in cached)

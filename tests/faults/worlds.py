@@ -208,16 +208,17 @@ def _difference(expected: Sequence[float], found: Sequence[float]) -> float:
     return max(abs(a - b) / abs(a) for a, b in zip(expected, found, strict=True))
 
 
-def evaluate(folder: str, weights: str) -> dict[str, Any]:
+def evaluate(folder: str, weights: str, task: str = "classification") -> dict[str, Any]:
     """What one process sees of a classifier measured on the test images, and of the images that are broken."""
     from dataclasses import replace
 
     import torch
 
+    from openmae.evaluation.experiment import evaluate as measure_model
+    from openmae.evaluation.experiment import open_experiment
     from openmae.evaluation.features import extract_features
-    from openmae.evaluation.finetune import build_classifier
-    from openmae.evaluation.linear import LinearProbe
-    from openmae.evaluation.supervised import evaluate_classifier, open_task
+    from openmae.evaluation.heads.classifier import build_classifier
+    from openmae.evaluation.heads.linear_probe import LinearProbe
     from openmae.recipes import FinetuneRecipe, find_recipe
     from openmae.training.processes.devices import start_fabric
     from openmae.weights.building import encoder_from
@@ -225,19 +226,19 @@ def evaluate(folder: str, weights: str) -> dict[str, Any]:
 
     found = find_recipe("fashion-mnist", "finetune")
     assert isinstance(found, FinetuneRecipe)
-    network: dict[str, Any] = NETWORK
-    recipe, task = open_task(replace(found, data=folder, weights=weights, workers=0, **network))
+    network: dict[str, Any] = {**NETWORK, "task": task}
+    recipe, opened = open_experiment(replace(found, data=folder, weights=weights, workers=0, **network))
     fabric = start_fabric(recipe)
     torch.manual_seed(0)
-    model = build_classifier(recipe, task).to(fabric.device)
-    scores = evaluate_classifier(fabric, model, recipe, task.test)
-    assert scores is not None
-    probe = LinearProbe(encoder_from(task.weights), task.classes, pool="mean", head_std=0.1).to(fabric.device)
+    model = build_classifier(recipe, opened).to(fabric.device)
+    figures = measure_model(fabric, model, recipe, opened.task, opened.test)
+    assert figures is not None
+    probe = LinearProbe(encoder_from(opened.weights), opened.task.outputs, pool="mean", head_std=0.1).to(fabric.device)
     for buffer in probe.head.buffers():
         buffer += fabric.global_rank  # as if each process had normalised other images
-    probed = evaluate_classifier(fabric, probe, recipe, task.test)
-    bad = extract_features(encoder_from(task.weights), network_of(recipe), task.test, fabric=fabric).bad
-    return {**scores._asdict(), "probed": probed, "bad": bad}
+    probed = measure_model(fabric, probe, recipe, opened.task, opened.test)
+    features = extract_features(encoder_from(opened.weights), network_of(recipe), opened.test.images, fabric=fabric)
+    return {**figures, "images": len(features.indices), "probed": probed, "bad": features.bad}
 
 
 @dataclass(frozen=True, kw_only=True)

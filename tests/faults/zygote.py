@@ -25,9 +25,9 @@ OPENMAE = (
     "openmae.verbs",
     "openmae.training.pretraining",
     "openmae.evaluation.embedding",
-    "openmae.evaluation.finetune",
-    "openmae.evaluation.knn",
-    "openmae.evaluation.linear",
+    "openmae.evaluation.protocols.finetune",
+    "openmae.evaluation.protocols.knn",
+    "openmae.evaluation.protocols.linear",
     "torch.utils.tensorboard",
 )
 HUNG = 124

@@ -163,7 +163,7 @@ def test_masks_come_from_the_noise_of_each_image(tiny_recipe: PretrainRecipe) ->
     noise = torch.rand(2, 49)
     batch = Batch(
         images=torch.full((2, 1, 28, 28), 255, dtype=torch.uint8),
-        labels=torch.zeros(2, dtype=torch.int64),
+        targets=None,
         uniform=noise,
         indices=torch.arange(2),
         seeds=[0, 0],

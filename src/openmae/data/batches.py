@@ -14,6 +14,7 @@ from openmae.data.memory import shared_memory
 from openmae.data.pixel_cache import PixelCache
 from openmae.data.randomness import Stream, random_stream
 from openmae.data.sources import Source
+from openmae.data.targets import SeenTargets, View
 from openmae.data.transforms import Box, Crop, Transform
 from openmae.errors import UserError
 
@@ -32,13 +33,14 @@ class BadRecord(NamedTuple):
 class Batch(NamedTuple):
     """What the loader hands out.
 
-    `images` [B, C, H, W] uint8, uint16 or float32 (channels last in memory), `labels` [B] int64 (-1 when unknown),
-    `uniform` [B, N] float32 uniform numbers from which masks are made and paths dropped, `indices` [B] int64 into the
-    source, `seeds`, one a view, of what is drawn for it on the device, and the images that were `bad`.
+    `images` [B, C, H, W] uint8, uint16 or float32 (channels last in memory), `targets` (classes [B] int64, labels
+    [B, L] float32, numbers [B] float32, or masks [B, H, W] int64; None without targets), `uniform` [B, N] float32
+    uniform numbers from which masks are made and paths dropped, `indices` [B] int64 into the source, `seeds`, one a view, of
+    what is drawn for it on the device, and the images that were `bad`.
     """
 
     images: Tensor
-    labels: Tensor
+    targets: Tensor | None
     uniform: Tensor
     indices: Tensor
     seeds: list[int]
@@ -49,15 +51,23 @@ class Batch(NamedTuple):
 class Sample(NamedTuple):
     """One image on its way into a batch, once or cropped and masked several times.
 
-    `views` [H, W, C], `uniform` [N] and `seeds`, one each; none when the image was bad and may not be replaced.
+    `views` [H, W, C], `targets`, `uniform` [N] and `seeds`, one each; none when the image was bad and may not be
+    replaced. `targets` is None for a data set without targets.
     """
 
     views: list[Pixels]
+    targets: list[NDArray[Any]] | None
     uniform: list[NDArray[np.float32]]
     seeds: list[int]
-    label: int
     image: int
     bad: list[BadRecord]
+
+
+class Cut(NamedTuple):
+    """The views of one image, [H, W, C], and their targets, if the data set has targets."""
+
+    views: list[Pixels]
+    targets: list[NDArray[Any]] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +78,7 @@ class SeededImages(Dataset[Sample]):
         source: where the bytes come from.
         transform: what is done to the pixels.
         format: channels and type of the pixels.
+        targets: of the images of `source`; None when they are not needed.
         seed: of everything random.
         uniform: the number of uniform random numbers for each view.
         repeats: how many views are made of each decoded image.
@@ -79,6 +90,7 @@ class SeededImages(Dataset[Sample]):
     source: Source
     transform: Transform
     format: PixelFormat
+    targets: SeenTargets | None = None
     seed: int = 0
     uniform: int = 0
     repeats: int = 1
@@ -91,26 +103,27 @@ class SeededImages(Dataset[Sample]):
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
         bad: list[BadRecord] = []
-        views, used = self._views(index, key, bad), index
-        if not views and self.replace_bad:
+        cut, used = self._cut(index, key, bad), index
+        if cut is None and self.replace_bad:
             candidates = random_stream(self.seed, Stream.REPLACEMENT, epoch=epoch, index=index)
             for _ in range(REPLACEMENT_ATTEMPTS):
                 used = int(candidates.integers(len(self.source)))
-                views = self._views(used, key, bad)
-                if views:
+                cut = self._cut(used, key, bad)
+                if cut is not None:
                     break
             else:
                 raise UserError(
                     f"{len(bad)} images in a row cannot be decoded, the last one {bad[-1].name} ({bad[-1].reason}); "
                     "look at the files before training on them"
                 )
+        views, targets = cut if cut is not None else Cut([], None if self.targets is None else [])
         streams = [self._stream(Stream.MASK, key, repeat) for repeat in range(len(views))]
         uniform = [stream.random(self.uniform, dtype=np.float32) for stream in streams]
         seeds = [int(stream.integers(2**63)) for stream in streams]
-        return Sample(views, uniform, seeds, int(self.source.labels[used]), used, bad)
+        return Sample(views, targets, uniform, seeds, used, bad)
 
-    def _views(self, image: int, key: tuple[int, int], bad: list[BadRecord]) -> list[Pixels]:
-        """The views that `key` asks for, of that image; none, and a record of why, when it is bad."""
+    def _cut(self, image: int, key: tuple[int, int], bad: list[BadRecord]) -> "Cut | None":
+        """The views that `key` asks for, of that image; None, and a record of why, when it is bad."""
 
         def plan(height: int, width: int) -> list[Crop]:
             return [
@@ -130,14 +143,17 @@ class SeededImages(Dataset[Sample]):
                 pixels = opened.decode(self.format, shrink=min(map(self.transform.shrink, crops)), scratch=SCRATCH)
             except (BadImage, OSError) as error:
                 bad.append(BadRecord(image, self.source.name(image), why_unreadable(error)))
-                return []
+                return None
             # What may come smaller another time is not held, or pixels would depend on who decoded them first.
             whole = Crop(Box(0, 0, width, height))
             if self.cache is not None and not (opened.shrinks and self.transform.shrink(whole) > 1):
                 self.cache.put(image, pixels)
         views = [self.transform.cut(pixels, crop, height, width) for crop in crops]
         # A view that needed no work may still lie where the next image will be decoded.
-        return [view.copy() if np.may_share_memory(view, pixels) else view for view in views]
+        views = [view.copy() if np.may_share_memory(view, pixels) else view for view in views]
+        if self.targets is None:
+            return Cut(views, None)
+        return Cut(views, self.targets.of_views(image, [View(self.transform, crop, height, width) for crop in crops]))
 
     def _stream(self, stream: Stream, key: tuple[int, int], repeat: int) -> np.random.Generator:
         return random_stream(self.seed, stream, epoch=key[0], index=key[1], repeat=repeat)
@@ -154,13 +170,21 @@ def collate(samples: list[Sample]) -> Batch:
         place[:] = view
     batch = Batch(
         images=torch.from_numpy(stacked).permute(0, 3, 1, 2),
-        labels=torch.tensor(np.repeat([sample.label for sample in samples], counts), dtype=torch.int64),
+        targets=_stacked_targets(samples),
         uniform=torch.from_numpy(np.stack(uniform) if uniform else np.empty((0, 0), dtype=np.float32)),
         indices=torch.tensor(np.repeat([sample.image for sample in samples], counts), dtype=torch.int64),
         seeds=[seed for sample in samples for seed in sample.seeds],
         bad=[record for sample in samples for record in sample.bad],
     )
     return batch if get_worker_info() is None else Batch(*map(_to_be_sent, batch))
+
+
+def _stacked_targets(samples: list[Sample]) -> Tensor | None:
+    """The targets of all views; None where the samples have none."""
+    if any(sample.targets is None for sample in samples):
+        return None
+    targets = [target for sample in samples for target in sample.targets or ()]
+    return torch.from_numpy(np.stack(targets)) if targets else torch.empty(0)
 
 
 def _to_be_sent(part: Any) -> Any:

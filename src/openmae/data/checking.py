@@ -13,8 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from openmae.data.batches import BadRecord
 from openmae.data.decoding import BadImage, PixelFormat, open_image, why_unreadable
-from openmae.data.sources import Source
-from openmae.data.sources.labels import UNLABELLED
+from openmae.data.sources import Source, classes_if_any
 from openmae.data.statistics import widest_type
 
 IMAGES_PER_CHUNK = 64
@@ -163,14 +162,15 @@ def _spread(values: NDArray[np.int32]) -> list[int]:
 
 def class_balance(source: Source) -> dict[str, Any]:
     """Images of each class, of the most frequent and the rarest; empty where there are no classes."""
-    if not source.classes:
+    classes = classes_if_any(source)
+    if not classes.names:
         return {}
-    counts = np.bincount(source.labels[source.labels != UNLABELLED], minlength=len(source.classes))
+    counts = np.bincount(classes.values[classes.known], minlength=len(classes.names))
     order = np.argsort(-counts, kind="stable")
-    named = [[source.classes[place], int(counts[place])] for place in order]
+    named = [[classes.names[place], int(counts[place])] for place in order]
     return {
-        "classes": len(source.classes),
-        "unlabelled": int((source.labels == UNLABELLED).sum()),
+        "classes": len(classes.names),
+        "unlabelled": int((~classes.known).sum()),
         "largest": named[:5],
         "smallest": named[5:][-5:],
     }

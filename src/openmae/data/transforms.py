@@ -10,13 +10,17 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from timm.data.auto_augment import RandAugment, posterize, rand_augment_transform
 from torch import Tensor
 from torch.nn import functional as F
 
 from openmae.data.decoding import LARGEST, SHRINKS, Pixels
+from openmae.errors import UserError
 
+Mask = NDArray[np.integer[Any]]
+"""The class of every pixel, [H, W]."""
 Interpolation = Literal["bicubic", "bilinear"]
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 ASPECT_RATIOS = (3 / 4, 4 / 3)
@@ -79,6 +83,10 @@ class Transform(Protocol):
         """Carry out the plan on the pixels [H, W, C] of an image that was planned as height x width."""
         ...
 
+    def cut_mask(self, mask: Mask, crop: Crop, height: int, width: int) -> Mask:
+        """Carry out the same plan on the mask [H, W] of that image: each result pixel takes its nearest neighbour."""
+        ...
+
 
 def apply(transform: Transform, pixels: Pixels, rng: np.random.Generator | None = None) -> Pixels:
     """Plan and cut at once, for pixels [H, W, C] that are decoded already; a random transform needs `rng`."""
@@ -128,6 +136,14 @@ class TrainTransform:
                 result = _to_array(self._policy(_to_image(result)))
         return result
 
+    def cut_mask(self, mask: Mask, crop: Crop, height: int, width: int) -> Mask:
+        if self.rand_augment is not None:
+            raise UserError("RandAugment moves pixels and a mask would not follow them; add --rand-augment None")
+        box = _scaled(crop.box, mask.shape[0] / height, mask.shape[1] / width)
+        region = mask[box.top : box.top + box.height, box.left : box.left + box.width]
+        result = resize_nearest(region, self.size)
+        return result[:, ::-1] if crop.flipped else result
+
     @cached_property
     def _policy(self) -> RandAugment:
         options = {
@@ -162,6 +178,11 @@ class EvalTransform:
         result = resize(pixels, scaled, self.interpolation, exact=self.exact)
         top, left = (scaled[0] - self.size[0]) // 2, (scaled[1] - self.size[1]) // 2
         return result[top : top + self.size[0], left : left + self.size[1]]
+
+    def cut_mask(self, mask: Mask, crop: Crop, height: int, width: int) -> Mask:  # noqa: ARG002
+        scaled = self._scaled_size(height, width)
+        top, left = (scaled[0] - self.size[0]) // 2, (scaled[1] - self.size[1]) // 2
+        return resize_nearest(mask, scaled)[top : top + self.size[0], left : left + self.size[1]]
 
     def _scaled_size(self, height: int, width: int) -> tuple[int, int]:
         # For a target that is not square, one side must be longer than `resize`.
@@ -202,6 +223,15 @@ def resize(pixels: Pixels, size: tuple[int, int], interpolation: Interpolation, 
     resized = F.interpolate(image, size, mode=interpolation, antialias=True)[0].permute(1, 2, 0).numpy()
     if pixels.dtype == np.uint16:
         return resized.round().clip(0, LARGEST["uint16"]).astype(np.uint16)
+    return resized
+
+
+def resize_nearest(mask: Mask, size: tuple[int, int]) -> Mask:
+    """Resize [H, W] to (height, width): each pixel takes the value of the one whose centre is nearest."""
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(np.int64) for old, new in zip(mask.shape, size, strict=True)
+    )
+    resized: Mask = mask[rows[:, None], columns]
     return resized
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from openmae.data.sources import UNLABELLED, open_data
+from openmae.data.sources import classes_if_any, open_data
+from openmae.data.targets import Targets
 from openmae.errors import UserError
 from openmae.evaluation.features import BATCH_SIZE, Features, extract_features
 from openmae.training.processes.devices import measuring_processes
@@ -41,7 +42,7 @@ def embed(
         features = extract_features(vit, loaded.network, source, batch_size=batch_size, fabric=fabric)
         bad += len(features.bad)
         names = [source.name(int(index)) for index in features.indices]
-        tables.append(_table(names, split, features, source.classes))
+        tables.append(_table(names, split, features, classes_if_any(source).subset(features.indices)))
     table = pa.concat_tables(tables)
     counts = {"images": len(table), "bad": bad}
     if not fabric.is_global_zero:
@@ -56,13 +57,16 @@ def embed(
     return counts
 
 
-def _table(names: list[str], split: str, features: Features, classes: tuple[str, ...]) -> pa.Table:
-    labels = features.labels
+def _table(names: list[str], split: str, features: Features, classes: Targets) -> pa.Table:
+    labels, known = classes.values, classes.known
     columns = {
         "path": pa.array(names),
         "split": pa.array([split] * len(names)),
-        "label": pa.array(labels, mask=labels == UNLABELLED),
-        "class": pa.array([None if label == UNLABELLED else classes[label] for label in labels], type=pa.string()),
+        "label": pa.array(labels, mask=~known),
+        "class": pa.array(
+            [classes.names[label] if there else None for label, there in zip(labels, known, strict=True)],
+            type=pa.string(),
+        ),
         "mean": _vectors(features.mean),
     }
     if features.cls is not None:

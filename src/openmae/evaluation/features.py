@@ -13,6 +13,7 @@ from openmae.core.encoder import encode_images
 from openmae.core.network import Network
 from openmae.data.batches import BadRecord, SeededImages
 from openmae.data.sources import Source
+from openmae.data.targets import Targets
 from openmae.data.transforms import EvalTransform, normalise_pixels
 from openmae.data.workers import automatic_workers, batches_of, evaluation_loader
 from openmae.errors import UserError
@@ -26,14 +27,13 @@ BATCH_SIZE = 256
 
 
 class Features(NamedTuple):
-    """`cls` and `mean` [N, D] float32, `labels` [N], the source's `indices` [N], and what could not be decoded.
+    """`cls` and `mean` [N, D] float32, the source's `indices` [N], and the images that could not be decoded.
 
     `cls` is None for an encoder without a class token.
     """
 
     cls: NDArray[np.float32] | None
     mean: NDArray[np.float32]
-    labels: NDArray[np.int64]
     indices: NDArray[np.int64]
     bad: list[BadRecord]
 
@@ -70,12 +70,13 @@ def evaluation_transform(network: Network) -> EvalTransform:
     )
 
 
-def evaluation_images(network: Network, source: Source) -> SeededImages:
+def evaluation_images(network: Network, source: Source, targets: Targets | None = None) -> SeededImages:
     """Every image of `source` as this network wants it when nothing may be random; bad ones are left out."""
     return SeededImages(
         source=source,
         transform=evaluation_transform(network),
         format=pixel_format(network),
+        targets=targets,
         replace_bad=False,
     )
 
@@ -115,7 +116,6 @@ def extract_features(
     # Each begins with no rows, because a process may have no batch.
     cls: list[Tensor] = [torch.empty(0, vit.embed_dim)]
     mean: list[Tensor] = [torch.empty(0, vit.embed_dim)]
-    labels: list[Tensor] = [torch.empty(0, dtype=torch.int64)]
     indices: list[Tensor] = [torch.empty(0, dtype=torch.int64)]
     bad: list[BadRecord] = []
     seen = 0
@@ -134,10 +134,9 @@ def extract_features(
             mean.append(pooled.mean.float().cpu())
             if pooled.cls is not None:
                 cls.append(pooled.cls.float().cpu())
-            labels.append(batch.labels)
             indices.append(batch.indices)
     bad = gather_bad(fabric, bad)
-    mean_ND, labels_N, indices_N = (gather_rows(fabric, torch.cat(parts)) for parts in (mean, labels, indices))
+    mean_ND, indices_N = (gather_rows(fabric, torch.cat(parts)) for parts in (mean, indices))
     cls_ND = None if vit.cls_token is None else gather_rows(fabric, torch.cat(cls))
     if not len(indices_N):
         raise UserError(
@@ -149,7 +148,6 @@ def extract_features(
     return Features(
         cls=None if cls_ND is None else cls_ND[order].numpy(),
         mean=mean_ND[order].numpy(),
-        labels=labels_N[order].numpy(),
         indices=indices_N[order].numpy(),
         bad=bad,
     )

@@ -18,7 +18,7 @@ from openmae.recipes.constraints import (
     at_most,
 )
 from openmae.recipes.recipe import Recipe, Stage
-from openmae.recipes.values import Pooling
+from openmae.recipes.values import Pooling, TaskName
 
 LABEL_FRACTION = Range(words="lie in (0, 1]", low=0, high=1, without_low=True, hint="0.01 is one per cent")
 
@@ -57,6 +57,8 @@ class SupervisedRecipe(Recipe):
 
     weights: str | None = None
     """Pre-trained weights: a run folder, a checkpoint or an encoder.safetensors."""
+    task: TaskName = "classification"
+    """The target of an image: one class, any number of labels, or one number."""
     untrained: bool = False
     """For comparison: start from fresh weights, with the architecture of --weights."""
     label_fraction: Annotated[float, LABEL_FRACTION] = 1.0
@@ -88,7 +90,7 @@ class LinearRecipe(SupervisedRecipe):
     stage = "linear"
 
     cached: bool = False
-    """Compute the features once, without augmentation, and fit a logistic regression to them: seconds, not hours."""
+    """Compute the features once, without augmentation, and fit a logistic or ridge regression: seconds, not hours."""
     scale_bias_lr: bool = False
     """Whether LARS scales the rate of biases as well (fair: no, mm: yes)."""
     lr_in_momentum: bool = False

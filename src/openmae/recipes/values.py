@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 from openmae.errors import UserError
 
 Pooling = Literal["cls", "mean"]
+TaskName = Literal["classification", "multilabel", "regression"]
 
 
 class ImageSize(NamedTuple):

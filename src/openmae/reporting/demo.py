@@ -12,11 +12,11 @@ from rich.table import Table
 
 from openmae.data.decoding import PixelFormat, decode
 from openmae.data.sources import Source, open_data
-from openmae.evaluation.cached_linear import fit_linear
 from openmae.evaluation.features import extract_features
-from openmae.evaluation.finetune import run_finetune
-from openmae.evaluation.knn import knn
-from openmae.evaluation.scores import balanced_subset
+from openmae.evaluation.heads.logistic import fit_linear
+from openmae.evaluation.protocols.finetune import run_finetune
+from openmae.evaluation.protocols.knn import knn
+from openmae.evaluation.splits import balanced_subset
 from openmae.recipes import FinetuneRecipe, PretrainRecipe, find_recipe
 from openmae.reporter import current
 from openmae.reporting.pictures import reconstruct_sample
@@ -131,7 +131,7 @@ def _measure_features(
     for encoder, vit in twins.items():
         bank, queries = (extract_features(vit, network, source) for source in (train, test))
         for fraction, chosen in subsets.items():
-            labelled = bank.mean[chosen], bank.labels[chosen], queries.mean, queries.labels
+            labelled = bank.mean[chosen], train.labels[bank.indices[chosen]], queries.mean, test.labels[queries.indices]
             neighbours = knn(*labelled, classes=classes)
             linear = fit_linear(*labelled, classes=classes, seed=recipe.seed)
             for protocol, scores in (("knn", neighbours), ("linear", linear)):

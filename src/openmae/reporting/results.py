@@ -24,7 +24,9 @@ FIGURES = {
     "top5": "top-5 {:.2f} %",
     "mean_average_precision": "mean average precision {:.2f} %",
     "r2": "R² {:.4f}",
+    "chance": "chance {:.2f} %",
     "mean_absolute_error": "mean absolute error {:.4g}",
+    "error_of_the_mean": "that of the mean {:.4g}",
 }
 """The figures of a measurement whose name is not how people write them."""
 CONTEXT = {"label_fraction", "epoch", "loss", "lr", "gradient_norm", "images_per_second", "waiting_for_data"}

@@ -43,7 +43,7 @@ def knn(
         devices: Devices per machine; under torchrun, its count is used instead.
         nodes: Number of machines.
     """
-    from openmae.evaluation.knn import run_knn
+    from openmae.evaluation.protocols.knn import run_knn
 
     result = run_knn(
         weights,

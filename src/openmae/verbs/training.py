@@ -37,7 +37,7 @@ def linear(recipe: str | LinearRecipe, *, out: str | Path | None = None, **field
         out: The run folder; runs/RECIPE when not given. The same command continues what is there.
         fields: Values for any fields of the recipe: weights="runs/mine", data="photos/".
     """
-    from openmae.evaluation.linear import run_linear
+    from openmae.evaluation.protocols.linear import run_linear
 
     resolved = resolve(recipe, LinearRecipe, fields)
     return cast(Measurement, run_linear(resolved, run_folder(resolved, out)))
@@ -52,7 +52,7 @@ def finetune(recipe: str | FinetuneRecipe, *, out: str | Path | None = None, **f
         out: The run folder; runs/RECIPE when not given. The same command continues what is there.
         fields: Values for any fields of the recipe: weights="runs/mine", data="photos/".
     """
-    from openmae.evaluation.finetune import run_finetune
+    from openmae.evaluation.protocols.finetune import run_finetune
 
     resolved = resolve(recipe, FinetuneRecipe, fields)
     return cast(Measurement, run_finetune(resolved, run_folder(resolved, out)))

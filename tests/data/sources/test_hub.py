@@ -105,6 +105,18 @@ def test_labels_that_are_names_become_classes(tmp_path: Path) -> None:
     assert (source.classes, source.labels.tolist()) == (("ant", "emu"), [1, 0])
 
 
+def test_lists_of_classes_are_several_labels_with_their_names(tmp_path: Path) -> None:
+    feature = datasets.Sequence(datasets.ClassLabel(names=["rust", "crack"]))
+    several = split(1, 2).remove_columns("label").add_column("label", [[1, 0], []]).cast_column("label", feature)
+    targets = open_data(saved(tmp_path / "s", train=several)).train.targets("labels")
+    assert (targets.names, targets.values.tolist()) == (("rust", "crack"), [[True, True], [False, False]])
+
+
+def test_fractions_are_numbers(tmp_path: Path) -> None:
+    source = open_data(fractional_labels(tmp_path)).train
+    assert source.targets("number").values.tolist() == [0.5]
+
+
 def test_images_without_labels_are_unlabelled(tmp_path: Path) -> None:
     source = open_data(saved(tmp_path / "s", train=split(1, 2).remove_columns("label"))).train
     assert (source.classes, source.labels.tolist()) == ((), [-1, -1])
@@ -152,7 +164,7 @@ def nothing_there(root: Path) -> str:
     [
         (no_images, "has no image column (found: label)", "choose a data set of images"),
         (several_splits, "has the splits small, large, none called train", "save the one you want"),
-        (fractional_labels, "has double labels in its column 'label'", "choose a data set with classes"),
+        (fractional_labels, "gives numbers (such as 0.5), not classes", "--task regression"),
         (nothing_there, "cannot be loaded", "check its name and your access to it"),
     ],
 )
@@ -160,7 +172,7 @@ def test_hub_data_that_cannot_be_used_say_what_was_found_and_what_to_do(
     tmp_path: Path, make: Callable[[Path], str], found: str, remedy: str
 ) -> None:
     with pytest.raises(ValueError, match=r"hf://") as caught:
-        open_data(make(tmp_path))
+        _ = open_data(make(tmp_path)).train.labels
     assert found in str(caught.value)
     assert remedy in str(caught.value)
     assert "\n" not in str(caught.value)

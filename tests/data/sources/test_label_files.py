@@ -148,7 +148,7 @@ def test_a_label_file_that_cannot_be_used_says_what_was_found_and_what_to_do(
 ) -> None:
     root = put(tmp_path / "photos", "a.png", "b.png")
     with pytest.raises(ValueError, match=r"labels\.csv") as caught:
-        open_data(str(root), labels=write(*lines))
+        _ = open_data(str(root), labels=write(*lines)).train.labels
     assert found in str(caught.value)
     assert remedy in str(caught.value)
 
@@ -158,3 +158,59 @@ def test_a_label_file_that_is_missing_or_a_folder_is_an_error(tmp_path: Path) ->
     for file in (tmp_path / "nowhere.csv", root):
         with pytest.raises(ValueError, match=r"cannot be read .*; give --labels a CSV file"):
             open_data(str(root), labels=str(file))
+
+
+def test_several_labels_stand_between_semicolons(tmp_path: Path, write: Write) -> None:
+    root = put(tmp_path / "photos", *(f"{letter}.png" for letter in "abcde"))
+    file = write("path,label", "a.png,crack;rust", "b.png,rust", "c.png,-", "d.png,", "e.png, rust ; crack ")
+    targets = open_data(str(root), labels=file).train.targets("labels")
+    assert targets.names == ("crack", "rust")
+    assert targets.values.tolist() == [[True, True], [False, True], [False, False], [False, False], [True, True]]
+    assert targets.known.tolist() == [True, True, True, False, True], "an empty cell is no answer, - is none of them"
+
+
+def test_several_label_numbers_stay_these_numbers(tmp_path: Path, write: Write) -> None:
+    root = put(tmp_path / "photos", "a.png", "b.png")
+    targets = open_data(str(root), labels=write("path,label", "a.png,3;1", "b.png,-")).train.targets("labels")
+    assert targets.names == ("0", "1", "2", "3")
+    assert targets.values.tolist() == [[False, True, False, True], [False] * 4]
+
+
+def test_labels_may_be_columns(tmp_path: Path, write: Write) -> None:
+    root = put(tmp_path / "photos", "a.png", "b.png", "c.png")
+    file = write("path,rust,crack", "b.png,0,0", "a.png,1,0", "c.png,,")
+    targets = open_data(str(root), labels=file).train.targets("labels")
+    assert targets.names == ("rust", "crack"), "in the order of the columns"
+    assert targets.values.tolist() == [[True, False], [False, False], [False, False]]
+    assert targets.known.tolist() == [True, True, False]
+
+
+def test_both_splits_have_the_labels_of_the_whole_file(tmp_path: Path, write: Write) -> None:
+    root = put(tmp_path / "photos", "train/1.png", "test/1.png")
+    data = open_data(str(root), labels=write("path,label", "train/1.png,crack", "test/1.png,rust;dent"))
+    assert data.test is not None
+    assert data.train.targets("labels").names == data.test.targets("labels").names == ("crack", "dent", "rust")
+    assert data.test.targets("labels").values.tolist() == [[False, True, True]]
+
+
+def test_numbers_with_fractions_are_numbers_and_no_classes(tmp_path: Path, write: Write) -> None:
+    root = put(tmp_path / "photos", "a.png", "b.png", "c.png")
+    source = open_data(str(root), labels=write("path,label", "a.png,12.5", "b.png,-3", "c.png,")).train
+    numbers = source.targets("number")
+    assert (numbers.values[:2].tolist(), numbers.known.tolist()) == ([12.5, -3], [True, True, False])
+    with pytest.raises(ValueError, match=r"labels\.csv gives numbers \(such as 12\.5\).*--task regression"):
+        source.targets("class")
+
+
+def test_whole_numbers_are_classes_or_numbers_as_the_task_wants(tmp_path: Path, write: Write) -> None:
+    root = put(tmp_path / "photos", "a.png", "b.png")
+    source = open_data(str(root), labels=write("path,label", "a.png,2", "b.png,0")).train
+    assert source.targets("number").values.tolist() == source.targets("class").values.tolist() == [2, 0]
+
+
+def test_a_column_of_something_else_is_no_label(tmp_path: Path, write: Write) -> None:
+    root = put(tmp_path / "photos", "a.png", "b.png")
+    for cell in ("2", "maybe", ""):
+        file = write("path,crack,rust", "a.png,1,0", f"b.png,1,{cell}")
+        with pytest.raises(ValueError, match=rf"labels\.csv has '{cell}' in its column 'rust'.*; write 0 or 1"):
+            open_data(str(root), labels=file)

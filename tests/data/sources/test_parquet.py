@@ -1,3 +1,4 @@
+import json
 import pickle
 import re
 from collections.abc import Callable, Sequence
@@ -224,7 +225,7 @@ def test_damaged_labels_are_noticed_at_opening(tmp_path: Path) -> None:
 def test_a_label_that_is_no_class_number_is_refused(tmp_path: Path, label: int) -> None:
     file = put(tmp_path / "x.parquet", embedded(b"", b""), label=[0, label])
     with pytest.raises(ValueError, match=rf"x\.parquet has label {label}; write class numbers"):
-        open_data(str(file))
+        _ = open_data(str(file)).train.labels
 
 
 def test_only_footers_and_labels_are_read_at_opening(two_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,3 +245,47 @@ def test_only_footers_and_labels_are_read_at_opening(two_files: Path, monkeypatc
 
 def test_the_memory_that_is_free_is_known() -> None:
     assert 1 << 20 < available_memory() < 1 << 50
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        pa.array([["rust", "crack"], [], None, ["rust"]]),
+        pa.array([["rust", "crack"], [], None, ["rust"]], pa.large_list(pa.large_string())),
+    ],
+)
+def test_lists_of_names_are_several_labels(tmp_path: Path, labels: pa.Array) -> None:
+    file = put(tmp_path / "x.parquet", embedded(b"", b"", b"", b""), label=labels)
+    targets = open_data(str(file)).train.targets("labels")
+    assert targets.names == ("crack", "rust")
+    assert targets.values.tolist() == [[True, True], [False, False], [False, False], [False, True]]
+    assert targets.known.tolist() == [True, True, False, True]
+
+
+@pytest.mark.parametrize("item", [pa.int64(), pa.uint8()])
+def test_lists_of_numbers_are_several_labels(tmp_path: Path, item: pa.DataType) -> None:
+    file = put(tmp_path / "x.parquet", embedded(b"", b""), label=pa.array([[2], [0, 2]], pa.list_(item)))
+    targets = open_data(str(file)).train.targets("labels")
+    assert (targets.names, targets.values.tolist()) == (("0", "1", "2"), [[False, False, True], [True, False, True]])
+
+
+def test_numbers_whole_in_one_file_and_fractional_in_another_are_numbers(tmp_path: Path) -> None:
+    put(tmp_path / "a.parquet", embedded(b"", b""), label=[1.0, 2.0])
+    put(tmp_path / "b.parquet", embedded(b"", b""), label=[0.5, None])
+    numbers = open_data(str(tmp_path)).train.targets("number")
+    assert (numbers.values[:3].tolist(), numbers.known.tolist()) == ([1.0, 2.0, 0.5], [True, True, True, False])
+
+
+def test_labels_of_any_kind_are_no_obstacle_to_who_needs_none(tmp_path: Path) -> None:
+    for number, labels in enumerate(([[0], [1]], [0.5, 2], [-7, 3])):
+        source = open_data(str(put(tmp_path / f"{number}.parquet", embedded(b"one", b"two"), label=labels))).train
+        assert source.read(1) == b"two"
+
+
+def test_names_of_several_labels_come_from_hugging_face_metadata(tmp_path: Path) -> None:
+    feature = {"feature": {"names": ["rust", "crack"], "_type": "ClassLabel"}, "_type": "Sequence"}
+    table = pa.table({"image": embedded(b"", b""), "label": pa.array([[1], []], pa.list_(pa.int64()))})
+    metadata = {"huggingface": json.dumps({"info": {"features": {"label": feature}}})}
+    pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "x.parquet")
+    targets = open_data(str(tmp_path / "x.parquet")).train.targets("labels")
+    assert (targets.names, targets.values.tolist()) == (("rust", "crack"), [[False, True], [False, False]])

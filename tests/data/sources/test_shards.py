@@ -409,7 +409,7 @@ def test_shards_that_cannot_be_used_say_what_was_found_and_what_to_do(
     tmp_path: Path, make: Callable[[Path], Path], found: str, remedy: str
 ) -> None:
     with pytest.raises(ValueError, match=r".") as caught:
-        open_data(str(make(tmp_path)))
+        _ = open_data(str(make(tmp_path))).train.labels
     assert found in str(caught.value)
     assert remedy in str(caught.value)
     assert "\n" not in str(caught.value)

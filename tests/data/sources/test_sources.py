@@ -459,8 +459,8 @@ def empty_test_folder(root: Path) -> str:
         (parquet_with_bytes_as_text, "no image column with bytes or paths", "a column 'image' of {bytes, path}"),
         (parquet_without_rows, "it has no rows", "give Parquet files that hold images"),
         (parquet_files_of_differing_labels, "labels of different types (int64, string)", "pass files that agree"),
-        (parquet_with_lists_of_labels, "labels in its column 'label'", "write class numbers"),
-        (parquet_with_fractional_labels, "double labels in its column 'label'", "write class numbers"),
+        (parquet_with_lists_of_labels, "several labels to an image (such as 1;2)", "--task multilabel"),
+        (parquet_with_fractional_labels, "numbers (such as 0.5), not classes", "--task regression"),
         (parquet_with_a_label_beyond_its_classes, "label 5 but names only 2 classes", "repair its labels"),
         (parquet_files_of_differing_layout, "b.parquet has no image column", "a column 'image' of {bytes, path}"),
         (parquet_files_of_differing_classes, "differ in the names of their classes", "pass one of them"),
@@ -474,7 +474,7 @@ def test_data_that_cannot_be_opened_say_what_was_found_and_what_to_do(
 ) -> None:
     spec = make(tmp_path)
     with pytest.raises(ValueError, match=re.escape(str(tmp_path))) as caught:
-        open_data(spec)
+        _ = open_data(spec).train.labels
     message = str(caught.value)
     assert found in message
     assert remedy in message

@@ -21,10 +21,11 @@ from openmae.data.decoding import BadImage, PixelFormat, why_unreadable
 from openmae.data.packing.reencoding import PackSettings, Reencoded, reencode
 from openmae.data.packing.shard_writing import ShardWriter, member_name, size_in_tar
 from openmae.data.packing.speed import decoding_speeds
-from openmae.data.sources import UNLABELLED, Data, Source, open_data
+from openmae.data.sources import Data, Source, classes_if_any, open_data
 from openmae.data.sources.packed_notes import PACKED_FILE, UNFINISHED_FILE
 from openmae.data.sources.storage import is_remote
 from openmae.data.statistics import measure, sample, widest_type
+from openmae.data.targets import Targets
 from openmae.errors import UserError
 from openmae.files import TEMPORARY_PREFIX, write_text
 
@@ -99,12 +100,13 @@ def pack(
     notes = {"source": source, **asdict(settings), "shard_megabytes": shard_megabytes}
     (folder / UNFINISHED_FILE).write_text(json.dumps(notes), encoding="utf-8")
     tally = Tally()
+    classes = {split: classes_if_any(images) for split, images in splits.items()}
     for split, images in splits.items():
         writer = ShardWriter(folder, split, shard_megabytes * MEGABYTE)
         before = tally.images
         with writer:
             for name, outcome in _named(images, settings, workers):
-                _add(writer, tally, images, split, name, outcome)
+                _add(writer, tally, images, classes[split], split, name, outcome)
                 show(tally.images + len(tally.bad))
         tally.bytes_after += writer.bytes
         if tally.images == before:
@@ -114,9 +116,9 @@ def pack(
         lines = "".join(json.dumps(record) + "\n" for record in tally.bad)
         (folder / BAD_FILE).write_text(lines, encoding="utf-8")
 
-    classes = max((images.classes for images in splits.values()), key=len)
+    names = max((targets.names for targets in classes.values()), key=len)
     wanted = PixelFormat(tally.formats.most_common(1)[0][0].channels, widest_type(tally.formats))
-    notes |= {"classes": classes, "channels": wanted.channels, "pixel_type": wanted.kind, "images": tally.images}
+    notes |= {"classes": names, "channels": wanted.channels, "pixel_type": wanted.kind, "images": tally.images}
     write_text(folder / PACKED_FILE, json.dumps(notes, indent=1))
     packed = open_data(str(folder)).train
     write_text(folder / PACKED_FILE, json.dumps({**notes, "statistics": _statistics(packed, wanted)}, indent=1))
@@ -217,14 +219,16 @@ def _named(source: Source, settings: PackSettings, workers: int) -> Iterator[tup
             yield name, outcome
 
 
-def _add(writer: ShardWriter, tally: Tally, source: Source, split: str, name: str, outcome: Outcome) -> None:
+def _add(
+    writer: ShardWriter, tally: Tally, source: Source, classes: Targets, split: str, name: str, outcome: Outcome
+) -> None:
     if outcome.packed is None:
         record = {"split": split, "image": outcome.image, "name": source.name(outcome.image), "reason": outcome.reason}
         tally.bad.append(record)
         return
     members = {f"{name}.{outcome.packed.extension}": outcome.packed.data}
-    if (label := int(source.labels[outcome.image])) != UNLABELLED:
-        members[f"{name}.cls"] = str(label).encode()
+    if classes.known[outcome.image]:
+        members[f"{name}.cls"] = str(int(classes.values[outcome.image])).encode()
     writer.add(members)
     tally.images += 1
     tally.bytes_before += outcome.bytes_before

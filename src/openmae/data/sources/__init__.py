@@ -1,4 +1,4 @@
-"""Where images come from: a Source is a sized list of (bytes, label, name).
+"""Where images come from: a Source is a sized list of (bytes, name), with targets.
 
 `open_data` understands every form of `--data`; each form has a file of its own beside this one.
 """
@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from openmae.data.sources.folders import FolderSource, open_folder
 from openmae.data.sources.hub import SCHEME, HubSource, open_hub
 from openmae.data.sources.label_files import label_from_file
-from openmae.data.sources.labels import UNLABELLED
+from openmae.data.sources.labels import UNLABELLED, ClassView
 from openmae.data.sources.parquet import ParquetSource, open_parquet
 from openmae.data.sources.scanning import COMPRESSED_SHARDS, list_folder
 from openmae.data.sources.shards import ShardSource, compressed_error, open_shards
 from openmae.data.sources.storage import expand, is_pattern, is_remote, resolve
+from openmae.data.targets import Kind, Targets
 from openmae.errors import UserError, one_line
 from openmae.reporter import say
 
@@ -29,6 +30,7 @@ __all__ = [
     "ShardSource",
     "Source",
     "Subset",
+    "classes_if_any",
     "open_data",
 ]
 
@@ -37,13 +39,10 @@ COMPRESSED = tuple(ending.decode() for ending in COMPRESSED_SHARDS)
 
 
 class Source(Protocol):
-    """A sized list of encoded images. `labels` [N] int64 index `classes`; -1 where there is none.
+    """A sized list of encoded images, and what the data set says about them.
 
     Sources are made to be forked or pickled into loader processes: they hold no connections that both sides would use.
     """
-
-    labels: NDArray[np.int64]
-    classes: tuple[str, ...]
 
     def __len__(self) -> int: ...
     def read(self, index: int) -> bytes:
@@ -58,6 +57,24 @@ class Source(Protocol):
         """The name of this image in messages: its path, or its position in a file."""
         ...
 
+    def targets(self, kind: Kind) -> Targets:
+        """The labels of the images, read as targets of this kind.
+
+        Raises:
+            UserError: when they are of another kind; the message says which task they fit.
+        """
+        ...
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """The classes of the images, [N] int64 that index `classes`, -1 where there is none: `targets("class")`."""
+        ...
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes."""
+        ...
+
 
 class Data(NamedTuple):
     """A data set: its training split, and its test split if it has one."""
@@ -66,14 +83,12 @@ class Data(NamedTuple):
     test: Source | None
 
 
-class Subset:
+class Subset(ClassView):
     """Some images of another source, by index."""
 
     def __init__(self, source: Source, indices: NDArray[np.int64]) -> None:
         self.source = source
         self.indices = indices
-        self.labels = source.labels[indices]
-        self.classes = source.classes
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -83,6 +98,19 @@ class Subset:
 
     def name(self, index: int) -> str:
         return self.source.name(int(self.indices[index]))
+
+    def targets(self, kind: Kind) -> Targets:
+        return self.source.targets(kind).subset(self.indices)
+
+
+def classes_if_any(source: Source) -> Targets:
+    """The classes of the images. When the labels are of another kind, a message says so, and there are none."""
+    try:
+        return source.targets("class")
+    except UserError as error:
+        say(f"the labels are left out: {error}")
+        unknown = np.full(len(source), UNLABELLED, dtype=np.int64)
+        return Targets(kind="class", values=unknown, known=np.zeros(len(source), dtype=bool))
 
 
 def open_data(spec: str, *, labels: str | None = None) -> Data:
@@ -98,7 +126,7 @@ def open_data(spec: str, *, labels: str | None = None) -> Data:
 
     Args:
         spec: one of these.
-        labels: a CSV file (path, label) whose labels replace those of the data.
+        labels: a CSV file (path and label, or path and a column for each label) whose labels replace those of the data.
 
     Raises:
         UserError: when nothing usable is there; the message says what was found.

@@ -6,15 +6,16 @@ from urllib.parse import unquote_to_bytes
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from openmae.data.sources.labels import UNLABELLED, Labels
+from openmae.data.sources.labels import UNLABELLED, GivenLabels, Labelled
 from openmae.data.sources.naming import TEST_NAMES, TRAIN_NAMES
 from openmae.data.sources.scanning import Listing
 from openmae.data.sources.storage import is_remote, read_file
 from openmae.errors import UserError
 
 
-class FolderSource:
+class FolderSource(Labelled):
     """Image files below a folder, at any depth, in the order of their names.
 
     Args:
@@ -28,7 +29,9 @@ class FolderSource:
         self.root = root
         self._names = names
         self._is_web = root.startswith(("http://", "https://"))  # the names are then as in links, with %20 for a space
-        self.labels, self.classes = self._first_level(classes)
+        labels, names = self._first_level(classes)
+        values = pa.chunked_array([pa.array(labels, mask=labels == UNLABELLED)])
+        self.given = GivenLabels(values, where=root, names=names)
 
     def __len__(self) -> int:
         return len(self._names)
@@ -42,7 +45,7 @@ class FolderSource:
     def _printable(self, name: bytes) -> str:
         return (unquote_to_bytes(name) if self._is_web else name).decode("utf-8", "backslashreplace")
 
-    def _first_level(self, classes: tuple[str, ...] | None) -> tuple[Labels, tuple[str, ...]]:
+    def _first_level(self, classes: tuple[str, ...] | None) -> tuple[NDArray[np.int64], tuple[str, ...]]:
         """Labels by the first folder level: classes when every image lies in a folder and there are at least two."""
         parts = pc.split_pattern(self._names, pattern=b"/", max_splits=1)
         unlabelled = np.full(len(self), UNLABELLED, dtype=np.int64)

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from openmae.data.sources.labels import number_labels
+from openmae.data.sources.labels import GivenLabels, Labelled, plain_labels
 from openmae.data.sources.naming import IMAGE_COLUMNS, LABEL_COLUMNS, TEST_NAMES, TRAIN_NAMES
 from openmae.data.sources.storage import read_file
 from openmae.errors import UserError, one_line
@@ -17,19 +16,19 @@ SCHEME = "hf://"
 SAVED_FILES = ("dataset_dict.json", "state.json")
 
 
-class HubSource:
+class HubSource(Labelled):
     """One split of a hub data set; its images stay encoded.
 
     Args:
         dataset: a `datasets.Dataset`.
         name: what people call it.
-        train: the classes of the training split, which number labels that are texts.
+        train: the labels of the training split, whose classes number labels that are texts.
 
     Raises:
         UserError: when it has no image column or no usable labels.
     """
 
-    def __init__(self, dataset: Any, name: str, *, train: tuple[str, ...] = ()) -> None:
+    def __init__(self, dataset: Any, name: str, *, train: GivenLabels | None = None) -> None:
         import datasets
 
         features = dataset.features
@@ -46,12 +45,16 @@ class HubSource:
         values = pa.chunked_array([pa.nulls(len(dataset), pa.int64())])
         if label is not None:
             values = dataset.select_columns([label]).with_format("arrow")[:][label]
-        if "string" in str(values.type):
-            values = values.cast(pa.string())
-        elif not pa.types.is_integer(values.type):
-            raise UserError(f"{name} has {values.type} labels in its column '{label}'; choose a data set with classes")
-        names = tuple(getattr(features[label], "names", None) or ()) if label is not None else ()
-        self.labels, self.classes = number_labels(values, where=name, names=names, train=train)
+        try:
+            values = plain_labels(values)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise UserError(
+                f"{name} has {values.type} labels in its column '{label}'; choose a data set with classes, lists of "
+                "labels, or numbers"
+            ) from error
+        # A list of classes has its names one level down.
+        named = getattr(features[label], "feature", features[label]) if label is not None else None
+        self.given = GivenLabels(values, where=name, names=tuple(getattr(named, "names", None) or ()), train=train)
 
     def __len__(self) -> int:
         return len(self._images)
@@ -91,8 +94,8 @@ def open_hub(spec: str) -> tuple[HubSource, HubSource | None]:
         return HubSource(loaded, spec), None
     train, test = _splits(loaded, spec)
     training = HubSource(loaded[train], f"{spec}/{train}")
-    tests = [HubSource(loaded[name], f"{spec}/{name}", train=training.classes) for name in test]
-    labelled = (source for source in tests if np.any(source.labels >= 0))  # hub test splits often keep theirs secret
+    tests = [HubSource(loaded[name], f"{spec}/{name}", train=training.given) for name in test]
+    labelled = (source for source in tests if source.given.any())  # hub test splits often keep theirs secret
     return training, next(labelled, tests[0] if tests else None)
 
 

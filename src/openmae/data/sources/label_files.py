@@ -4,27 +4,34 @@ import csv
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
 
-from openmae.data.sources.labels import UNLABELLED, Labels, number_labels, numbers_if_all_are
+from openmae.data.sources.labels import GivenLabels, Labelled, integers_if_all_are, numbers_if_all_are
+from openmae.data.sources.reading_labels import NONE_OF_THEM
 from openmae.data.sources.storage import is_remote, resolve
 from openmae.errors import UserError
 
 PATH_HEADERS = ("path", "file", "file_name", "filename", "image")
 LABEL_HEADERS = ("label", "class", "target")
+SEPARATOR = ";"
 
 
 class Named(Protocol):
     """A source, as far as labelling goes."""
 
-    labels: Labels
-    classes: tuple[str, ...]
-
     def __len__(self) -> int: ...
     def name(self, index: int) -> str: ...
+
+
+class LabelFile(NamedTuple):
+    """The lines of a label file: which image each names, its label, and the names of labels that are columns."""
+
+    paths: list[str]
+    values: pa.ChunkedArray
+    names: tuple[str, ...] = ()
 
 
 def label_from_file(sources: Sequence[Named], labels: str, folder: str) -> None:
@@ -37,32 +44,33 @@ def label_from_file(sources: Sequence[Named], labels: str, folder: str) -> None:
         UserError: when the file cannot be read, a line names no image, or two lines differ about one.
     """
     lines = _read_lines(labels)
-    texts = pa.chunked_array([pa.array([label for _, label in lines], pa.string())])
-    numbers, classes = number_labels(numbers_if_all_are(texts), where=labels)
-    found = np.zeros(len(lines), dtype=bool)
+    values = lines.values.to_pylist()
+    found = np.zeros(len(values), dtype=bool)
     for source in sources:
         index_of = {source.name(index): index for index in range(len(source))}
         prefixes = _prefixes(getattr(source, "root", None), folder, Path(labels).expanduser().parent)
-        own = np.full(len(source), UNLABELLED, dtype=np.int64)
-        for line, (path, _) in enumerate(lines):
+        rows = np.full(len(source), -1, dtype=np.int64)
+        for line, path in enumerate(lines.paths):
             index = next((index_of[name] for name in _names(path, prefixes) if name in index_of), None)
             if index is None:
                 continue
             found[line] = True
-            if own[index] not in (UNLABELLED, numbers[line]):
+            earlier = values[rows[index]] if rows[index] >= 0 else None
+            if earlier is not None and earlier != values[line]:
                 raise UserError(f"{labels} gives {path} two different labels; leave one line for each image")
-            own[index] = numbers[line]
-        source.labels, source.classes = own, classes
+            rows[index] = line
+        assert isinstance(source, Labelled), "every source of a data set is"
+        source.given = GivenLabels(lines.values, where=labels, names=lines.names, rows=rows)
     if not found.all():
-        lost = lines[int(np.argmin(found))][0]
+        lost = lines.paths[int(np.argmin(found))]
         raise UserError(
-            f"{labels} has {np.sum(~found):,} of {len(lines):,} lines that name no image, the first one '{lost}'; "
+            f"{labels} has {np.sum(~found):,} of {len(values):,} lines that name no image, the first one '{lost}'; "
             "write paths from the data folder, and leave out what is not there"
         )
 
 
-def _read_lines(file: str) -> list[tuple[str, str]]:
-    """The (path, label) pairs of a CSV file, with a header or without."""
+def _read_lines(file: str) -> LabelFile:
+    """A CSV file of paths and labels, with a header or without."""
     try:
         # backslashreplace is also how sources print names that are no UTF-8.
         with Path(file).expanduser().open(newline="", encoding="utf-8-sig", errors="backslashreplace") as stream:
@@ -72,10 +80,18 @@ def _read_lines(file: str) -> list[tuple[str, str]]:
     header = [cell.strip().lower() for cell in rows[0]] if rows else []
     path = next((header.index(name) for name in PATH_HEADERS if name in header), None)
     label = next((header.index(name) for name in LABEL_HEADERS if name in header), None)
+    if path is not None and label is None and len(header) > 1:
+        _require_lines(file, rows[1:], len(header))
+        return _one_hot(file, rows, path)
     if path is None or label is None:
         path, label, width = 0, 1, 2
     else:
         width, rows = len(header), rows[1:]
+    _require_lines(file, rows, width)
+    return LabelFile([row[path].strip() for row in rows], _values([row[label].strip() for row in rows]))
+
+
+def _require_lines(file: str, rows: list[list[str]], width: int) -> None:
     if not rows:
         raise UserError(f"{file} holds no labels; give --labels a CSV file with path,label")
     wrong = next((row for row in rows if len(row) != width), None)
@@ -84,7 +100,34 @@ def _read_lines(file: str) -> list[tuple[str, str]]:
             f"{file} has the line '{','.join(wrong)}' with {len(wrong)} columns where {width} are expected; write "
             "path,label, or more columns below a header that names these two"
         )
-    return [(row[path].strip(), row[label].strip()) for row in rows]
+
+
+def _values(cells: list[str]) -> pa.ChunkedArray:
+    """The labels of a column of texts: several in a cell stand between semicolons."""
+    if not any(SEPARATOR in cell for cell in cells):
+        return numbers_if_all_are(pa.chunked_array([pa.array(cells, pa.string())]))
+    lists: list[list[str] | None] = []
+    for cell in cells:
+        items = [item.strip() for item in cell.split(SEPARATOR) if item.strip()]
+        lists.append([] if items == [NONE_OF_THEM] else items or None)
+    return integers_if_all_are(lists)
+
+
+def _one_hot(file: str, rows: list[list[str]], path: int) -> LabelFile:
+    """Labels that are columns, with 1 for an image that has the label and 0 for one that has not."""
+    names = tuple(cell.strip() for cell in rows[0][:path] + rows[0][path + 1 :])
+    lists: list[list[str] | None] = []
+    for row in rows[1:]:
+        cells = [cell.strip() for cell in row[:path] + row[path + 1 :]]
+        wrong = next(((cell, name) for cell, name in zip(cells, names, strict=True) if cell not in ("0", "1")), None)
+        if wrong is not None and any(cells):
+            raise UserError(
+                f"{file} has '{wrong[0]}' in its column '{wrong[1]}', where 0 or 1 is expected; write 0 or 1 in each "
+                "column but the path, or the columns path,label"
+            )
+        lists.append([name for cell, name in zip(cells, names, strict=True) if cell == "1"] if any(cells) else None)
+    values = pa.chunked_array([pa.array(lists, pa.list_(pa.string()))])
+    return LabelFile([row[path].strip() for row in rows[1:]], values, names)
 
 
 def _prefixes(root: str | None, folder: str, beside: Path) -> list[str]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from openmae.data.memory import available_memory
-from openmae.data.sources.labels import number_labels
+from openmae.data.sources.labels import GivenLabels, Labelled, plain_labels
 from openmae.data.sources.naming import IMAGE_COLUMNS, LABEL_COLUMNS, by_split
 from openmae.data.sources.storage import is_remote, open_file, read_file
 from openmae.errors import UserError, one_line
@@ -36,20 +36,20 @@ class Footer(NamedTuple):
     sizes: list[int]  # bytes of each row group's images
 
 
-class ParquetSource:
+class ParquetSource(Labelled):
     """Rows of Parquet files, whose image column holds bytes, paths beside the file, or a struct of both.
 
     One thread may read at a time. Each process may have a copy.
 
     Args:
         files: paths or URLs.
-        train: the classes of the training split, which number labels that are texts.
+        train: the labels of the training split, whose classes number labels that are texts.
 
     Raises:
         UserError: when a file cannot be read, or has no usable images or labels.
     """
 
-    def __init__(self, files: Sequence[str], *, train: tuple[str, ...] = ()) -> None:
+    def __init__(self, files: Sequence[str], *, train: GivenLabels | None = None) -> None:
         self._files = list(files)
         self._forget()
         self._footers = [self._read_footer(number) for number in range(len(files))]
@@ -60,9 +60,7 @@ class ParquetSource:
         self._file_rows = self._first_rows[self._first_groups]
         if not len(self):
             raise UserError(f"no images in {files[0]}: it has no rows; give Parquet files that hold images")
-        self.labels, self.classes = number_labels(
-            self._read_labels(), where=files[0], names=self._class_names(), train=train
-        )
+        self.given = GivenLabels(self._read_labels(), where=files[0], names=self._class_names(), train=train)
         self._keep()
 
     def __len__(self) -> int:
@@ -164,7 +162,7 @@ class ParquetSource:
         return Footer(image, label, classes, [group.num_rows for group in groups], sizes)
 
     def _read_labels(self) -> pa.ChunkedArray:
-        """The labels of all files, as int64 or as text."""
+        """The labels of all files, as `plain_labels` makes them."""
         chunks: list[pa.Array] = []
         for number, footer in enumerate(self._footers):
             if footer.label is None:
@@ -176,8 +174,10 @@ class ParquetSource:
                 raise UserError(
                     f"{self._files[number]} has damaged labels ({one_line(error)}); copy it again"
                 ) from error
-            chunks.extend(_numbers_or_texts(column, self._files[number], footer.label).chunks)
+            chunks.extend(_plain(column, self._files[number], footer.label).chunks)
         types = {chunk.type for chunk in chunks if not pa.types.is_null(chunk.type)}
+        if types == {pa.int64(), pa.float64()}:
+            types = {pa.float64()}  # of one file all numbers happen to be whole
         if len(types) > 1:
             raise UserError(
                 f"the Parquet files beside {self._files[0]} have labels of different types "
@@ -203,7 +203,7 @@ def open_parquet(files: Sequence[str]) -> tuple[ParquetSource, ParquetSource | N
     """
     train, test = by_split(files)
     training = ParquetSource(train)
-    return training, ParquetSource(test, train=training.classes) if test else None
+    return training, ParquetSource(test, train=training.given) if test else None
 
 
 def _holds_images(layout: pa.DataType) -> bool:
@@ -217,22 +217,20 @@ def _holds_images(layout: pa.DataType) -> bool:
 def _class_names(metadata: dict[bytes, bytes], label: str | None) -> tuple[str, ...]:
     """The names of the classes in a file's Hugging Face metadata; empty if it has none."""
     try:
-        names = json.loads(metadata[b"huggingface"])["info"]["features"][label]["names"]
+        feature = json.loads(metadata[b"huggingface"])["info"]["features"][label]
+        names = feature.get("feature", feature)["names"]  # a list of classes has its names one level down
         return tuple(str(name) for name in names)
-    except (KeyError, TypeError, ValueError):  # no such metadata, or none about classes
+    except (AttributeError, KeyError, TypeError, ValueError):  # no such metadata, or none about classes
         return ()
 
 
-def _numbers_or_texts(column: pa.ChunkedArray, file: str, label: str) -> pa.ChunkedArray:
-    values = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-    if "string" in str(values.type) and not pa.types.is_nested(values.type):
-        return values.cast(pa.string())
+def _plain(column: pa.ChunkedArray, file: str, label: str) -> pa.ChunkedArray:
     try:
-        return values if pa.types.is_null(values.type) else values.cast(pa.int64())
+        return plain_labels(column)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise UserError(
             f"{file} has {column.type} labels in its column '{label}'; write class numbers, 0 … classes-1, or names, "
-            "or drop the column"
+            "or lists of these, or numbers, or drop the column"
         ) from error
 
 

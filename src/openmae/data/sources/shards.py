@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from openmae.data.sources import index_cache
 from openmae.data.sources.index_cache import read_index, write_index
-from openmae.data.sources.labels import number_labels, numbers_if_all_are
+from openmae.data.sources.labels import GivenLabels, Labelled, numbers_if_all_are
 from openmae.data.sources.naming import by_split, image_extensions, is_image
 from openmae.data.sources.packed_notes import PACKED_FILE, PackedNotes, read_notes, require_finished
 from openmae.data.sources.scanning import COMPRESSED_SHARDS, Progress
@@ -39,20 +39,20 @@ CLASSES_KEY, STAMP_KEY = b"openmae.classes", b"openmae.stamp"
 MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
-class ShardSource:
+class ShardSource(Labelled):
     """The images of tar shards, each read by its place in the archive; nothing is ever unpacked.
 
     Args:
         shards: paths or URLs.
-        train: the classes of the training split, which number labels that are texts.
+        train: the labels of the training split, whose classes number labels that are texts.
 
     `packed` are the notes of `openmae pack`, if it wrote the shards.
 
     Raises:
-        UserError: when a shard is damaged or compressed, or holds no image, or has unusable labels.
+        UserError: when a shard is damaged or compressed, or holds no image, or has labels that are no text.
     """
 
-    def __init__(self, shards: Sequence[str], *, train: tuple[str, ...] = ()) -> None:
+    def __init__(self, shards: Sequence[str], *, train: GivenLabels | None = None) -> None:
         table = _index(shards)
         if not len(table):
             raise UserError(f"no images in {shards[0]}: no member has the name of one; give shards that hold images")
@@ -61,9 +61,7 @@ class ShardSource:
         self._members = table["member"].combine_chunks()
         self.packed = _packed_notes(shards[0])
         names = self.packed.classes if self.packed is not None else _class_names(shards[0], table)
-        self.labels, self.classes = number_labels(
-            numbers_if_all_are(table["label"]), where=shards[0], names=names, train=train
-        )
+        self.given = GivenLabels(numbers_if_all_are(table["label"]), where=shards[0], names=names, train=train)
 
     def __len__(self) -> int:
         return len(self._shard)
@@ -85,7 +83,7 @@ def open_shards(shards: Sequence[str]) -> tuple[ShardSource, ShardSource | None]
     """
     train, test = by_split(shards)
     training = ShardSource(train)
-    return training, ShardSource(test, train=training.classes) if test else None
+    return training, ShardSource(test, train=training.given) if test else None
 
 
 def compressed_error(shard: str, kind: str = "compressed") -> UserError:

@@ -1,5 +1,6 @@
-"""What linear evaluation and fine-tuning share: labelled images, starting weights, and the measurement."""
+"""An experiment: a task, labelled images and starting weights. Linear evaluation and fine-tuning differ in the rest."""
 
+import json
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,13 +15,15 @@ from torch import Tensor, nn
 
 from openmae.core.drop_path import drop_paths
 from openmae.data.batches import Batch, SeededImages
-from openmae.data.sources import Source, open_data
+from openmae.data.sources import open_data
 from openmae.data.transforms import TrainTransform, normalise_pixels
 from openmae.data.workers import batches_of, evaluation_loader
 from openmae.errors import UserError
 from openmae.evaluation.features import evaluation_images
-from openmae.evaluation.gathering import add_up
-from openmae.evaluation.scores import Scores, count_hits, labelled_splits, scores_of, with_held_out
+from openmae.evaluation.gathering import add_up, gather_rows
+from openmae.evaluation.splits import Split, labelled_splits
+from openmae.evaluation.tasks import TASKS, task_for
+from openmae.evaluation.tasks.task import Task
 from openmae.recipes import FinetuneRecipe, SupervisedRecipe
 from openmae.reporter import say
 from openmae.training.optimizers import build_optimizer
@@ -37,28 +40,26 @@ from openmae.weights.weights import Weights
 
 R = TypeVar("R", bound=SupervisedRecipe)
 EVALUATION_BATCH = 64
+TASK_KEY = "openmae.task"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
-    """Labelled images and the weights to start from, checked against the recipe."""
+class Experiment:
+    """A task, the labelled images, and the weights to start from, checked against the recipe."""
 
-    train: Source
-    test: Source
+    task: Task
+    train: Split
+    test: Split
     weights: Weights
 
-    @property
-    def classes(self) -> int:
-        return len(self.train.classes)
 
+def open_experiment(recipe: R) -> tuple[R, Experiment]:
+    """Open the data and the weights that `recipe` names, and fill in the fields that the recipe leaves to them.
 
-def open_task(recipe: R) -> tuple[R, Task]:
-    """Open the data and the weights that `recipe` names, and settle what the recipe leaves to them.
-
-    Without a test split a balanced fifth of the labelled images is held out, by the recipe's seed.
+    Without a test split a fifth of the labelled images is held out, by the recipe's seed.
 
     Raises:
-        UserError: when either is missing, unlabelled, or of another network.
+        UserError: when either is missing, unlabelled, labelled for another task, or of another network.
     """
     if recipe.data is None:
         raise UserError("no images to measure on; give --data a labelled folder or Parquet file, or fashion-mnist")
@@ -66,43 +67,46 @@ def open_task(recipe: R) -> tuple[R, Task]:
         raise UserError("no weights to measure; give --weights a run folder, a checkpoint or an encoder.safetensors")
     weights = read_weights(recipe.weights)
     require_architecture(weights, recipe)
-    data = with_held_out(open_data(recipe.data, labels=recipe.labels), seed=recipe.seed)
-    train, test = labelled_splits(data, fraction=recipe.label_fraction, seed=recipe.seed)
-    assert test is not None, "with_held_out makes one"
-    recipe = resolve_pixels(adopt_pixels(recipe, weights.network), train)
-    return recipe, Task(train=train, test=test, weights=weights)
+    data = open_data(recipe.data, labels=recipe.labels)
+    kind = TASKS[recipe.task].kind
+    train, test = labelled_splits(data, kind, fraction=recipe.label_fraction, seed=recipe.seed, hold_out=True)
+    assert test is not None, "hold_out makes one"
+    task = task_for(recipe.task, train.targets)
+    recipe = resolve_pixels(adopt_pixels(recipe, weights.network), train.images)
+    return recipe, Experiment(task=task, train=train, test=test, weights=weights)
 
 
-def run_supervised(
+def run_experiment(
     recipe: SupervisedRecipe,
-    task: Task,
+    experiment: Experiment,
     out: Path,
     *,
     build: Callable[[], nn.Module],
     loss: Callable[[nn.Module, Tensor, Batch], Tensor],
     exports: Callable[[nn.Module], Mapping[str, Mapping[str, Tensor]]],
 ) -> dict[str, Any]:
-    """Train a classifier with the one loop and measure it on the test images after the last epoch.
+    """Train a model with the one loop and measure it on the test images after the last epoch.
 
     Args:
         recipe: how to train.
-        task: on what, from which weights.
+        experiment: what, on which images, from which weights.
         out: the run folder.
-        build: makes the classifier, images [B, C, H, W] to class scores.
+        build: makes the model, images [B, C, H, W] to the outputs of the task.
         loss: (model, normalised images, the batch that they are of) to the loss.
-        exports: classifier to the files that are written at the end.
+        exports: model to the files that are written at the end.
     """
-    recipe = fit_batch(recipe, len(task.train), even=isinstance(recipe, FinetuneRecipe))
+    task, labelled, test = experiment.task, experiment.train, experiment.test
+    recipe = fit_batch(recipe, len(labelled), even=isinstance(recipe, FinetuneRecipe))
     fabric = start_fabric(recipe)
     with closing(Run(out, recipe, writes=fabric.is_global_zero)) as run:
         if (results := run.finished()) is not None:
             return results
         torch.manual_seed(recipe.seed)
         model = build()
-        origin = f"{task.weights.file} (untrained twin)" if recipe.untrained else str(task.weights.file)
+        origin = f"{experiment.weights.file} (untrained twin)" if recipe.untrained else str(experiment.weights.file)
         say(
-            f"{recipe.stage} of {origin}: {len(task.train):,} labelled images of {task.classes} classes, "
-            f"{len(task.test):,} to test on, {recipe.epochs} epochs, batch {recipe.batch_size}, "
+            f"{recipe.stage} of {origin}: {len(labelled):,} labelled images of {task.describe()}, "
+            f"{len(test):,} to test on, {recipe.epochs} epochs, batch {recipe.batch_size}, "
             f"{recipe.optimizer} at {recipe.lr:.3g}"
         )
 
@@ -115,21 +119,20 @@ def run_supervised(
             model=model,
             optimizer=partial(build_optimizer, recipe),
             dataset=SeededImages(
-                source=task.train,
+                source=labelled.images,
                 transform=transform,
                 format=pixel_format(recipe),
+                targets=labelled.targets,
                 seed=recipe.seed,
                 uniform=drop_paths(model),
-                cache=hold_pixels(recipe, task.train, transform),
+                cache=hold_pixels(recipe, labelled.images, transform),
             ),
             loss=batch_loss,
-            evaluate=lambda trained, give_up: _figures(
-                evaluate_classifier(fabric, trained, recipe, task.test, give_up)
-            ),
+            evaluate=lambda trained, give_up: evaluate(fabric, trained, recipe, task, test, give_up),
             exports=exports,
-            metadata=recipe_metadata(recipe),
+            metadata={**recipe_metadata(recipe), TASK_KEY: json.dumps(task.notes())},
         )
-        return run.finish(describe_results(recipe, task, train(fabric, job, run), out))
+        return run.finish(describe_results(recipe, experiment, train(fabric, job, run), out))
 
 
 def train_transform(recipe: SupervisedRecipe) -> TrainTransform:
@@ -157,20 +160,24 @@ def train_transform(recipe: SupervisedRecipe) -> TrainTransform:
 
 
 @torch.inference_mode()
-def evaluate_classifier(
+def evaluate(
     fabric: Fabric,
     model: nn.Module,
     recipe: SupervisedRecipe,
-    test: Source,
+    task: Task,
+    test: Split,
     give_up: Callable[[], bool] = lambda: False,
-) -> Scores | None:
-    """Top-1 and top-5 on every readable test image, counted once over all processes; None if any has given up."""
+) -> dict[str, float] | None:
+    """The figures of the task on every readable test image, each counted once; None if any process has given up.
+
+    They are the same for any number of processes, and each of them gets them.
+    """
     model.eval()
     if fabric.world_size > 1:
         # The statistics of batch normalisation are each process's own; the first one's are saved, so they are measured.
         for buffer in model.buffers():
             torch.distributed.broadcast(buffer, src=0)
-    dataset = evaluation_images(network_of(recipe), test)
+    dataset = evaluation_images(network_of(recipe), test.images, test.targets)
     # The size of a batch and who gets it do not depend on the training: the outputs are the same for any world size.
     loader = evaluation_loader(
         dataset,
@@ -180,42 +187,45 @@ def evaluate_classifier(
         rank=fabric.global_rank,
         world_size=fabric.world_size,
     )
-    hits = np.zeros(3, dtype=np.int64)
+    # It begins with no rows, because a process may have no batch.
+    rows = [task.rows(torch.empty(0, task.outputs), torch.from_numpy(test.targets.values[:0]))]
+    indices: list[Tensor] = [torch.empty(0, dtype=torch.int64)]
     gave_up = np.zeros(1, dtype=np.int64)
     with batches_of(loader) as batches:
         for batch in batches:
             if give_up():
                 gave_up[0] = 1
                 break
-            if not len(batch.labels):
+            if not len(batch.indices):
                 continue
             with fabric.autocast():
                 images = normalise_pixels(batch.images.to(fabric.device, non_blocking=True), recipe.mean, recipe.std)
                 outputs = model(images)
-            hits += count_hits(outputs.float().cpu().numpy(), batch.labels.numpy())
-    *total, given_up = add_up(fabric, np.append(hits, gave_up))
-    if given_up:
+            assert batch.targets is not None
+            rows.append(task.rows(outputs.float().cpu(), batch.targets))
+            indices.append(batch.indices)
+    if add_up(fabric, gave_up).any():
         return None
-    if not total[-1]:
+    rows_N, indices_N = (gather_rows(fabric, torch.cat(parts)) for parts in (rows, indices))
+    if not len(indices_N):
         raise UserError("none of the test images can be decoded; check --data")
-    return scores_of(np.array(total))
+    return task.figures(rows_N[indices_N.argsort()])
 
 
-def describe_results(recipe: SupervisedRecipe, task: Task, figures: Mapping[str, Any], out: Path) -> dict[str, Any]:
+def describe_results(
+    recipe: SupervisedRecipe, experiment: Experiment, figures: Mapping[str, Any], out: Path
+) -> dict[str, Any]:
     """A measurement as one object: what was measured, on what, and the `figures`."""
     return {
         "protocol": recipe.stage,
+        "task": recipe.task,
         "recipe": recipe.name,
         "encoder": "untrained" if recipe.untrained else "pretrained",
-        "weights": str(task.weights.file),
+        "weights": str(experiment.weights.file),
         "label_fraction": recipe.label_fraction,
         "seed": recipe.seed,
-        "train_images": len(task.train),
-        "test_images": len(task.test),
+        "train_images": len(experiment.train),
+        "test_images": len(experiment.test),
         **figures,
         "out": str(out),
     }
-
-
-def _figures(scores: Scores | None) -> dict[str, float] | None:
-    return {"top1": scores.top1, "top5": scores.top5} if scores is not None else None

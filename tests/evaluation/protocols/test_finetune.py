@@ -12,10 +12,14 @@ from torch import Tensor, nn
 
 from openmae.core.drop_path import GivenDropPath, drop_paths
 from openmae.data.batches import Batch
-from openmae.evaluation.finetune import build_classifier, classification_loss, clip_to_pixels, erase, run_finetune
-from openmae.evaluation.supervised import open_task, train_transform
+from openmae.evaluation.experiment import open_experiment, train_transform
+from openmae.evaluation.heads.classifier import build_classifier
+from openmae.evaluation.protocols.finetune import clip_to_pixels, erase, finetuning_loss, run_finetune
+from openmae.evaluation.tasks.classification import Classification
 from openmae.recipes import FinetuneRecipe, find_recipe
 from openmae.recipes.values import ImageSize
+
+TEN = Classification(classes=tuple("0123456789"))
 
 
 def recipe(weights: Path, data: Path, **changes: Any) -> FinetuneRecipe:
@@ -27,7 +31,7 @@ def recipe(weights: Path, data: Path, **changes: Any) -> FinetuneRecipe:
 
 def test_classifier_starts_from_the_pretrained_blocks_with_a_fresh_head(tiny_run: Path, small_fashion: Path) -> None:
     this = recipe(tiny_run, small_fashion)
-    vit = build_classifier(*open_task(this))
+    vit = build_classifier(*open_experiment(this))
     trained = load_file(tiny_run / "encoder.safetensors")
     own = vit.state_dict()
     assert all(torch.equal(own[name], trained[name]) for name in own if name.startswith(("blocks.", "patch_embed.")))
@@ -39,7 +43,7 @@ def test_classifier_starts_from_the_pretrained_blocks_with_a_fresh_head(tiny_run
 
 def test_untrained_classifier_has_other_blocks_but_the_same_positions(tiny_run: Path, small_fashion: Path) -> None:
     this = recipe(tiny_run, small_fashion, untrained=True)
-    own = build_classifier(*open_task(this)).state_dict()
+    own = build_classifier(*open_experiment(this)).state_dict()
     trained = load_file(tiny_run / "encoder.safetensors")
     assert not torch.equal(own["blocks.0.mlp.fc1.weight"], trained["blocks.0.mlp.fc1.weight"])
     assert torch.equal(own["pos_embed"], trained["pos_embed"])
@@ -47,7 +51,7 @@ def test_untrained_classifier_has_other_blocks_but_the_same_positions(tiny_run: 
 
 def test_positions_are_resized_for_larger_images(tiny_run: Path, small_fashion: Path) -> None:
     this = recipe(tiny_run, small_fashion, image_size=ImageSize(56, 28), eval_resize=28)
-    vit = build_classifier(*open_task(this))
+    vit = build_classifier(*open_experiment(this))
     assert vit.pos_embed.shape == (1, 1 + 14 * 7, 32)
     assert vit(torch.zeros(2, 1, 56, 28)).shape == (2, 10)
 
@@ -62,14 +66,14 @@ def test_randaugment_on_pixels_that_it_cannot_change_says_to_leave_it_out(tiny_r
 
 def test_class_token_pooling_keeps_the_encoders_norm(tiny_run: Path, small_fashion: Path) -> None:
     this = recipe(tiny_run, small_fashion, pool="cls")
-    own = build_classifier(*open_task(this)).state_dict()
+    own = build_classifier(*open_experiment(this)).state_dict()
     assert torch.equal(own["norm.weight"], load_file(tiny_run / "encoder.safetensors")["norm.weight"])
 
 
 def test_run_learns_and_its_encoder_can_be_measured(tiny_run: Path, small_fashion: Path, tmp_path: Path) -> None:
     result = run_finetune(recipe(tiny_run, small_fashion, epochs=30, base_lr=2e-2, mixup=0, cutmix=0), tmp_path / "run")
     assert result["top1"] > 25, "chance is 10"
-    from openmae.evaluation.knn import run_knn
+    from openmae.evaluation.protocols.knn import run_knn
 
     assert run_knn(tmp_path / "run", str(small_fashion))["top1"] > 25
 
@@ -84,17 +88,17 @@ def test_an_odd_batch_cannot_be_mixed_and_the_message_says_so(tiny_run: Path, sm
     images, labels = torch.zeros(3, 1, 28, 28), torch.arange(3)
     batch = batch_of(images, labels)
     with pytest.raises(ValueError, match=r"3 on each device .* is odd; use an even --batch-size, or --mixup 0"):
-        classification_loss(recipe(tiny_run, small_fashion, mixup=0.8), 10)(Spy(), images, batch)
-    plain = classification_loss(recipe(tiny_run, small_fashion, mixup=0.0, cutmix=0.0), 10)
+        finetuning_loss(recipe(tiny_run, small_fashion, mixup=0.8), TEN)(Spy(), images, batch)
+    plain = finetuning_loss(recipe(tiny_run, small_fashion, mixup=0.0, cutmix=0.0), TEN)
     assert plain(Spy(), images, batch).isfinite()
 
 
 def test_class_token_pooling_needs_a_class_token(tiny_run: Path, small_fashion: Path) -> None:
     this = recipe(tiny_run, small_fashion, pool="cls")
-    this, task = open_task(this)
+    this, experiment = open_experiment(this)
     without = replace(this, backbone="vit_base_patch16_gap_224")
     with pytest.raises(ValueError, match=r"^vit_base_patch16_gap_224 has no class token; use --pool mean$"):
-        build_classifier(without, task)
+        build_classifier(without, experiment)
 
 
 class Spy(nn.Module):
@@ -116,7 +120,7 @@ def batch_of(images: Tensor, labels: Tensor) -> Batch:
     places = torch.arange(len(images))
     return Batch(
         images=images,
-        labels=labels,
+        targets=labels,
         uniform=places[:, None].expand(-1, 2).float(),
         indices=places,
         seeds=[100 + place for place in range(len(images))],
@@ -127,7 +131,7 @@ def batch_of(images: Tensor, labels: Tensor) -> Batch:
 def augmented(this: FinetuneRecipe, seed: int) -> tuple[Tensor, float]:
     spy, images = Spy(), torch.randn(8, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     torch.manual_seed(seed)
-    loss = classification_loss(this, 10)(spy, images.clone(), batch_of(images, torch.arange(8)))
+    loss = finetuning_loss(this, TEN)(spy, images.clone(), batch_of(images, torch.arange(8)))
     return spy.seen[0], float(loss)
 
 
@@ -141,14 +145,14 @@ def test_mixing_depends_on_the_step_seed_only(tiny_run: Path, small_fashion: Pat
 
 @pytest.mark.parametrize("micro", [2, 4])
 def test_an_image_is_mixed_alike_in_any_micro_batch(tiny_run: Path, small_fashion: Path, micro: int) -> None:
-    loss = classification_loss(recipe(tiny_run, small_fashion, erasing=0.5, mixup=0.8, cutmix=1.0), 10)
+    loss = finetuning_loss(recipe(tiny_run, small_fashion, erasing=0.5, mixup=0.8, cutmix=1.0), TEN)
     whole = batch_of(torch.randn(8, 1, 28, 28, generator=torch.Generator().manual_seed(0)), torch.arange(8))
 
     def seen(size: int) -> tuple[dict[int, Tensor], float]:
         spy, losses = Spy(), []
         torch.manual_seed(5)
         for start in range(0, 8, size):
-            part = Batch._make(field[start : start + size] for field in whole)
+            part = Batch._make(field[start : start + size] for field in whole if field is not None)
             losses.append(float(loss(spy, part.images.clone(), part)))
         places = torch.cat(spy.uniform)[:, 0].int().tolist()
         return dict(zip(places, torch.cat(spy.seen), strict=True)), sum(losses) / len(losses)
@@ -165,7 +169,7 @@ def test_mixing_pairs_neighbours(tiny_run: Path, small_fashion: Path) -> None:
     this = recipe(tiny_run, small_fashion, mixup=0.8, cutmix=0.0, erasing=0.0)
     spy = Spy()
     torch.manual_seed(0)
-    classification_loss(this, 10)(spy, images.clone(), batch_of(images, torch.arange(8)))
+    finetuning_loss(this, TEN)(spy, images.clone(), batch_of(images, torch.arange(8)))
     for place, mixed in zip(spy.uniform[0][:, 0].int().tolist(), spy.seen[0], strict=True):
         assert 2 * (place // 2) <= float(mixed.max()) <= 2 * (place // 2) + 1
 
@@ -190,7 +194,7 @@ def test_drop_path_of_the_classifier_follows_the_numbers_given(
     tiny_run: Path, small_fashion: Path, compiled: bool
 ) -> None:
     this = recipe(tiny_run, small_fashion, drop_path=0.5)
-    vit = build_classifier(*open_task(this)).train()
+    vit = build_classifier(*open_experiment(this)).train()
     assert drop_paths(vit) == 2, "the first block drops nothing"
     images = torch.randn(1, 1, 28, 28, generator=torch.Generator().manual_seed(0)).expand(4, -1, -1, -1)
     model = torch.compile(vit) if compiled else vit

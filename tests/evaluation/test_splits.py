@@ -1,12 +1,18 @@
 """Accuracy, and which labelled images a protocol may use."""
 
+from collections.abc import Callable
+
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from openmae.data.sources import Data, open_data
-from openmae.evaluation.scores import balanced_subset, labelled_splits, score, with_held_out
+from openmae.data.sources import Data, ParquetSource, Source, open_data
+from openmae.data.sources.labels import GivenLabels
+from openmae.evaluation.accuracy import score
+from openmae.evaluation.splits import balanced_subset, labelled_splits
 
 
 def test_top1_and_top5_count_ranks() -> None:
@@ -45,40 +51,45 @@ def test_unlabelled_images_are_never_chosen() -> None:
 
 
 def test_one_per_cent_of_the_bundled_labels_is_ten_per_class() -> None:
-    train, test = labelled_splits(open_data("fashion-mnist"), fraction=0.01, seed=0)
-    assert np.bincount(train.labels).tolist() == [10] * 10
+    train, test = labelled_splits(open_data("fashion-mnist"), "class", fraction=0.01, seed=0)
+    assert np.bincount(train.targets.values).tolist() == [10] * 10
     assert test is not None
     assert len(test) == 2000
 
 
 def test_held_out_images_are_balanced_and_disjoint_from_the_rest() -> None:
     train = open_data("fashion-mnist").train
-    split = with_held_out(Data(train=train, test=None), seed=3)
+    split = labelled_splits(Data(train=train, test=None), "class", fraction=1.0, seed=3, hold_out=True)
     assert split.test is not None
-    assert np.bincount(split.test.labels).tolist() == [200] * 10
-    names = {split.train.name(i) for i in range(len(split.train))}
-    assert names.isdisjoint(split.test.name(i) for i in range(len(split.test)))
+    assert np.bincount(split.test.targets.values).tolist() == [200] * 10
+    names = {split.train.images.name(i) for i in range(len(split.train))}
+    assert names.isdisjoint(split.test.images.name(i) for i in range(len(split.test)))
     assert len(split.train) == 8000
 
 
+def relabelled(source: Source, change: Callable[[NDArray[np.int64]], NDArray[np.int64]]) -> Source:
+    assert isinstance(source, ParquetSource)
+    source.given = GivenLabels(pa.chunked_array([pa.array(change(source.labels))]), where="changed")
+    return source
+
+
 def test_unlabelled_images_cannot_be_measured_on(tmp_path: object) -> None:
-    train = open_data("fashion-mnist").train
-    train.labels = np.full(len(train), -1)
+    train = relabelled(open_data("fashion-mnist").train, lambda labels: np.full(len(labels), -1))
     with pytest.raises(ValueError, match="folder of its own"):
-        labelled_splits(Data(train=train, test=None), fraction=1.0, seed=0)
+        labelled_splits(Data(train=train, test=None), "class", fraction=1.0, seed=0)
 
 
 def test_a_test_label_beyond_the_training_classes_is_refused() -> None:
     data = open_data("fashion-mnist")
     assert data.test is not None
-    data.test.labels = data.test.labels + 1
+    data = data._replace(test=relabelled(data.test, lambda labels: labels + 1))
     with pytest.raises(ValueError, match="has class 10 but the training split names only 10 classes"):
-        labelled_splits(data, fraction=1.0, seed=0)
+        labelled_splits(data, "class", fraction=1.0, seed=0)
 
 
 def test_test_images_of_no_training_class_are_not_left_out_silently() -> None:
     data = open_data("fashion-mnist")
     assert data.test is not None
-    data.test.labels = np.where(data.test.labels == 3, -1, data.test.labels)
+    data = data._replace(test=relabelled(data.test, lambda labels: np.where(labels == 3, -1, labels)))
     with pytest.raises(ValueError, match="200 of 2000 test images are of no class of the training split"):
-        labelled_splits(data, fraction=1.0, seed=0)
+        labelled_splits(data, "class", fraction=1.0, seed=0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from openmae.evaluation.knn import knn, run_knn
+from openmae.evaluation.protocols.knn import knn, run_knn
 
 
 def features(seed: int, count: int, width: int = 8) -> NDArray[np.float32]:

@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from openmae.evaluation.linear import LinearProbe, run_linear
+from openmae.evaluation.heads.linear_probe import LinearProbe
+from openmae.evaluation.protocols.linear import run_linear
 from openmae.recipes import LinearRecipe, find_recipe
 from openmae.weights.building import load_encoder
 

@@ -11,9 +11,10 @@ from torch.nn import functional as F
 
 from openmae.data.sources import open_data
 from openmae.errors import UserError
+from openmae.evaluation.accuracy import Scores, hits, scores_of
 from openmae.evaluation.features import extract_features
-from openmae.evaluation.gathering import add_up
-from openmae.evaluation.scores import Scores, count_hits, labelled_splits, scores_of
+from openmae.evaluation.gathering import gather_rows
+from openmae.evaluation.splits import labelled_splits
 from openmae.recipes.values import Pooling
 from openmae.training.processes.devices import measuring_processes
 from openmae.weights.building import encoder_from, untrained_twin
@@ -40,23 +41,24 @@ def run_knn(
     """Classify the test split by the labelled training images, or each image by the others when there is no split."""
     fabric = measuring_processes(devices=devices, nodes=nodes)
     loaded = read_weights(weights)
-    train, test = labelled_splits(open_data(data, labels=labels), fraction=label_fraction, seed=seed)
+    train, test = labelled_splits(open_data(data, labels=labels), "class", fraction=label_fraction, seed=seed)
     # The twin is the network that the pre-training itself began with, where that is known.
     own_seed = loaded.recipe.seed if loaded.recipe is not None else seed
     vit = untrained_twin(loaded, seed=own_seed) if untrained else encoder_from(loaded)
-    bank = extract_features(vit, loaded.network, train, fabric=fabric)
-    queries = extract_features(vit, loaded.network, test, fabric=fabric) if test is not None else None
+    bank = extract_features(vit, loaded.network, train.images, fabric=fabric)
+    queries = extract_features(vit, loaded.network, test.images, fabric=fabric) if test is not None else None
     scores = knn(
         bank.pooled(pool),
-        bank.labels,
+        train.targets.values[bank.indices],
         queries.pooled(pool) if queries is not None else None,
-        queries.labels if queries is not None else None,
-        classes=len(train.classes),
+        test.targets.values[queries.indices] if test is not None and queries is not None else None,
+        classes=len(train.targets.names),
         neighbours=neighbours,
         fabric=fabric,
     )
     return {
         "protocol": "knn",
+        "task": "classification",
         "encoder": "untrained" if untrained else "pretrained",
         "weights": str(loaded.file),
         "neighbours": neighbours,
@@ -64,7 +66,7 @@ def run_knn(
         "seed": seed,
         "pool": pool,
         "leave_one_out": queries is None,
-        "train_images": len(bank.labels),
+        "train_images": len(bank.indices),
         "test_images": scores.images,
         "top1": scores.top1,
         "top5": scores.top5,
@@ -107,7 +109,7 @@ def knn(
     if voters < 1:
         raise UserError(f"{len(keys)} labelled images are too few for nearest neighbours; use at least 2")
 
-    hits = np.zeros(3, dtype=np.int64)
+    right = [torch.empty(0, 2, dtype=torch.bool)]
     for start in range(rank * CHUNK, len(queries), world_size * CHUNK):
         chunk = F.normalize(torch.from_numpy(queries[start : start + CHUNK]).to(device), dim=1)
         similarity = chunk @ keys.T
@@ -117,5 +119,6 @@ def knn(
         nearest, index = similarity.topk(voters, dim=1)
         weights = (nearest / TEMPERATURE).exp()
         tally = torch.zeros(len(chunk), classes, device=device).scatter_add_(1, key_labels[index], weights)
-        hits += count_hits(tally.cpu().numpy(), query_labels[start : start + CHUNK])
-    return scores_of(hits if fabric is None else add_up(fabric, hits))
+        right.append(torch.from_numpy(hits(tally.cpu().numpy(), query_labels[start : start + CHUNK])))
+    hits_M2 = torch.cat(right)
+    return scores_of((hits_M2 if fabric is None else gather_rows(fabric, hits_M2)).numpy())

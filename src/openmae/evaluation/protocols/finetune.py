@@ -9,59 +9,44 @@ from typing import Any
 import torch
 from timm.data.mixup import Mixup
 from timm.data.random_erasing import RandomErasing
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from openmae.checkpoints.names import ENCODER
-from openmae.core.drop_path import take_drop_path_as_argument
 from openmae.data.batches import Batch
 from openmae.data.transforms import seeded_globals
 from openmae.errors import UserError
-from openmae.evaluation.supervised import Task, open_task, run_supervised
+from openmae.evaluation.experiment import open_experiment, run_experiment
+from openmae.evaluation.heads.classifier import build_classifier
+from openmae.evaluation.tasks.task import Task
 from openmae.recipes import FinetuneRecipe
-from openmae.weights.building import untrained_twin
-from openmae.weights.networks import network_of
-from openmae.weights.starting import start_from
+from openmae.reporter import say
 
 
 def run_finetune(recipe: FinetuneRecipe, out: Path) -> dict[str, Any]:
     """Fine-tune as `recipe` says and measure after the last epoch."""
-    recipe, task = open_task(recipe)
-    return run_supervised(
+    recipe, experiment = open_experiment(recipe)
+    recipe = without_mixing(recipe, experiment.task)
+    return run_experiment(
         recipe,
-        task,
+        experiment,
         out,
-        build=lambda: build_classifier(recipe, task),
-        loss=classification_loss(recipe, task.classes),
+        build=lambda: build_classifier(recipe, experiment),
+        loss=finetuning_loss(recipe, experiment.task),
         exports=lambda model: {ENCODER: model.state_dict()},
     )
 
 
-def build_classifier(recipe: FinetuneRecipe, task: Task) -> VisionTransformer:
-    """A timm classifier that starts from the pre-trained encoder: learnable positions, fresh head and pooling norm."""
-    with torch.device("meta"):
-        if recipe.pool == "cls" and not network_of(recipe).build_encoder().has_class_token:
-            raise UserError(f"{recipe.backbone} has no class token; use --pool mean")
-    vit = network_of(recipe).build_encoder(
-        num_classes=task.classes,
-        drop_path_rate=recipe.drop_path,
-        global_pool="avg" if recipe.pool == "mean" else "token",
-    )
-    take_drop_path_as_argument(vit)
-    assert isinstance(vit.head, nn.Linear)
-    nn.init.trunc_normal_(vit.head.weight, std=recipe.head_std)
-    nn.init.zeros_(vit.head.bias)
-    if recipe.untrained:
-        twin = untrained_twin(task.weights, seed=recipe.seed)
-        start_from(vit, replace(task.weights, tensors=twin.state_dict()))
-    else:
-        start_from(vit, task.weights)
-    return vit
+def without_mixing(recipe: FinetuneRecipe, task: Task) -> FinetuneRecipe:
+    """`recipe`, with what blends classes switched off for a task that has none."""
+    plain = replace(recipe, mixup=0.0, cutmix=0.0, label_smoothing=0.0)
+    if task.mixes or plain == recipe:
+        return recipe
+    say(f"mixup, CutMix and label smoothing blend classes, so they are off for {task.name}")
+    return plain
 
 
-def classification_loss(recipe: FinetuneRecipe, classes: int) -> Callable[[nn.Module, Tensor, Batch], Tensor]:
-    """Cross-entropy after erasing, mixup or CutMix and label smoothing, as the recipe says.
+def finetuning_loss(recipe: FinetuneRecipe, task: Task) -> Callable[[nn.Module, Tensor, Batch], Tensor]:
+    """The loss of the task after erasing, mixup or CutMix and label smoothing, as the recipe says.
 
     None of it depends on the number of processes or accumulation steps: what is erased of an image and which paths are
     dropped for it come with the image; how images are mixed depends on the step, for which the loop seeds torch; and
@@ -69,23 +54,25 @@ def classification_loss(recipe: FinetuneRecipe, classes: int) -> Callable[[nn.Mo
     """
     mixing = None
     if recipe.mixup > 0 or recipe.cutmix > 0:
+        assert task.mixes
         mixing = Mixup(
             mixup_alpha=recipe.mixup,
             cutmix_alpha=recipe.cutmix,
             prob=1.0,
             switch_prob=0.5,
             label_smoothing=recipe.label_smoothing,
-            num_classes=classes,
+            num_classes=task.outputs,
         )
 
     def loss(model: nn.Module, images: Tensor, batch: Batch) -> Tensor:
-        labels, uniform = batch.labels, batch.uniform
+        targets, uniform = batch.targets, batch.uniform
+        assert targets is not None
         if recipe.erasing > 0:
             erase(images, batch.seeds, recipe.erasing)
         if recipe.erasing_clipped:
             images = clip_to_pixels(images, recipe)
         if mixing is None:
-            return F.cross_entropy(model(images, uniform=uniform), labels, label_smoothing=recipe.label_smoothing)
+            return task.loss(model(images, uniform=uniform), targets, label_smoothing=recipe.label_smoothing)
         if len(images) % 2:
             raise UserError(
                 f"mixup and CutMix pair the images of a batch, and {len(images)} on each device and "
@@ -94,9 +81,8 @@ def classification_loss(recipe: FinetuneRecipe, classes: int) -> Callable[[nn.Mo
         order = neighbours_opposite(len(images), images.device)
         # The seed of this step, whatever has been drawn since: the same for every rank and accumulation step.
         with seeded_globals(torch.initial_seed() % 2**32):
-            images, soft_labels = mixing(images[order], labels[order])
-        outputs = model(images, uniform=uniform[order])
-        return F.cross_entropy(outputs, soft_labels.to(outputs.dtype))
+            images, soft_labels = mixing(images[order], targets[order])
+        return task.loss(model(images, uniform=uniform[order]), soft_labels)
 
     return loss
 

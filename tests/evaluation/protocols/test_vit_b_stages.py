@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from openmae.evaluation.finetune import run_finetune
-from openmae.evaluation.linear import run_linear
+from openmae.evaluation.protocols.finetune import run_finetune
+from openmae.evaluation.protocols.linear import run_linear
 from openmae.recipes import FinetuneRecipe, LinearRecipe, PretrainRecipe, Recipe, find_recipe
 from openmae.training.pretraining import run_pretraining
 

@@ -1,0 +1,1 @@
+"""Heads: what turns features into the outputs of a task, trained by gradients or fitted directly."""

@@ -1,0 +1,82 @@
+"""Any number of labels for each image: binary cross-entropy, mean average precision."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from openmae.data.targets import Kind, Targets
+from openmae.errors import UserError
+from openmae.recipes.values import TaskName
+
+
+@dataclass(frozen=True, kw_only=True)
+class Multilabel:
+    """The head gives a logit for each of the `labels`."""
+
+    name: ClassVar[TaskName] = "multilabel"
+    kind: ClassVar[Kind] = "labels"
+    mixes: ClassVar[bool] = False  # timm's mixup knows classes only
+
+    labels: tuple[str, ...]
+
+    @classmethod
+    def from_targets(cls, targets: Targets) -> "Multilabel":
+        if not targets.values.any():
+            raise UserError(
+                "no training image has any label; give --labels a CSV file such as path,label with crack;rust, or "
+                "Parquet with lists of labels"
+            )
+        return cls(labels=targets.names)
+
+    @property
+    def outputs(self) -> int:
+        return len(self.labels)
+
+    def describe(self) -> str:
+        return f"{len(self.labels)} labels"
+
+    def loss(self, outputs_BO: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
+        """Binary cross-entropy with targets [B, O] of 0 and 1."""
+        assert not label_smoothing, "this task does not mix"
+        return F.binary_cross_entropy_with_logits(outputs_BO, targets.to(outputs_BO.dtype))
+
+    def rows(self, outputs_BO: Tensor, targets: Tensor) -> Tensor:
+        """[B, 2, O]: outputs, and targets."""
+        return torch.stack([outputs_BO, targets.to(outputs_BO.dtype)], dim=1)
+
+    def figures(self, rows: Tensor) -> dict[str, float]:
+        """Mean average precision in per cent over the labels that occur; `chance` is that of random outputs."""
+        from torchmetrics.functional.classification import binary_average_precision
+
+        targets = rows[:, 1].long()
+        occurring = targets.any(dim=0)
+        if not occurring.any():
+            raise UserError("no test image has any of the labels; give a test split with labels, or leave it out")
+        columns = zip(rows[:, 0, occurring].T, targets[:, occurring].T, strict=True)
+        # Ranks instead of logits: torchmetrics takes the sigmoid of logits, after which large ones are equal.
+        precisions = [binary_average_precision(_ranks(scores), truth) for scores, truth in columns]
+        precision, chance = torch.stack(precisions).double().mean(), targets[:, occurring].double().mean()
+        return {"mean_average_precision": round(100 * float(precision), 4), "chance": round(100 * float(chance), 4)}
+
+    def fit(
+        self, features_ND: NDArray[np.float32], targets: NDArray[np.bool_], test_MD: NDArray[np.float32], *, seed: int
+    ) -> NDArray[np.float32]:
+        """A logistic regression for each label, all with the same penalty."""
+        from openmae.evaluation.heads.logistic import label_logits
+
+        return label_logits(features_ND, targets, test_MD, seed=seed)
+
+    def notes(self) -> dict[str, Any]:
+        return {"task": self.name, "labels": self.labels}
+
+
+def _ranks(scores_N: Tensor) -> Tensor:
+    """Numbers in 0 … 1 in the same order; equal scores stay equal."""
+    _, places = torch.unique(scores_N, return_inverse=True)
+    ranks: Tensor = places.double() / len(scores_N)
+    return ranks
