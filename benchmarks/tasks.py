@@ -1,10 +1,10 @@
 """Whether pre-training helps with several labels and with numbers, too: the table of docs/results.md.
 
-    python benchmarks/tasks.py --cifar10 CIFAR10_PARQUET_FOLDER --imagenet FOLDER_OF_JPEGS --out FOLDER
+    python benchmarks/tasks.py --cifar10 CIFAR10_PARQUET_FOLDER [--photos FOLDER_OF_JPEGS] --out FOLDER
 
-Makes two data sets. Several labels: two CIFAR-10 pictures side by side, labelled with the class of each. A number: a
-picture of the ImageNet sample, turned by an angle between -45 and 45 degrees, of which a square without empty corners
-is kept; test pictures are others than training pictures. Pre-trains a small network on each, without labels, then
+Makes data sets. Several labels: two CIFAR-10 pictures side by side, labelled with the class of each. A number: a picture
+turned by an angle between -30 and 30 degrees, of which a square without empty corners is kept; one such set of CIFAR-10,
+and one of the photographs, where test pictures show other scenes than training pictures. Pre-trains a small network on each, without labels, then
 measures it and its untrained twin by linear evaluation (on cached features, and trained) and by fine-tuning. A finished
 run is not repeated. Half an hour on one core.
 """
@@ -15,6 +15,8 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -28,65 +30,96 @@ from openmae.data.sources import Source, open_data
 
 COMMAND = [sys.executable, "-m", "openmae.cli"]
 TEST = 1000
-TURNED = 48  # pixels of a turned picture's side
-STEEPEST = 45.0  # degrees
+STEEPEST = 30.0  # degrees
 TEST_SHARE = 0.2  # of the pictures that are turned
-# Turning is learnt from pictures as they stand: a flip would change the angle.
-DATA = {
-    "labels": ["--image-size", "32x64", "--patch-size", "8"],
-    "angle": ["--image-size", f"{TURNED}", "--patch-size", "8", "--flip", "0", "--crop-scale", "1", "1"],
-}
-TASK = {"labels": ["--task", "multilabel"], "angle": ["--task", "regression"]}
-HEADLINES = {
-    "labels": ("mean_average_precision", "chance"),
-    "angle": ("r2", "mean_absolute_error", "error_of_the_mean"),
-}
-TRAINED_LINEAR = ["--optimizer", "adamw", "--base-lr", "4e-3", "--batch-size", "128", "--epochs", "20"]
+NUMBERS = ("r2", "mean_absolute_error", "error_of_the_mean")
+# A flip would change the angle.
+AS_THEY_STAND = ["--flip", "0", "--crop-scale", "1", "1"]
 PROTOCOLS = {
     "linear, cached": ["linear", "cifar10-linear", "--cached"],
-    "linear": ["linear", "cifar10-linear", *TRAINED_LINEAR, "--eval-every", "20"],
+    "linear": [
+        *["linear", "cifar10-linear", "--optimizer", "adamw", "--base-lr", "4e-3", "--batch-size", "128"],
+        *["--epochs", "20", "--eval-every", "20"],
+    ],
     "fine-tuning": ["finetune", "cifar10-finetune", "--epochs", "4", "--warmup-epochs", "1", "--eval-every", "4"],
 }
+
+Rows = dict[str, list[tuple[Image.Image, Any]]]
+"""Pictures and their labels, of each split."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadeData:
+    """A data set that is made here: its task, the short side of its pictures, flags for every stage, and figures."""
+
+    make: Callable[[], Rows]
+    task: str
+    side: int
+    flags: list[str]
+    figures: tuple[str, ...]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cifar10", required=True, help="its Parquet files")
-    parser.add_argument("--imagenet", required=True, help="a folder of some hundred photographs")
+    parser.add_argument("--photos", help="a folder of some hundred photographs")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3, help="of linear evaluation")
     parser.add_argument("--finetune-seeds", type=int, default=1)
     parser.add_argument("--images", type=int, default=5000, help="to train on, of each data set")
     parser.add_argument("--epochs", type=int, default=13, help="of pre-training")
     arguments = parser.parse_args()
-    make = {
-        "labels": lambda: pairs(arguments.cifar10, arguments.images),
-        "angle": lambda: turned(arguments.imagenet, arguments.images),
+    images = arguments.images
+    sets = {
+        "labels": MadeData(
+            make=lambda: pairs(arguments.cifar10, images),
+            task="multilabel",
+            side=32,
+            flags=["--image-size", "32x64", "--patch-size", "8"],
+            figures=("mean_average_precision", "chance"),
+        ),
+        "angle": MadeData(
+            make=lambda: turned(arguments.cifar10, images, side=32),
+            task="regression",
+            side=32,
+            flags=["--image-size", "32", *AS_THEY_STAND],
+            figures=NUMBERS,
+        ),
+        "angle-photos": MadeData(
+            make=lambda: turned(arguments.photos, images, side=48),
+            task="regression",
+            side=48,
+            flags=["--image-size", "48", "--patch-size", "8", *AS_THEY_STAND],
+            figures=NUMBERS,
+        ),
     }
-    table = []
-    for name, options in DATA.items():
-        data, run = arguments.out / name / "data", arguments.out / name / "pretrained"
-        for split, rows in make[name]().items() if not data.exists() else ():
+    if arguments.photos is None:
+        del sets["angle-photos"]
+    print("| data | protocol | figure | pre-trained | untrained | gain |\n|---|---|---|---|---|---|", flush=True)
+    for name, made in sets.items():
+        measure(name, made, arguments.out / name, arguments.epochs, (arguments.seeds, arguments.finetune_seeds))
+
+
+def measure(name: str, made: MadeData, folder: Path, epochs: int, seeds: tuple[int, int]) -> None:
+    """Pre-train on one data set, measure on it, and print its lines of the table."""
+    data, run = folder / "data", folder / "pretrained"
+    if not data.exists():
+        for split, rows in made.make().items():
             write(data / f"{split}.parquet", rows)
-        common = ["--data", str(data), "--workers", "0", *options]
-        openmae("pretrain", "cifar10", *common, "--epochs", str(arguments.epochs), "--out", str(run))
-        for protocol, command in PROTOCOLS.items():
-            seeds = arguments.finetune_seeds if protocol == "fine-tuning" else arguments.seeds
-            found: dict[str, list[dict[str, Any]]] = {"pretrained": [], "untrained": []}
-            for seed in range(seeds):
-                for encoder, results in found.items():
-                    out = arguments.out / name / f"{command[0]}{'-cached' * ('--cached' in command)}-{encoder}-{seed}"
-                    flags = [*common, *TASK[name], "--eval-resize", "32" if name == "labels" else f"{TURNED}"]
-                    flags += ["--weights", str(run), "--seed", str(seed), "--out", str(out)]
-                    flags += ["--untrained"] if encoder == "untrained" else []
-                    results.append(openmae(*command, *flags))
-            table.append((name, protocol, found))
-    print("| data | protocol | figure | pre-trained | untrained | gain |\n|---|---|---|---|---|---|")
-    for name, protocol, found in table:
-        for figure in HEADLINES[name]:
+    common = ["--data", str(data), "--workers", "0", *made.flags]
+    openmae("pretrain", "cifar10", *common, "--epochs", str(epochs), "--out", str(run))
+    for protocol, command in PROTOCOLS.items():
+        found: dict[str, list[dict[str, Any]]] = {"pretrained": [], "untrained": []}
+        for seed in range(seeds[command[0] == "finetune"]):
+            for encoder, results in found.items():
+                out = folder / f"{protocol.replace(', ', '-')}-{encoder}-{seed}"
+                flags = [*common, "--task", made.task, "--eval-resize", str(made.side), "--weights", str(run)]
+                flags += ["--seed", str(seed), "--out", str(out), *(["--untrained"] * (encoder == "untrained"))]
+                results.append(openmae(*command, *flags))
+        for figure in made.figures:
             ours, theirs = ([result[figure] for result in found[encoder]] for encoder in ("pretrained", "untrained"))
             gain = f"{mean(ours) - mean(theirs):+.3g}"
-            print(f"| {name} | {protocol} | {figure} | {spread(ours)} | {spread(theirs)} | {gain} |")
+            print(f"| {name} | {protocol} | {figure} | {spread(ours)} | {spread(theirs)} | {gain} |", flush=True)
 
 
 def openmae(*words: str) -> dict[str, Any]:
@@ -102,7 +135,7 @@ def spread(figures: list[float]) -> str:
     return f"{mean(figures):.4g}{deviation}"
 
 
-def pairs(cifar10: str, images: int) -> dict[str, list[tuple[Image.Image, list[str]]]]:
+def pairs(cifar10: str, images: int) -> Rows:
     """Two pictures side by side and the names of their classes, one name where they are of one class."""
     data = open_data(cifar10)
     assert data.test is not None
@@ -123,8 +156,8 @@ def side_by_side(source: Source, left: int, right: int) -> Image.Image:
     return pair
 
 
-def turned(folder: str, images: int) -> dict[str, list[tuple[Image.Image, float]]]:
-    """Every picture turned by several angles."""
+def turned(folder: str, images: int, *, side: int) -> Rows:
+    """Pictures of the training split turned by random angles, each of them several times where there are too few."""
     source = open_data(folder).train
     rng = np.random.default_rng(0)
     order = rng.permutation(len(source))
@@ -133,23 +166,23 @@ def turned(folder: str, images: int) -> dict[str, list[tuple[Image.Image, float]
     for split, pictures, count in (("train", order[held_out:], images), ("test", order[:held_out], TEST)):
         angles = rng.uniform(-STEEPEST, STEEPEST, count)
         made[split] = [
-            (turn(source, int(pictures[place % len(pictures)]), angle), float(angle))
+            (turn(source, int(pictures[place % len(pictures)]), angle, side), float(angle))
             for place, angle in enumerate(angles)
         ]
     return made
 
 
-def turn(source: Source, index: int, angle: float) -> Image.Image:
+def turn(source: Source, index: int, angle: float, size: int) -> Image.Image:
     """The central square of a picture, turned anticlockwise by `angle`, without the corners that this leaves empty."""
     with Image.open(io.BytesIO(source.read(index))) as opened:
         picture = opened.convert("RGB")
     side = min(picture.size)
     left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    # The inner square of the steepest angle is cut at every angle, so that its size does not give the angle away.
-    inner = side / (2 * math.sin(math.radians(45)))
     square = picture.crop((left, top, left + side, top + side)).rotate(angle, Image.Resampling.BICUBIC)
-    margin = (side - inner) / 2
-    return square.resize((TURNED, TURNED), Image.Resampling.BICUBIC, (margin, margin, side - margin, side - margin))
+    # The inner square of the steepest angle is cut at every angle, so that its size does not give the angle away.
+    steepest = math.radians(STEEPEST)
+    margin = (side - side / (math.sin(steepest) + math.cos(steepest))) / 2
+    return square.resize((size, size), Image.Resampling.BICUBIC, (margin, margin, side - margin, side - margin))
 
 
 def write(file: Path, rows: list[tuple[Image.Image, Any]]) -> None:
