@@ -2,11 +2,11 @@
 
     python benchmarks/tasks.py --cifar10 CIFAR10_PARQUET_FOLDER [--photos FOLDER_OF_JPEGS] --out FOLDER
 
-Makes data sets. Several labels: two CIFAR-10 pictures side by side, labelled with the class of each. A number: a picture
-turned by an angle between -30 and 30 degrees, of which a square without empty corners is kept; one such set of CIFAR-10,
-and one of the photographs, where test pictures show other scenes than training pictures. Pre-trains a small network on each, without labels, then
-measures it and its untrained twin by linear evaluation (on cached features, and trained) and by fine-tuning. A finished
-run is not repeated. Half an hour on one core.
+Makes data sets. Several labels: two CIFAR-10 pictures side by side, labelled with the class of each. A number: a
+picture turned by an angle between -30 and 30 degrees, of which a square without empty corners is kept; one such set of
+CIFAR-10, and one of the photographs, where test pictures show other scenes than training pictures. Pre-trains a small
+network on each, without labels, then measures it and its untrained twin by linear evaluation (on cached features, and
+trained) and by fine-tuning. A finished run is not repeated. Half an hour on one core.
 """
 
 import argparse
