@@ -44,8 +44,11 @@ def network_of(recipe: Recipe) -> Network:
 
 
 def _eval_resize(recipe: Recipe) -> int:
-    if isinstance(recipe, SupervisedRecipe):
-        return recipe.eval_resize
-    short = min(recipe.image_size)
+    return recipe.eval_resize if isinstance(recipe, SupervisedRecipe) else usual_eval_resize(recipe.image_size)
+
+
+def usual_eval_resize(image_size: tuple[int, int]) -> int:
+    """The short side before the centre is cropped, where nobody says otherwise: 256 for images of 224 pixels."""
+    short = min(image_size)
     # Of a small picture the border is part of the subject.
     return short if short <= SMALL_IMAGE else round(short * RESIZE_FACTOR)

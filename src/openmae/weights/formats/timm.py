@@ -1,0 +1,134 @@
+"""The layout of timm, which is also ours for an encoder; DINO's and DeiT's own files have it too.
+
+A plain network is known by its shapes. For any other (DINOv2, CLIP, SigLIP, registers, mean pooling) timm's
+`config.json` names the architecture, because the tensors do not show everything that is computed.
+"""
+
+from math import floor
+from typing import Any
+
+from torch import Tensor
+
+from openmae.core.network import Interpolation
+from openmae.errors import UserError
+from openmae.weights.formats import fair
+from openmae.weights.formats.architecture import Known, describe, numbers, positive, sides
+from openmae.weights.formats.keys import ENCODER, KeyTable, first_of, rename
+from openmae.weights.formats.kinds import appearance
+from openmae.weights.stored import Stored
+from openmae.weights.torch_files import attributes
+from openmae.weights.weights import Weights
+
+NAME = "timm"
+
+PLAIN = KeyTable({**{name: name for name in ENCODER}, "fc_norm": "fc_norm", "head": "head"})
+IGNORED = (
+    "mask_token",  # of DINOv2: takes the place of hidden patches, in its own training only
+    "head.mlp.",  # of DINO: the projection that its loss is computed on
+    "head.last_layer.",  # the same
+)
+SIZES = frozenset({"img_size", "patch_size", "in_chans", "embed_dim", "depth", "num_heads"})
+"""Arguments of timm's class that the tensors show, or that are passed on."""
+HARMLESS = SIZES | {"num_classes", "global_pool", "decoder_num_heads", "dynamic_img_size"}
+"""These, and arguments that do not change what the encoder computes."""
+
+
+def recognises(stored: Stored) -> bool:
+    """Whether the keys are timm's, and not those of a file of the reference."""
+    keys = _bare(stored.tensors)
+    return "patch_embed.proj.weight" in keys and _has_blocks(keys) and not fair.recognises(stored)
+
+
+def weights_from(stored: Stored, *, normalised: bool | None = None) -> Weights:  # noqa: ARG001, no decoder here
+    """The weights in a file of timm.
+
+    Args:
+        stored: what the file contains.
+        normalised: has no meaning here, because timm has no decoders.
+
+    Raises:
+        UserError: when the architecture is neither plain nor named, or not one that OpenMAE builds.
+    """
+    tensors = {name: tensor for name, tensor in _bare(stored.tensors).items() if not name.startswith(IGNORED)}
+    architecture = stored.config.get("architecture") or attributes(stored.beside).get("arch")
+    if not isinstance(architecture, str):
+        _require_plain(tensors, stored)
+        architecture = None
+    options = attributes(stored.config.get("model_args"))
+    unusual = sorted(name for name in options if name not in HARMLESS)
+    if unusual:
+        raise UserError(
+            f"{stored.file} was made with {first_of(unusual)}, which OpenMAE does not pass to timm; give a network of "
+            "one of timm's own architectures"
+        )
+    pixels = attributes(stored.config.get("pretrained_cfg")) or attributes(stored.config)
+    image_size = sides(options.get("img_size"), "img_size", stored.file)
+    network, assumed = describe(
+        tensors,
+        stored.file,
+        Known(
+            backbone=None if architecture is None else architecture.partition(".")[0],
+            image_size=image_size,
+            heads=positive(options, "num_heads", stored.file),
+            mean=numbers(pixels, "mean", stored.file),
+            std=numbers(pixels, "std", stored.file),
+            interpolation=_interpolation(pixels),
+            eval_resize=_eval_resize(pixels, stored),
+        ),
+    )
+    return Weights(
+        tensors=tensors,
+        network=network,
+        file=stored.file,
+        layout="timm",
+        assumed=(*stored.assumed, *assumed),
+    )
+
+
+def tensors_to(weights: Weights) -> dict[str, Tensor]:
+    """The encoder's tensors, and its classifier's, as timm's class has them.
+
+    Raises:
+        UserError: for a decoder, or a linear probe, whose batch normalisation timm has no place for.
+    """
+    if weights.has_decoder:
+        raise UserError("timm has no place for a decoder; leave it out, or use another layout")
+    if "head.0.running_mean" in weights.tensors:
+        raise UserError("timm has no place for the batch normalisation of a linear probe; leave the probe out")
+    return dict(weights.tensors)
+
+
+def _bare(tensors: Any) -> dict[str, Tensor]:
+    """Without the `backbone.` of DINO's own checkpoints."""
+    inside = "backbone.patch_embed.proj.weight" in tensors
+    return {name.removeprefix("backbone.") if inside else name: tensor for name, tensor in tensors.items()}
+
+
+def _has_blocks(keys: Any) -> bool:
+    return any(name.startswith("blocks.0.") for name in keys)
+
+
+def _require_plain(tensors: dict[str, Tensor], stored: Stored) -> None:
+    unknown = rename(tensors, PLAIN.ours, stored.file).unknown
+    if unknown or "cls_token" not in tensors:
+        differs = f"also has {first_of(unknown)}" if unknown else "has no cls_token"
+        raise UserError(
+            f"{stored.file} has timm's names but {differs}{appearance(unknown)}, and the tensors do not show which "
+            "architecture it is; put it into a folder with timm's config.json, at least "
+            '{"architecture": "NAME OF TIMM\'S MODEL"}'
+        )
+
+
+def _interpolation(pixels: Any) -> Interpolation:
+    return "bilinear" if pixels.get("interpolation") == "bilinear" else "bicubic"
+
+
+def _eval_resize(pixels: Any, stored: Stored) -> int | None:
+    """The short side of which timm crops the share `crop_pct`."""
+    share, size = pixels.get("crop_pct"), pixels.get("input_size")
+    if not isinstance(share, int | float) or not isinstance(size, list) or len(size) != 3:
+        return None
+    short = min(sides(size[1:], "input_size", stored.file) or (0, 0))
+    if not 0.1 <= share <= 1:
+        raise UserError(f"crop_pct is {share} in the configuration of {stored.file}; correct it to a share up to 1")
+    return floor(short / share)
