@@ -70,7 +70,7 @@ def _read_torch(file: Path) -> Stored:
         inside = attributes(loaded.get(place))
         if inside and any(isinstance(value, Tensor) for value in inside.values()):
             rest = {name: value for name, value in loaded.items() if name != place}
-            passed_over = [name for name in PLACES if name in rest and attributes(rest[name])]
+            passed_over = [name for name in (*PLACES, "student") if attributes(rest.get(name))]
             assumed = (f"its {place} is used, not its {', '.join(passed_over)}",) if passed_over else ()
             tensors = require_plain_tensors(inside, file)
             return Stored(tensors=tensors, file=file, container=place, beside=rest, assumed=assumed)

@@ -92,7 +92,7 @@ def tensors_to(weights: Weights) -> dict[str, Tensor]:
         UserError: when the network has parts that the reference has not.
     """
     return renamed_back(
-        flat(weights), [TABLE], layout="facebookresearch/mae", remedy="use timm's layout for this network"
+        flat(weights), TABLE, layout="facebookresearch/mae", remedy="use timm's layout for this network"
     )
 
 

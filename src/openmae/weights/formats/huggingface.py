@@ -141,7 +141,7 @@ def tensors_to(weights: Weights) -> dict[str, Tensor]:
     """
     renamed = renamed_back(
         split_qkv(flat(weights)),
-        [WRITTEN_BY_4],
+        WRITTEN_BY_4,
         layout="Hugging Face's ViT",
         remedy="leave these out, or use timm's layout",
     )

@@ -90,24 +90,16 @@ def rename(tensors: Mapping[str, Tensor], look_up: Callable[[str], str | None], 
     return Renamed(found, sorted(unknown))
 
 
-def renamed_back(
-    tensors: Mapping[str, Tensor], tables: Iterable[KeyTable], *, layout: str, remedy: str
-) -> dict[str, Tensor]:
-    """Our tensors under their names: of the first table that has the name.
+def renamed_back(tensors: Mapping[str, Tensor], table: KeyTable, *, layout: str, remedy: str) -> dict[str, Tensor]:
+    """Our tensors under their names.
 
     Raises:
         UserError: when the layout has no place for a tensor.
     """
-    found, homeless = {}, []
-    for name, tensor in tensors.items():
-        names = [new for table in tables if (new := table.theirs(name)) is not None]
-        if names:
-            found[names[0]] = tensor
-        else:
-            homeless.append(name)
-    if homeless:
-        raise UserError(f"{layout} has no place for {first_of(homeless)}; {remedy}")
-    return found
+    renamed = rename(tensors, table.theirs, Path("the weights"))
+    if renamed.unknown:
+        raise UserError(f"{layout} has no place for {first_of(renamed.unknown)}; {remedy}")
+    return renamed.tensors
 
 
 def first_of(names: Iterable[str], count: int = 3) -> str:

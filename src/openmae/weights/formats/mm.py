@@ -117,7 +117,7 @@ def tensors_to(weights: Weights) -> dict[str, Tensor]:
         table = BY_CLASS_TOKEN
     else:
         table = FINETUNED
-    return renamed_back(flat(weights), [table], layout="MMPretrain", remedy="use timm's layout for this network")
+    return renamed_back(flat(weights), table, layout="MMPretrain", remedy="use timm's layout for this network")
 
 
 def _with_backbone(tensors: Any) -> dict[str, Tensor]:

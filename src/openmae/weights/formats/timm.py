@@ -4,6 +4,7 @@ A plain network is known by its shapes. For any other (DINOv2, CLIP, SigLIP, reg
 `config.json` names the architecture, because the tensors do not show everything that is computed.
 """
 
+from dataclasses import replace
 from math import floor
 from typing import Any
 
@@ -62,23 +63,21 @@ def weights_from(stored: Stored, *, normalised: bool | None = None) -> Weights: 
             "one of timm's own architectures"
         )
     pixels = attributes(stored.config.get("pretrained_cfg")) or attributes(stored.config)
-    image_size = sides(options.get("img_size"), "img_size", stored.file)
     network, assumed = describe(
         tensors,
         stored.file,
         Known(
             backbone=None if architecture is None else architecture.partition(".")[0],
-            image_size=image_size,
+            image_size=sides(options.get("img_size"), "img_size", stored.file),
             heads=positive(options, "num_heads", stored.file),
             mean=numbers(pixels, "mean", stored.file),
             std=numbers(pixels, "std", stored.file),
             interpolation=_interpolation(pixels),
-            eval_resize=_eval_resize(pixels, stored),
         ),
     )
     return Weights(
         tensors=tensors,
-        network=network,
+        network=replace(network, eval_resize=_eval_resize(pixels, network.image_size, stored) or network.eval_resize),
         file=stored.file,
         layout="timm",
         assumed=(*stored.assumed, *assumed),
@@ -123,12 +122,13 @@ def _interpolation(pixels: Any) -> Interpolation:
     return "bilinear" if pixels.get("interpolation") == "bilinear" else "bicubic"
 
 
-def _eval_resize(pixels: Any, stored: Stored) -> int | None:
-    """The short side of which timm crops the share `crop_pct`."""
-    share, size = pixels.get("crop_pct"), pixels.get("input_size")
-    if not isinstance(share, int | float) or not isinstance(size, list) or len(size) != 3:
+def _eval_resize(pixels: Any, image_size: tuple[int, int], stored: Stored) -> int | None:
+    """The short side, of which timm crops the share `crop_pct`; None where the file is silent."""
+    share = pixels.get("crop_pct")
+    if share is None:
         return None
-    short = min(sides(size[1:], "input_size", stored.file) or (0, 0))
-    if not 0.1 <= share <= 1:
-        raise UserError(f"crop_pct is {share} in the configuration of {stored.file}; correct it to a share up to 1")
-    return floor(short / share)
+    if not isinstance(share, int | float) or not 0.1 <= share <= 1:
+        raise UserError(
+            f"crop_pct is {str(share)[:40]!r} in the configuration of {stored.file}; correct it to a share up to 1"
+        )
+    return floor(min(image_size) / share)
