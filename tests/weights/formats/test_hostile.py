@@ -79,6 +79,13 @@ def index_file(weight_map: Any, **shards: dict[str, Any]) -> Callable[[Path], Pa
     return make
 
 
+def climbing_index(folder: Path) -> Path:
+    """An index that names a good file outside its folder."""
+    save_file(encoder(), folder / "secret.safetensors")
+    (folder / "inside").mkdir()
+    return index_file({"weight_map": dict.fromkeys(encoder(), "../secret.safetensors")})(folder / "inside")
+
+
 def encoder(**changes: Any) -> dict[str, Any]:
     """A good encoder, with some tensors replaced, or taken out by None."""
     tensors = {**weights_of("encoder").tensors, **{name.replace("__", "."): value for name, value in changes.items()}}
@@ -218,10 +225,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
     "an empty file": (bytes_file(lambda f: b""), r"is not a file that torch\.save wrote; check that it was copied"),
     "a web page": (bytes_file(lambda f: b"<!DOCTYPE html>" * 99), r"is not a file that torch\.save wrote; check that"),
     "an index without a map": (index_file({"metadata": {}}), "has no weight_map, so it does not say where the tensors"),
-    "an index that climbs": (
-        index_file({"weight_map": {"a": "../../secret"}}),
-        "names '../../secret', which is not bes",
-    ),
+    "an index that climbs": (climbing_index, "names '../secret.safetensors', which is not beside it; copy the whole"),
     "an index without its file": (index_file({"weight_map": {"a": "b.safetensors"}}), "which is not beside it; copy"),
     "an index that disagrees": (
         index_file({"weight_map": {"a": "b.safetensors"}}, b={"a": torch.ones(1), "c": torch.ones(1)}),

@@ -4,6 +4,7 @@ Its published files are `{"model": tensors}`; files of one's own runs add optimi
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -86,7 +87,7 @@ def weights_from(stored: Stored, *, normalised: bool | None = None) -> Weights:
 
 
 def tensors_to(weights: Weights) -> dict[str, Tensor]:
-    """The tensors under the reference's names, to be saved below "model".
+    """The tensors under the reference's names.
 
     Raises:
         UserError: when the network has parts that the reference has not.
@@ -94,6 +95,11 @@ def tensors_to(weights: Weights) -> dict[str, Tensor]:
     return renamed_back(
         flat(weights), TABLE, layout="facebookresearch/mae", remedy="use timm's layout for this network"
     )
+
+
+def container_of(weights: Weights) -> dict[str, Any]:
+    """The object that `torch.save` writes: as the published files, so that the reference's loaders take it."""
+    return {"model": tensors_to(weights)}
 
 
 def below_prefix(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -71,6 +71,9 @@ IGNORED = (
     "vit.embeddings.mask_token",  # of ViTModel(use_mask_token=True): unused without hidden patches
 )
 
+RESAMPLE: Mapping[Interpolation, int] = {"bilinear": 2, "bicubic": 3}
+"""Pillow's numbers of the filters, which `resample` names."""
+
 
 def recognises(stored: Stored) -> bool:
     """Whether the keys are those of Hugging Face's ViT."""
@@ -150,6 +153,59 @@ def tensors_to(weights: Weights) -> dict[str, Tensor]:
     return {key.removeprefix("vit."): tensor for key, tensor in renamed.items()}
 
 
+def config_of(weights: Weights) -> dict[str, Any]:
+    """The content of `config.json` for the tensors of `tensors_to`."""
+    network, encoder = weights.network, weights.encoder()
+    architecture = network.architecture
+    height, width = network.image_size
+    config: dict[str, Any] = {
+        "architectures": ["ViTForImageClassification" if weights.has_head else "ViTModel"],
+        "model_type": "vit",
+        "hidden_size": architecture.width,
+        "num_hidden_layers": architecture.depth,
+        "num_attention_heads": architecture.heads,
+        "intermediate_size": encoder["blocks.0.mlp.fc1.weight"].shape[0],
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-6,
+        "qkv_bias": True,
+        "image_size": height if height == width else [height, width],
+        "patch_size": architecture.patch_size,
+        "num_channels": network.channels,
+    }
+    if weights.has_head:
+        config["id2label"] = {str(number): f"LABEL_{number}" for number in range(len(encoder["head.weight"]))}
+    if network.decoder is None:
+        return config
+    return {
+        **config,
+        "architectures": ["ViTMAEForPreTraining"],
+        "model_type": "vit_mae",
+        "decoder_hidden_size": network.decoder.width,
+        "decoder_num_hidden_layers": network.decoder.depth,
+        "decoder_num_attention_heads": network.decoder.heads,
+        "decoder_intermediate_size": weights.tensors["decoder.blocks.0.mlp.fc1.weight"].shape[0],
+        "mask_ratio": 0.75,
+        "norm_pix_loss": network.normalise_target,
+    }
+
+
+def preprocessor_of(weights: Weights) -> dict[str, Any]:
+    """The content of `preprocessor_config.json`; its class resizes without a crop."""
+    network = weights.network
+    height, width = network.image_size
+    return {
+        "image_processor_type": "ViTImageProcessor",
+        "do_resize": True,
+        "size": {"height": height, "width": width},
+        "resample": RESAMPLE[network.interpolation],
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(network.mean),
+        "image_std": list(network.std),
+    }
+
+
 def _ours(key: str) -> str | None:
     return next((ours for table in TABLES if (ours := table.ours(key)) is not None), None)
 
@@ -171,8 +227,7 @@ def _require_usual(stored: Stored) -> None:
 
 
 def _interpolation(pixels: Mapping[str, Any]) -> Interpolation:
-    """`resample` is Pillow's number of a filter: 2 is bilinear."""
-    return "bilinear" if pixels.get("resample") == 2 else "bicubic"
+    return "bilinear" if pixels.get("resample") == RESAMPLE["bilinear"] else "bicubic"
 
 
 def _eval_resize(pixels: Mapping[str, Any], stored: Stored) -> int | None:

@@ -106,7 +106,7 @@ def weights_from(stored: Stored, *, normalised: bool | None = None) -> Weights:
 
 
 def tensors_to(weights: Weights) -> dict[str, Tensor]:
-    """The tensors under the names of MMPretrain, to be saved below "state_dict".
+    """The tensors under the names of MMPretrain.
 
     Raises:
         UserError: when the network has parts that theirs has not.
@@ -118,6 +118,15 @@ def tensors_to(weights: Weights) -> dict[str, Tensor]:
     else:
         table = FINETUNED
     return renamed_back(flat(weights), table, layout="MMPretrain", remedy="use timm's layout for this network")
+
+
+def container_of(weights: Weights) -> dict[str, Any]:
+    """The object that `torch.save` writes, with what the tensors do not show in the text of `meta`."""
+    network = weights.network
+    says = [f"num_heads={network.architecture.heads}"]
+    if network.decoder is not None:
+        says += [f"decoder_num_heads={network.decoder.heads}", f"norm_pix={network.normalise_target}"]
+    return {"state_dict": tensors_to(weights), "meta": {"cfg": f"model = dict({', '.join(says)})"}}
 
 
 def _with_backbone(tensors: Any) -> dict[str, Tensor]:

@@ -97,6 +97,35 @@ def tensors_to(weights: Weights) -> dict[str, Tensor]:
     return dict(weights.tensors)
 
 
+def config_of(weights: Weights) -> dict[str, Any]:
+    """The content of `config.json`: `timm.create_model("hf-hub:…")` makes the network and its transform from it."""
+    network, encoder = weights.network, weights.encoder()
+    geometry = {"img_size": list(network.image_size), "patch_size": network.patch_size, "embed_dim": network.width}
+    classes = len(encoder["head.weight"]) if weights.has_head else 0
+    pooled = "avg" if "fc_norm.weight" in encoder else "token" if "cls_token" in encoder else None
+    sizes = {**geometry, "depth": network.depth, "num_heads": network.heads, "in_chans": network.channels}
+    options = {**sizes, "num_classes": classes, "global_pool": pooled}
+    return {
+        "architecture": network.backbone,
+        "num_classes": classes,
+        "num_features": network.architecture.width,
+        **({"global_pool": pooled} if pooled else {}),
+        "model_args": {name: value for name, value in options.items() if value is not None},
+        "pretrained_cfg": {
+            "input_size": [network.channels, *network.image_size],
+            "fixed_input_size": True,
+            "interpolation": network.interpolation,
+            "crop_pct": min(network.image_size) / network.eval_resize,
+            "crop_mode": "center",
+            "mean": list(network.mean),
+            "std": list(network.std),
+            "num_classes": classes,
+            "first_conv": "patch_embed.proj",
+            "classifier": "head",
+        },
+    }
+
+
 def _bare(tensors: Any) -> dict[str, Tensor]:
     """Without the `backbone.` of DINO's own checkpoints."""
     inside = "backbone.patch_embed.proj.weight" in tensors
