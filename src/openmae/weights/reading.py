@@ -33,10 +33,10 @@ class Layout(NamedTuple):
 OURS = Layout("OpenMAE", own.recognises, own.weights_from)
 """Known by its metadata, so that it never competes with those that are known by their keys."""
 LAYOUTS = (
-    Layout("facebookresearch/mae", fair.recognises, fair.weights_from),
-    Layout("MMPretrain", mm.recognises, mm.weights_from),
-    Layout("Hugging Face", huggingface.recognises, huggingface.weights_from),
-    Layout("timm", timm.recognises, timm.weights_from),
+    Layout(fair.NAME, fair.recognises, fair.weights_from),
+    Layout(mm.NAME, mm.recognises, mm.weights_from),
+    Layout(huggingface.NAME, huggingface.recognises, huggingface.weights_from),
+    Layout(timm.NAME, timm.recognises, timm.weights_from),
 )
 
 

@@ -251,6 +251,12 @@ def test_configurations_that_do_not_fit_are_refused(config: dict[str, Any], mess
         huggingface.weights_from(file)
 
 
+def test_a_preprocessor_that_enlarges_absurdly_is_refused() -> None:
+    file = stored(huggingface.tensors_to(weights_of("encoder")), preprocessor={"size": {"height": 10**6}})
+    with pytest.raises(ValueError, match=r"for images of 16x16, but its configuration resizes them to 1000000 before"):
+        huggingface.weights_from(file)
+
+
 @pytest.mark.parametrize("part", ["query", "key", "value"])
 def test_a_block_without_one_of_its_three_is_refused(part: str) -> None:
     tensors = huggingface.tensors_to(weights_of("encoder"))

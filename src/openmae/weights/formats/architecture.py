@@ -35,12 +35,14 @@ BACKBONES = {
 }
 HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}
 """Attention heads of the published families, by width; the tensors do not show them."""
-OTHER_SIZES = "vit_tiny_patch16_224"
+OTHER_SIZES = (192, 12, 16)
 """The plain backbone that width, depth, heads and patch size turn into any other, as in the small recipes."""
 DECODER_HEADS = 16
 MOST_BLOCKS = 1000  # as in a recipe
 
 SIDECAR = 'a config.json beside the file with {"architecture": "vit_tiny_patch16_224", "model_args": {"num_heads": 4}}'
+LARGEST = 1e6  # of a mean or a standard deviation
+MOST_ENLARGED = 4  # a configuration that resizes to more before the crop is wrong
 POSITION_TOLERANCE = 1e-3  # a half-precision file has the fixed table to about 5e-4
 
 
@@ -108,6 +110,12 @@ def describe(tensors: Mapping[str, Tensor], file: Path, known: Known) -> Describ
             f"{file} is {width} wide, which {heads} attention heads cannot share; correct its configuration"
         )
     image_size = _image_size(encoder, base, patch, file, known)
+    eval_resize = max(known.eval_resize or usual_eval_resize(image_size), min(image_size))
+    if eval_resize > MOST_ENLARGED * min(image_size):
+        raise UserError(
+            f"{file} is for images of {size_text(image_size)}, but its configuration resizes them to {eval_resize} "
+            "before the crop; correct the configuration"
+        )
     mean, std, assumed = _statistics(channels, known)
     network = Network(
         backbone=base.name,
@@ -120,7 +128,7 @@ def describe(tensors: Mapping[str, Tensor], file: Path, known: Known) -> Describ
         mean=mean,
         std=std,
         interpolation=known.interpolation,
-        eval_resize=max(known.eval_resize or usual_eval_resize(image_size), min(image_size)),
+        eval_resize=eval_resize,
         normalise_target=known.normalise_target,
         axis_order=_axis_order(encoder, network_grid(image_size, patch), base.prefix) or known.axis_order,
     )
@@ -174,7 +182,9 @@ def numbers(config: Mapping[str, Any], name: str, file: Path) -> tuple[float, ..
     value = config.get(name)
     if value is None:
         return None
-    if not isinstance(value, list | tuple) or not all(type(item) in (int, float) for item in value):
+    if not isinstance(value, list | tuple) or not all(
+        type(item) in (int, float) and abs(item) < LARGEST for item in value
+    ):
         raise UserError(f"{name} is {str(value)[:40]!r} in the configuration of {file}; correct it to numbers")
     return tuple(float(item) for item in value)
 
@@ -195,10 +205,8 @@ def sides(value: Any, name: str, file: Path) -> tuple[int, int] | None:
 
 def _base(backbone: str | None, width: int, depth: int, patch: int) -> _Base:
     if backbone is None:
-        name = BACKBONES.get((width, depth, patch))
-        if name is not None:
-            return _Base(name, patch, width, depth, HEADS[width], prefix=1, has_positions=True)
-        backbone = OTHER_SIZES
+        size = (width, depth, patch) if (width, depth, patch) in BACKBONES else OTHER_SIZES
+        return _Base(BACKBONES[size], size[2], size[0], size[1], HEADS[size[0]], prefix=1, has_positions=True)
     with torch.device("meta"):
         vit = create_encoder(backbone)
     return _Base(

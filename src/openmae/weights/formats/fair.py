@@ -15,7 +15,7 @@ from openmae.weights.stored import Stored
 from openmae.weights.torch_files import attributes
 from openmae.weights.weights import DECODER_PREFIX, ENCODER_PREFIX, Weights
 
-NAME = "fair"
+NAME = "facebookresearch/mae"
 
 TABLE = KeyTable(
     {
@@ -59,7 +59,7 @@ def weights_from(stored: Stored, *, normalised: bool | None = None) -> Weights:
         UserError: when it has other tensors, or too few to know the network.
     """
     renamed = rename(stored.tensors, TABLE.ours, stored.file)
-    refuse_unknown(stored, renamed.unknown, layout="facebookresearch/mae", ours=TABLE)
+    refuse_unknown(stored, renamed.unknown, layout=NAME, ours=TABLE)
     tensors = renamed.tensors
     decodes = any(name.startswith(DECODER_PREFIX) for name in tensors)
     target, assumed = _target(stored, normalised) if decodes else (True, ())
@@ -81,7 +81,7 @@ def weights_from(stored: Stored, *, normalised: bool | None = None) -> Weights:
         tensors=tensors,
         network=network,
         file=stored.file,
-        layout="facebookresearch/mae",
+        layout=NAME,
         assumed=(*stored.assumed, *assumed, *more),
     )
 
@@ -92,9 +92,7 @@ def tensors_to(weights: Weights) -> dict[str, Tensor]:
     Raises:
         UserError: when the network has parts that the reference has not.
     """
-    return renamed_back(
-        flat(weights), TABLE, layout="facebookresearch/mae", remedy="use timm's layout for this network"
-    )
+    return renamed_back(flat(weights), TABLE, layout=NAME, remedy="use timm's layout for this network")
 
 
 def container_of(weights: Weights) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from openmae.weights.formats.refusing import refuse_unknown
 from openmae.weights.stored import Stored
 from openmae.weights.weights import DECODER_PREFIX, Weights
 
-NAME = "huggingface"
+NAME = "Hugging Face"
 
 BLOCK = {
     "norm1": "layernorm_before",
@@ -97,7 +97,7 @@ def weights_from(stored: Stored, *, normalised: bool | None = None) -> Weights:
     _require_usual(stored)
     named = {key: tensor for key, tensor in _with_vit(stored.tensors).items() if not key.startswith(IGNORED)}
     renamed = rename(named, _ours, stored.file)
-    refuse_unknown(stored, renamed.unknown, layout="Hugging Face's ViT", ours=WRITTEN_BY_4)
+    refuse_unknown(stored, renamed.unknown, layout=f"{NAME}'s ViT", ours=WRITTEN_BY_4)
     tensors = fuse_qkv(renamed.tensors, stored.file)
     decodes = any(name.startswith(DECODER_PREFIX) for name in tensors)
     mae = decodes or config.get("model_type") == "vit_mae"
@@ -131,7 +131,7 @@ def weights_from(stored: Stored, *, normalised: bool | None = None) -> Weights:
         tensors=below_prefix(tensors) if decodes else tensors,
         network=network,
         file=stored.file,
-        layout="Hugging Face",
+        layout=NAME,
         assumed=(*assumed, *more),
     )
 
@@ -145,7 +145,7 @@ def tensors_to(weights: Weights) -> dict[str, Tensor]:
     renamed = renamed_back(
         split_qkv(flat(weights)),
         WRITTEN_BY_4,
-        layout="Hugging Face's ViT",
+        layout=f"{NAME}'s ViT",
         remedy="leave these out, or use timm's layout",
     )
     if weights.has_decoder or weights.has_head:

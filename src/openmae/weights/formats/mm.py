@@ -16,7 +16,7 @@ from openmae.weights.stored import Stored
 from openmae.weights.torch_files import attributes
 from openmae.weights.weights import DECODER_PREFIX, Weights
 
-NAME = "mmpretrain"
+NAME = "MMPretrain"
 
 BLOCK = {
     "norm1": "ln1",
@@ -76,7 +76,7 @@ def weights_from(stored: Stored, *, normalised: bool | None = None) -> Weights:
     named = {key: tensor for key, tensor in _with_backbone(stored.tensors).items() if key not in IGNORED}
     table = _table(named)
     renamed = rename(named, table.ours, stored.file)
-    refuse_unknown(stored, renamed.unknown, layout="MMPretrain", ours=table)
+    refuse_unknown(stored, renamed.unknown, layout=NAME, ours=table)
     tensors = renamed.tensors
     decodes = any(name.startswith(DECODER_PREFIX) for name in tensors)
     says = _configuration(stored)
@@ -100,7 +100,7 @@ def weights_from(stored: Stored, *, normalised: bool | None = None) -> Weights:
         tensors=below_prefix(tensors) if decodes else tensors,
         network=network,
         file=stored.file,
-        layout="MMPretrain",
+        layout=NAME,
         assumed=(*stored.assumed, *assumed, *more),
     )
 
@@ -117,7 +117,7 @@ def tensors_to(weights: Weights) -> dict[str, Tensor]:
         table = BY_CLASS_TOKEN
     else:
         table = FINETUNED
-    return renamed_back(flat(weights), table, layout="MMPretrain", remedy="use timm's layout for this network")
+    return renamed_back(flat(weights), table, layout=NAME, remedy="use timm's layout for this network")
 
 
 def container_of(weights: Weights) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def weights_from(stored: Stored, *, normalised: bool | None = None) -> Weights: 
         tensors=tensors,
         network=replace(network, eval_resize=_eval_resize(pixels, network.image_size, stored) or network.eval_resize),
         file=stored.file,
-        layout="timm",
+        layout=NAME,
         assumed=(*stored.assumed, *assumed),
     )
 
