@@ -50,8 +50,6 @@ def _pooling(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """The pooling that timm's class needs to have just these tensors; its own where they do not decide it."""
     if "fc_norm.weight" in tensors:
         return {"global_pool": "avg"}
-    if any(name.startswith("attn_pool.") for name in tensors):
-        return {"global_pool": "map"}
     return {"global_pool": "token"} if "cls_token" in tensors else {}
 
 

@@ -97,18 +97,20 @@ def _kind(file: Path) -> Literal["zip", "legacy"]:
     try:
         with file.open("rb") as opened:
             start = opened.read(len(LEGACY))
-        if start == LEGACY:
-            return "legacy"
-        if not zipfile.is_zipfile(file):
-            if start.startswith(b"\x80"):
-                raise _needs_code(file, "a bare pickle")
-            raise UserError(f"{file} is not a file that torch.save wrote; check that it was copied whole")
-        with zipfile.ZipFile(file) as zipped:
-            entries = zipped.infolist()
-    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
+        entries = None
+        if zipfile.is_zipfile(file):
+            with zipfile.ZipFile(file) as zipped:
+                entries = zipped.infolist()
+    except Exception as error:  # a stranger's bytes raise anything, from BadZipFile to UnicodeDecodeError
         raise UserError(
             f"{file} cannot be read as a file of torch ({one_line(error)[:100]}); check that it was copied whole"
         ) from error
+    if start == LEGACY:
+        return "legacy"
+    if entries is None and start.startswith(b"\x80"):
+        raise _needs_code(file, "a bare pickle")
+    if entries is None:
+        raise UserError(f"{file} is not a file that torch.save wrote; check that it was copied whole")
     if any("/code/" in entry.filename for entry in entries):
         raise _needs_code(file, "a TorchScript program")
     packed = [entry for entry in entries if entry.compress_type != zipfile.ZIP_STORED]

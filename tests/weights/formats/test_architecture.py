@@ -1,6 +1,5 @@
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -12,13 +11,10 @@ from openmae.weights.formats.architecture import (
     Known,
     block_count,
     describe,
-    numbers,
-    positive,
-    sides,
 )
 from openmae.weights.formats.keys import rename
 from openmae.weights.formats.timm import PLAIN
-from tests.weights.formats.samples import NETWORK, random_like, shapes_of
+from tests.weights.formats.samples import NETWORK, PUBLISHED, random_like, shapes_of
 
 FILE = Path("f.pth")
 TENSORS = random_like(shapes_of(NETWORK, "encoder"))
@@ -42,44 +38,22 @@ def test_sizes_of_no_backbone_are_spelt_out() -> None:
 
 def test_other_channels_than_colour_get_a_neutral_normalisation_aloud() -> None:
     grey = {**TENSORS, "patch_embed.proj.weight": torch.ones(192, 5, 4, 4)}
-    network, assumed = describe(grey, FILE, Known(imagenet=True))
+    network, assumed = describe(grey, FILE, Known(imagenet=True, heads=3))
     assert (network.channels, network.mean, network.std) == (5, (0.5,) * 5, (0.5,) * 5)
     assert assumed == ("it does not say how pixels are normalised: mean 0.5 and std 0.5 in every channel",)
-    assert describe(TENSORS, FILE, Known(imagenet=True)).assumed == ()
+    assert describe(TENSORS, FILE, Known(imagenet=True, heads=3)).assumed == ()
+
+
+def test_heads_are_assumed_aloud_unless_the_size_is_published() -> None:
+    note = "it does not say its attention heads: 3, as in the published networks that are as wide"
+    assert describe(TENSORS, FILE, Known(imagenet=True)).assumed == (note,)
+    published = shapes_of(PUBLISHED["L"], "encoder")
+    assert describe(published, FILE, Known(imagenet=True)).assumed == ()
 
 
 def test_statistics_for_another_number_of_channels_are_refused() -> None:
     with pytest.raises(ValueError, match="mean has 1 values and std 1 for 3 channels"):
         describe(TENSORS, FILE, Known(mean=(0.5,), std=(0.5,)))
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"), [(224, (224, 224)), ([224, 448], (224, 448)), ((8, 4), (8, 4)), (None, None)]
-)
-def test_image_sizes_of_configurations_are_read(value: Any, expected: tuple[int, int] | None) -> None:
-    assert sides(value, "img_size", FILE) == expected
-
-
-@pytest.mark.parametrize("value", [0, -1, "224", [224], [1, 2, 3], 2.5, True, [2**30, 1], {}])
-def test_other_image_sizes_are_refused(value: Any) -> None:
-    with pytest.raises(ValueError, match=r"img_size is .* in the configuration of f\.pth; correct it"):
-        sides(value, "img_size", FILE)
-
-
-@pytest.mark.parametrize("value", [0, -3, 2.0, "3", True, [3], 10**30])
-def test_numbers_that_count_nothing_are_refused(value: Any) -> None:
-    assert positive({"heads": 3}, "heads", FILE) == 3
-    assert positive({}, "heads", FILE) is None
-    with pytest.raises(ValueError, match=r"heads is .* in the configuration of f\.pth; correct it to a number above 0"):
-        positive({"heads": value}, "heads", FILE)
-
-
-@pytest.mark.parametrize("value", [0.5, "0.5", [0.5, "x"], [True], {}, [10**400], [float("nan")], [float("inf")]])
-def test_statistics_that_are_no_numbers_are_refused(value: Any) -> None:
-    assert numbers({"mean": [0, 0.5]}, "mean", FILE) == (0.0, 0.5)
-    assert numbers({}, "mean", FILE) is None
-    with pytest.raises(ValueError, match=r"mean is .* in the configuration of f\.pth; correct it to numbers"):
-        numbers({"mean": value}, "mean", FILE)
 
 
 def test_blocks_are_counted_without_gaps() -> None:

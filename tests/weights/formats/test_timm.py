@@ -79,6 +79,17 @@ def test_training_starts_from_a_tower_at_another_size(tmp_path: Path, family: st
     assert vit.pos_embed.shape[1] == theirs.pos_embed.shape[1] + 36 - 16
 
 
+def test_a_classifier_by_mean_starts_from_a_tower_that_pools_by_attention(tmp_path: Path) -> None:
+    name, changes = TOWERS["SigLIP"]
+    theirs = model_of(name, **changes)
+    save_for_hf(theirs, tmp_path, model_args={**TINY, **changes}, safe_serialization=True)
+    weights = read_weights(tmp_path)
+    assert any(key.startswith("attn_pool.") for key in weights.tensors)
+    vit = weights.network.build_encoder(num_classes=5, global_pool="avg")
+    start_from(vit, weights)
+    assert torch.equal(vit.blocks[0].attn.qkv.weight, theirs.blocks[0].attn.qkv.weight)
+
+
 def test_the_transform_comes_from_pretrained_cfg(tmp_path: Path) -> None:
     theirs = model_of("vit_tiny_patch16_224")
     save_for_hf(theirs, tmp_path, model_args=TINY, safe_serialization=True)

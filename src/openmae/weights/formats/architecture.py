@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import isqrt
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -41,7 +41,6 @@ DECODER_HEADS = 16
 MOST_BLOCKS = 1000  # as in a recipe
 
 SIDECAR = 'a config.json beside the file with {"architecture": "vit_tiny_patch16_224", "model_args": {"num_heads": 4}}'
-LARGEST = 1e6  # of a mean or a standard deviation
 MOST_ENLARGED = 4  # a configuration that resizes to more before the crop is wrong
 POSITION_TOLERANCE = 1e-3  # a half-precision file has the fixed table to about 5e-4
 
@@ -82,6 +81,8 @@ class _Base(NamedTuple):
     heads: int | None
     prefix: int
     has_positions: bool
+    published: bool
+    """Whether it has the size of a published network."""
 
 
 def describe(tensors: Mapping[str, Tensor], file: Path, known: Known) -> Described:
@@ -100,23 +101,10 @@ def describe(tensors: Mapping[str, Tensor], file: Path, known: Known) -> Describ
         )
     depth = block_count(encoder, "blocks.", file)
     base = _base(known.backbone, width, depth, patch)
-    heads = known.heads or (base.heads if base.width == width else HEADS.get(width))
-    if heads is None:
-        raise UserError(
-            f"{file} is {width} wide, and tensors do not show how many attention heads that has; write {SIDECAR}"
-        )
-    if width % heads:
-        raise UserError(
-            f"{file} is {width} wide, which {heads} attention heads cannot share; correct its configuration"
-        )
+    heads, assumed = _heads(width, base, file, known)
     image_size = _image_size(encoder, base, patch, file, known)
-    eval_resize = max(known.eval_resize or usual_eval_resize(image_size), min(image_size))
-    if eval_resize > MOST_ENLARGED * min(image_size):
-        raise UserError(
-            f"{file} is for images of {size_text(image_size)}, but its configuration resizes them to {eval_resize} "
-            "before the crop; correct the configuration"
-        )
-    mean, std, assumed = _statistics(channels, known)
+    mean, std, more = _statistics(channels, known)
+    assumed += more
     network = Network(
         backbone=base.name,
         image_size=image_size,
@@ -128,7 +116,7 @@ def describe(tensors: Mapping[str, Tensor], file: Path, known: Known) -> Describ
         mean=mean,
         std=std,
         interpolation=known.interpolation,
-        eval_resize=eval_resize,
+        eval_resize=_eval_resize(image_size, file, known),
         normalise_target=known.normalise_target,
         axis_order=_axis_order(encoder, network_grid(image_size, patch), base.prefix) or known.axis_order,
     )
@@ -159,54 +147,20 @@ def block_count(tensors: Mapping[str, Tensor], prefix: str, file: Path) -> int:
     return len(numbers)
 
 
-def positive(config: Mapping[str, Any], name: str, file: Path) -> int | None:
-    """A whole number above 0 from a configuration; None where it is silent.
-
-    Raises:
-        UserError: for anything else.
-    """
-    value = config.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= 2**20:
-        raise UserError(f"{name} is {str(value)[:40]!r} in the configuration of {file}; correct it to a number above 0")
-    return value
-
-
-def numbers(config: Mapping[str, Any], name: str, file: Path) -> tuple[float, ...] | None:
-    """Numbers from a configuration, one for each channel; None where it is silent.
-
-    Raises:
-        UserError: for anything else.
-    """
-    value = config.get(name)
-    if value is None:
-        return None
-    if not isinstance(value, list | tuple) or not all(
-        type(item) in (int, float) and abs(item) < LARGEST for item in value
-    ):
-        raise UserError(f"{name} is {str(value)[:40]!r} in the configuration of {file}; correct it to numbers")
-    return tuple(float(item) for item in value)
-
-
-def sides(value: Any, name: str, file: Path) -> tuple[int, int] | None:
-    """Height and width from a configuration: 224, or [224, 448]; None where it is silent.
-
-    Raises:
-        UserError: for anything else.
-    """
-    if value is None:
-        return None
-    pair = list(value) if isinstance(value, list | tuple) else [value, value]
-    if len(pair) != 2 or not all(type(side) is int and 0 < side <= 2**20 for side in pair):
-        raise UserError(f"{name} is {str(value)[:40]!r} in the configuration of {file}; correct it to height and width")
-    return pair[0], pair[1]
-
-
 def _base(backbone: str | None, width: int, depth: int, patch: int) -> _Base:
     if backbone is None:
-        size = (width, depth, patch) if (width, depth, patch) in BACKBONES else OTHER_SIZES
-        return _Base(BACKBONES[size], size[2], size[0], size[1], HEADS[size[0]], prefix=1, has_positions=True)
+        published = (width, depth, patch) in BACKBONES
+        width, depth, patch = (width, depth, patch) if published else OTHER_SIZES
+        return _Base(
+            BACKBONES[width, depth, patch],
+            patch=patch,
+            width=width,
+            depth=depth,
+            heads=HEADS[width],
+            prefix=1,
+            has_positions=True,
+            published=published,
+        )
     with torch.device("meta"):
         vit = create_encoder(backbone)
     return _Base(
@@ -217,7 +171,34 @@ def _base(backbone: str | None, width: int, depth: int, patch: int) -> _Base:
         heads=getattr(vit.blocks[0].attn, "num_heads", None),
         prefix=0 if vit.no_embed_class else vit.num_prefix_tokens,
         has_positions=vit.pos_embed is not None,
+        published=(vit.embed_dim, len(vit.blocks)) == (width, depth),
     )
+
+
+def _heads(width: int, base: _Base, file: Path, known: Known) -> tuple[int, tuple[str, ...]]:
+    heads = known.heads or (base.heads if base.width == width else HEADS.get(width))
+    if heads is None:
+        raise UserError(
+            f"{file} is {width} wide, and tensors do not show how many attention heads that has; write {SIDECAR}"
+        )
+    if width % heads:
+        raise UserError(
+            f"{file} is {width} wide, which {heads} attention heads cannot share; correct its configuration"
+        )
+    if known.heads or base.published:
+        return heads, ()
+    return heads, (f"it does not say its attention heads: {heads}, as in the published networks that are as wide",)
+
+
+def _eval_resize(image_size: tuple[int, int], file: Path, known: Known) -> int:
+    short = min(image_size)
+    resized = max(known.eval_resize or usual_eval_resize(image_size), short)
+    if resized > MOST_ENLARGED * short:
+        raise UserError(
+            f"{file} is for images of {size_text(image_size)}, but its configuration resizes them to {resized} before "
+            "the crop; correct the configuration"
+        )
+    return resized
 
 
 def _image_size(encoder: Mapping[str, Tensor], base: _Base, patch: int, file: Path, known: Known) -> tuple[int, int]:

@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from openmae.weights.formats.architecture import Known, describe, positive, sides
+from openmae.weights.formats.architecture import Known, describe
+from openmae.weights.formats.configuration import positive, sides
 from openmae.weights.formats.keys import BLOCK, ENCODER, KeyTable, rename, renamed_back
 from openmae.weights.formats.refusing import refuse_unknown
 from openmae.weights.stored import Stored

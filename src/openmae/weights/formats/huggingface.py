@@ -7,7 +7,8 @@ from torch import Tensor
 
 from openmae.core.network import Interpolation
 from openmae.errors import UserError
-from openmae.weights.formats.architecture import Known, describe, numbers, positive, sides
+from openmae.weights.formats.architecture import Known, describe
+from openmae.weights.formats.configuration import numbers, positive, sides
 from openmae.weights.formats.fair import below_prefix, flat
 from openmae.weights.formats.keys import KeyTable, fuse_qkv, rename, renamed_back, split_qkv
 from openmae.weights.formats.refusing import refuse_unknown

@@ -13,7 +13,8 @@ from torch import Tensor
 from openmae.core.network import Interpolation
 from openmae.errors import UserError
 from openmae.weights.formats import fair
-from openmae.weights.formats.architecture import Known, describe, numbers, positive, sides
+from openmae.weights.formats.architecture import Known, describe
+from openmae.weights.formats.configuration import numbers, positive, sides
 from openmae.weights.formats.keys import ENCODER, KeyTable, first_of, rename
 from openmae.weights.formats.kinds import appearance
 from openmae.weights.stored import Stored
