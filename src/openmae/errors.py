@@ -14,5 +14,5 @@ class WrongUsage(UserError):
 
 
 def one_line(error: BaseException) -> str:
-    """What an error of a library says, on one line."""
+    """The message of a library's error, on one line."""
     return " ".join(str(error).split()) or type(error).__name__

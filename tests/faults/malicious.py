@@ -258,7 +258,7 @@ def _label_file(content: bytes) -> Make:
     return make
 
 
-NO_CODE = r"is not a \.safetensors file; OpenMAE does not open formats that can execute code"
+NO_CODE = r"cannot be read without executing code \(.+\), which OpenMAE never does; save its tensors as"
 NO_SAFETENSORS = r"cannot be read as safetensors \(.*\); check that it was copied whole"
 NO_RECIPE = r"not a (readable )?recipe.*; `openmae recipes NAME` prints one"
 PASSED_OVER = r"holds no weights \(.* is damaged \(.*\) and is passed over\); give a folder"

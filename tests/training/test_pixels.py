@@ -80,7 +80,7 @@ def test_small_sets_are_held_and_the_log_says_so(
     recipe = resolve_pixels(vit_b, source := open_data(folder_of(tmp_path, 3, "uint8")).train)
     transform = TrainTransform(size=(8, 8), crop_scale=(0.2, 1.0))
     assert hold_pixels(recipe, source, transform) is not None
-    assert "holding the decoded images in memory" in said[0]
+    assert "caching the decoded images in memory" in said[0]
     assert "--no-hold" in said[0]
     assert hold_pixels(replace(recipe, hold=False), source, transform) is None
     assert hold_pixels(replace(recipe, epochs=1, warmup_epochs=0), source, transform) is None

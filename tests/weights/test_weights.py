@@ -109,16 +109,16 @@ def test_a_missing_path_is_refused(tmp_path: Path) -> None:
         read_weights(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("name", ["mae_pretrain_vit_base.pth", "weights.pt", "model.ckpt", "model.bin"])
-def test_formats_that_can_execute_code_are_refused_unread(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["model.ckpt", "model.pkl", "weights"])
+def test_files_of_other_kinds_are_refused_unread(tmp_path: Path, name: str) -> None:
     torch.save({"model": {}}, tmp_path / name)
-    with pytest.raises(ValueError, match=rf"{name} is not a \.safetensors file; .* execute code"):
+    with pytest.raises(ValueError, match=rf"{name} is not a \.safetensors file; give one, a file of torch"):
         read_weights(tmp_path / name)
 
 
-def test_safetensors_of_others_are_refused(tmp_path: Path) -> None:
+def test_safetensors_of_others_are_refused_when_no_layout_has_their_keys(tmp_path: Path) -> None:
     save_file({"weight": torch.zeros(1)}, tmp_path / "other.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match=r"other\.safetensors does not say which network it is for"):
+    with pytest.raises(ValueError, match=r"other\.safetensors does not say which network it is for.*\(weight\)"):
         read_weights(tmp_path / "other.safetensors")
 
 

@@ -31,12 +31,12 @@ class BadRecord(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What the loader hands out.
+    """One batch of the loader.
 
     `images` [B, C, H, W] uint8, uint16 or float32 (channels last in memory), `targets` (classes [B] int64, labels
     [B, L] float32, numbers [B] float32, or masks [B, H, W] int64; None without targets), `uniform` [B, N] float32
-    uniform numbers from which masks are made and paths dropped, `indices` [B] int64 into the source, `seeds`, one a
-    view, of what is drawn for it on the device, and the images that were `bad`.
+    numbers in 0 … 1 from which masks are made and paths dropped, `indices` [B] int64 into the source, a seed for each
+    view, from which the device draws, and the images that were `bad`.
     """
 
     images: Tensor
@@ -144,12 +144,12 @@ class SeededImages(Dataset[Sample]):
             except (BadImage, OSError) as error:
                 bad.append(BadRecord(image, self.source.name(image), why_unreadable(error)))
                 return None
-            # What may come smaller another time is not held, or pixels would depend on who decoded them first.
+            # An image that another crop may decode smaller is not cached: pixels would depend on which crop came first.
             whole = Crop(Box(0, 0, width, height))
             if self.cache is not None and not (opened.shrinks and self.transform.shrink(whole) > 1):
                 self.cache.put(image, pixels)
         views = [self.transform.cut(pixels, crop, height, width) for crop in crops]
-        # A view that needed no work may still lie where the next image will be decoded.
+        # A view that is only a slice of `pixels` lies in memory that the next image may overwrite.
         views = [view.copy() if np.may_share_memory(view, pixels) else view for view in views]
         if self.targets is None:
             return Cut(views, None)

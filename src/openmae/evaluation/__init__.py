@@ -1,1 +1,1 @@
-"""What the features are worth: kNN, linear evaluation, fine-tuning."""
+"""How good the features are: kNN, linear evaluation, fine-tuning."""

@@ -1,4 +1,4 @@
-"""What the processes of a run have measured, brought together: tensors only, nothing is unpickled."""
+"""Brings together the measurements of all processes: as tensors, so that nothing is unpickled."""
 
 import json
 

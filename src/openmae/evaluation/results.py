@@ -1,4 +1,4 @@
-"""What the protocols return, and write to results.json."""
+"""The results of the protocols, as they return them and write them to results.json."""
 
 from typing import TypedDict
 

@@ -56,7 +56,7 @@ class SupervisedRecipe(Recipe):
     """The fields that linear evaluation and fine-tuning share."""
 
     weights: str | None = None
-    """Pre-trained weights: a run folder, a checkpoint or an encoder.safetensors."""
+    """Pre-trained weights: a run folder, a checkpoint, or a file or folder of fair, OpenMMLab, Hugging Face or timm."""
     task: TaskName = "classification"
     """The target of an image: one class, any number of labels, or one number."""
     untrained: bool = False

@@ -155,7 +155,7 @@ def _reasons(surveys: list[Survey]) -> dict[str, Any]:
 
 
 def check_report(result: CheckResult) -> Group:
-    """What people see of a result."""
+    """A result as tables and lines for the terminal."""
     parts: list[Table | Text] = []
     for split, found in result["splits"].items():
         table = Table(title=Text(f"{split}: {found['images']:,} images"), title_justify="left", show_header=False)

@@ -77,5 +77,5 @@ def hold_pixels(recipe: Recipe, source: Source, transform: Transform) -> PixelCa
     needed = MARGIN * decoded_bytes(source, pixel_format(recipe), transform) * len(source)
     if not 0 < needed <= pixel_cache_bytes(processes):
         return None
-    say(f"holding the decoded images in memory ({needed / 2**20:,.0f} MB; --no-hold decodes them anew each epoch)")
+    say(f"caching the decoded images in memory ({needed / 2**20:,.0f} MB; --no-hold decodes them anew each epoch)")
     return PixelCache(len(source), int(needed), pixel_format(recipe))

@@ -1,4 +1,4 @@
-"""What a training returns, and writes to results.json."""
+"""The result of a training, as it is returned and written to results.json."""
 
 from typing import TypedDict
 

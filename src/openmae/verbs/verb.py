@@ -1,4 +1,4 @@
-"""What every verb shares, called from the shell or from Python: its arguments are converted, one process speaks."""
+"""The common part of all verbs, from the shell or from Python: arguments are converted, and one process speaks."""
 
 import functools
 import inspect

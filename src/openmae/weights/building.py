@@ -1,10 +1,12 @@
-"""Build networks from weights, and the same networks untrained."""
+"""Networks built from weights, or freshly initialised beside them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
 
 from openmae.checkpoints.checkpoint import MODEL
 from openmae.core.encoder import fix_positions, initialise
@@ -14,13 +16,13 @@ from openmae.errors import UserError
 from openmae.recipes import PretrainRecipe
 from openmae.weights.reading import read_weights
 from openmae.weights.strict import load_strictly, require_same
-from openmae.weights.weights import Weights
+from openmae.weights.weights import HEAD_PREFIX, Weights
 
 USUAL_MASK_RATIO = 0.75
 
 
 class LoadedAutoencoder(NamedTuple):
-    """A pre-trained model in eval mode, its network, and the mask ratio of its training."""
+    """A pre-trained model in eval mode, its network, and the share of the patches that was hidden from it."""
 
     model: MaskedAutoencoder
     network: Network
@@ -34,20 +36,25 @@ def load_encoder(spec: str | Path) -> VisionTransformer:
 
 def encoder_from(weights: Weights) -> VisionTransformer:
     """Build the encoder of these weights and load it strictly; a classifier on top of it is left out."""
-    network, tensors = weights.network, weights.encoder()
-    options: dict[str, Any] = {}
-    if network.decoder is None:
-        options["global_pool"] = "avg" if "fc_norm.weight" in tensors else "token"
-    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}
-    with torch.device("meta"):  # a file may describe a network that is too large for memory
+    network = weights.network
+    tensors = {name: tensor for name, tensor in weights.encoder().items() if not name.startswith(HEAD_PREFIX)}
+    options = _pooling(tensors) if network.decoder is None else {}
+    with torch.device("meta"):  # a file may describe a network that no memory holds
         require_same(network.build_encoder(**options), tensors, weights.file)
     vit = network.build_encoder(**options)
     load_strictly(vit, tensors, weights.file)
     return vit.eval()
 
 
+def _pooling(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The pooling that timm's class needs to have just these tensors; its own where they do not decide it."""
+    if "fc_norm.weight" in tensors:
+        return {"global_pool": "avg"}
+    return {"global_pool": "token"} if "cls_token" in tensors else {}
+
+
 def untrained_encoder(network: Network, *, seed: int, mlp_bias_std: float = 0.0) -> VisionTransformer:
-    """The encoder that a pre-training run with this seed starts with: fresh weights, fixed positions, eval mode."""
+    """The encoder as a pre-training run with this seed starts from it: fresh weights, fixed positions, eval mode."""
     torch.manual_seed(seed)
     if network.decoder is not None:
         return network.build_autoencoder(mlp_bias_std=mlp_bias_std).encoder.eval()
@@ -58,26 +65,33 @@ def untrained_encoder(network: Network, *, seed: int, mlp_bias_std: float = 0.0)
 
 
 def untrained_twin(weights: Weights, *, seed: int) -> VisionTransformer:
-    """The network of these weights with fresh ones, initialised as its recipe does with this seed."""
+    """The network of these weights before it was trained, as its own recipe would have begun with this seed."""
     recipe = weights.recipe
     mlp_bias_std = recipe.mlp_bias_std if isinstance(recipe, PretrainRecipe) else 0.0
     return untrained_encoder(weights.network, seed=seed, mlp_bias_std=mlp_bias_std)
 
 
-def load_autoencoder(spec: str | Path) -> LoadedAutoencoder:
+def load_autoencoder(spec: str | Path, *, normalised: bool | None = None) -> LoadedAutoencoder:
     """The whole pre-training model.
+
+    Args:
+        spec: what `read_weights` reads.
+        normalised: whether it predicts pixels normalised per patch, for a foreign file that does not say it.
 
     Raises:
         UserError: when the file holds no decoder; the message says which one does.
     """
-    weights = read_weights(spec, with_decoder=True)
+    weights = read_weights(spec, with_decoder=True, normalised=normalised)
     network, recipe = weights.network, weights.recipe
     if network.decoder is None or not weights.has_decoder:
-        raise UserError(
-            f"{weights.file} holds an encoder without its decoder, which cannot reconstruct; give the run folder of "
-            f"the pre-training, or its checkpoints/step-*/{MODEL}, which hold both"
+        remedy = (
+            f"give the run folder of the pre-training, or its checkpoints/step-*/{MODEL}, which hold both"
+            if recipe is not None
+            else "published with one are fair's files called full and visualize, MMPretrain's of pre-training, and "
+            "facebook/vit-mae of Hugging Face"
         )
-    with torch.device("meta"):  # a file may describe a network that is too large for memory
+        raise UserError(f"{weights.file} holds an encoder without its decoder, which cannot reconstruct; {remedy}")
+    with torch.device("meta"):  # a file may describe a network that no memory holds
         require_same(network.build_encoder(), weights.encoder(), weights.file)
         require_same(network.build_autoencoder(), weights.tensors, weights.file)
     model = network.build_autoencoder()

@@ -1,4 +1,4 @@
-"""Find the file that `--weights` names."""
+"""Which file `--weights` names."""
 
 from pathlib import Path
 
@@ -8,22 +8,22 @@ from openmae.checkpoints.reading import newest_verified, verify
 from openmae.errors import UserError
 from openmae.reporter import say
 
+FOREIGN = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+"""What Hugging Face and timm call the weights in a folder; the first that is there counts."""
+
 
 def weights_file(path: Path, *, with_decoder: bool) -> Path:
-    """The weights file that `path` is, or that the run folder or checkpoint `path` holds.
-
-    A run folder gives its encoder.safetensors, or, with `with_decoder` or without that file, its newest checkpoint that
-    is not damaged. A checkpoint gives its averaged weights if it has them.
+    """The file of a run folder, of a checkpoint, or of a folder of Hugging Face or timm; a file itself.
 
     Raises:
-        UserError: when there is no such file, it is damaged, or reading it could execute code.
+        UserError: when there is none, or only damaged ones.
     """
     if path.is_file():
-        if path.suffix != ".safetensors":
-            raise UserError(
-                f"{path} is not a .safetensors file; OpenMAE does not open formats that can execute code "
-                "when they are read"
-            )
         return path
     if not with_decoder and (path / ENCODER).is_file():
         return path / ENCODER
@@ -40,7 +40,8 @@ def weights_file(path: Path, *, with_decoder: bool) -> Path:
         if damaged:
             say(f"{'; '.join(damaged)}; {folder.name} is used instead")
         return folder / (EMA if (folder / EMA).is_file() else MODEL)
-    if (path / ENCODER).is_file():
-        return path / ENCODER
+    for name in (ENCODER, *FOREIGN):
+        if (path / name).is_file():
+            return path / name
     detail = f" ({'; '.join(damaged)})" if damaged else ""
     raise UserError(f"{path} holds no weights{detail}; give a folder that `openmae pretrain --out` has filled")

@@ -6,13 +6,13 @@ from openmae.core.decoder import DecoderConfig
 from openmae.core.network import Network
 from openmae.recipes import PretrainRecipe, Recipe, SupervisedRecipe
 
-# As usual for ImageNet: the central 224 pixels of an image whose short side is 256.
+# ImageNet's habit: evaluate the central 224 of an image whose short side is 256.
 RESIZE_FACTOR = 256 / 224
 SMALL_IMAGE = 64
 
 
 def network_of(recipe: Recipe) -> Network:
-    """The network of a recipe. Its mean and std are empty when they are to be measured on the images.
+    """The network of a recipe. Its mean and std are empty where the recipe leaves them to the images.
 
     Raises:
         UserError: when its values do not go together.
@@ -44,8 +44,11 @@ def network_of(recipe: Recipe) -> Network:
 
 
 def _eval_resize(recipe: Recipe) -> int:
-    if isinstance(recipe, SupervisedRecipe):
-        return recipe.eval_resize
-    short = min(recipe.image_size)
-    # Small images are not cropped: the subject reaches their border.
+    return recipe.eval_resize if isinstance(recipe, SupervisedRecipe) else usual_eval_resize(recipe.image_size)
+
+
+def usual_eval_resize(image_size: tuple[int, int]) -> int:
+    """The short side before the centre is cropped, where nobody says otherwise: 256 for images of 224 pixels."""
+    short = min(image_size)
+    # Of a small picture the border is part of the subject.
     return short if short <= SMALL_IMAGE else round(short * RESIZE_FACTOR)

@@ -1,38 +1,98 @@
-"""Read and verify the weights that `--weights` names."""
+"""Weights from files: what `--weights` names, read, recognised and verified."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
-
+from openmae.core.geometry import size_text
 from openmae.errors import UserError
+from openmae.reporter import say
+from openmae.weights.containers import read_stored
 from openmae.weights.finding import weights_file
-from openmae.weights.formats import own
+from openmae.weights.formats import fair, huggingface, mm, own, timm
+from openmae.weights.formats.keys import first_of
+from openmae.weights.formats.kinds import appearance
+from openmae.weights.stored import Stored
 from openmae.weights.weights import Weights
 
 
-def read_weights(spec: str | Path, *, with_decoder: bool = False) -> Weights:
-    """Read a run folder, a checkpoint or a `.safetensors` file of ours.
+class Convert(Protocol):
+    """From a file's content to `Weights`; `normalised` overrides what the file says about the decoder's target."""
+
+    def __call__(self, stored: Stored, *, normalised: bool | None = None) -> Weights: ...
+
+
+class Layout(NamedTuple):
+    """A layout, by its name, its way to be recognised, and its conversion to ours."""
+
+    name: str
+    recognises: Callable[[Stored], bool]
+    weights_from: Convert
+
+
+OURS = Layout("OpenMAE", own.recognises, own.weights_from)
+"""Known by its metadata, so that it never competes with those that are known by their keys."""
+LAYOUTS = (
+    Layout(fair.NAME, fair.recognises, fair.weights_from),
+    Layout(mm.NAME, mm.recognises, mm.weights_from),
+    Layout(huggingface.NAME, huggingface.recognises, huggingface.weights_from),
+    Layout(timm.NAME, timm.recognises, timm.weights_from),
+)
+
+
+def read_weights(spec: str | Path, *, with_decoder: bool = False, normalised: bool | None = None) -> Weights:
+    """Read a run folder, a checkpoint, or a file or folder of weights in any layout that is known.
+
+    Args:
+        spec: a path.
+        with_decoder: of a run folder, prefer the whole autoencoder to the encoder alone.
+        normalised: whether the decoder predicts pixels normalised per patch, for a foreign file that does not say it.
 
     Raises:
-        UserError: when there is none, or when `with_decoder` and the file holds only an encoder.
+        UserError: when there is none, or it cannot be read, or its layout is unknown or ambiguous.
     """
     path = Path(spec)
     if not path.exists():
         raise UserError(f"there are no weights at {path}; give a run folder, a checkpoint or an encoder.safetensors")
-    file = weights_file(path, with_decoder=with_decoder)
-    tensors, metadata = _read_safetensors(file)
-    if not own.recognises(metadata):
+    stored = read_stored(weights_file(path, with_decoder=with_decoder))
+    weights = layout_of(stored).weights_from(stored, normalised=normalised)
+    if weights.recipe is None:
+        say(_description(weights))
+    return weights
+
+
+def layout_of(stored: Stored) -> Layout:
+    """The layout of a file: ours when its metadata say so, else the one that has these keys.
+
+    Raises:
+        UserError: when there is none, or more than one.
+    """
+    if OURS.recognises(stored):
+        return OURS
+    found = [layout for layout in LAYOUTS if layout.recognises(stored)]
+    if len(found) == 1:
+        return found[0]
+    keys = first_of(stored.tensors) or "no tensors"
+    if found:
         raise UserError(
-            f"{file} does not say which network it is for, so OpenMAE did not write it; give a run folder of "
-            "`openmae pretrain`, one of its checkpoints or its encoder.safetensors"
+            f"{stored.file} has the keys of {' and of '.join(layout.name for layout in found)} ({keys}); it mixes two "
+            "models: separate them"
         )
-    return own.weights_from(tensors, metadata, file)
+    raise UserError(
+        f"{stored.file} does not say which network it is for, and no known layout has its keys ({keys})"
+        f"{appearance(stored.tensors)}; give a run folder of `openmae pretrain`, or a Vision Transformer of "
+        f"{', '.join(layout.name for layout in LAYOUTS)}"
+    )
 
 
-def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        with safe_open(file, framework="pt") as opened:
-            return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{file} cannot be read as safetensors ({error}); check that it was copied whole") from error
+def _description(weights: Weights) -> str:
+    """What was read, and what was assumed, for the user."""
+    network = weights.network
+    parts = [f"{network.backbone} at {size_text(network.image_size)} pixels"]
+    if weights.has_decoder:
+        target = "pixels normalised per patch" if network.normalise_target else "raw pixels"
+        parts.append(f"with a decoder for {target}")
+    if weights.has_head:
+        parts.append("with a classifier")
+    assumed = "".join(f"\n  {note}" for note in weights.assumed)
+    return f"{weights.file}: {', '.join(parts)}, in the layout of {weights.layout}{assumed}"

@@ -15,13 +15,16 @@ def start_from(vit: VisionTransformer, weights: Weights) -> None:
     """Load a pre-trained encoder into `vit`, in place; positions are resized to its image size, and the patch
     embedding is adapted from three channels to another number as timm does it.
 
-    All other tensors must agree, with two exceptions: the classifier and its norm start fresh, and the encoder's final
-    norm is left out when the classifier pools patches before its own norm (as in the reference).
+    What may differ is listed here and nowhere else: the classifier and its norm start fresh, the encoder's final norm
+    is left out where the classifier pools patches before its own norm (as the reference does), and so is attention
+    pooling where `vit` pools otherwise.
     """
     tensors = {name: tensor for name, tensor in weights.encoder().items() if not name.startswith("head.")}
     own = vit.state_dict()
     if "norm.weight" not in own:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("norm.")}
+    if vit.attn_pool is None:
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("attn_pool.")}
     trained = weights.network
     geometry = encoder_geometry(vit)
     old_grid = Geometry(size=trained.image_size, patch=geometry.patch).grid

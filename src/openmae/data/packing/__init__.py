@@ -49,7 +49,7 @@ class Outcome(NamedTuple):
 
 
 class PackResult(TypedDict):
-    """What was packed, and how much faster it decodes."""
+    """The packed set, and how much faster it decodes."""
 
     images: int
     bad: int

@@ -28,7 +28,7 @@ class FolderSource(Labelled):
     def __init__(self, root: str, names: pa.Array, classes: tuple[str, ...] | None = None) -> None:
         self.root = root
         self._names = names
-        self._is_web = root.startswith(("http://", "https://"))  # the names are then as in links, with %20 for a space
+        self._is_web = root.startswith(("http://", "https://"))  # whose names are percent-encoded
         labels, names = self._first_level(classes)
         values = pa.chunked_array([pa.array(labels, mask=labels == UNLABELLED)])
         self.given = GivenLabels(values, where=root, names=names)

@@ -21,7 +21,7 @@ class HubSource(Labelled):
 
     Args:
         dataset: a `datasets.Dataset`.
-        name: what people call it.
+        name: of the split, for messages.
         train: the labels of the training split, whose classes number labels that are texts.
 
     Raises:

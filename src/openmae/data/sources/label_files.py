@@ -131,7 +131,7 @@ def _one_hot(file: str, rows: list[list[str]], path: int) -> LabelFile:
 
 
 def _prefixes(root: str | None, folder: str, beside: Path) -> list[str]:
-    """What a line may put before an image's name: the way to `root` from the data folder, the CSV file, or anywhere."""
+    """Prefixes of paths in the file: the path of `root` from the data folder, from the CSV file, and from anywhere."""
     if root is None:
         return []
     if is_remote(root):
@@ -140,7 +140,7 @@ def _prefixes(root: str | None, folder: str, beside: Path) -> list[str]:
 
 
 def _names(path: str, prefixes: list[str]) -> list[str]:
-    """What an image that a line calls `path` may be called by its source, likeliest first."""
+    """The names that a source may give to the image at `path`, likeliest first."""
     plain = path.removeprefix("file://")
     plain = plain.replace("\\", "/") if os.sep == "\\" else plain
     plain = plain if "://" in plain else os.path.normpath(plain).replace(os.sep, "/")

@@ -40,7 +40,7 @@ MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f
 
 
 class ShardSource(Labelled):
-    """The images of tar shards, each read by its place in the archive; nothing is ever unpacked.
+    """The images of tar shards, each read at its offset in the archive; nothing is ever unpacked.
 
     Args:
         shards: paths or URLs.

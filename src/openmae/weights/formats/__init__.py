@@ -1,5 +1,5 @@
-"""Layouts of weights files, a module for each: from tensors and metadata to `Weights`.
+"""Layouts of weights files, a module for each.
 
-A module recognises its layout, and turns a file into tensors under timm's names with the network that they are for.
-`weights.reading` tries the modules in turn.
+A module has the table of our names and theirs, recognises the layout (`recognises`), turns a file of it into
+`Weights` (`weights_from`), and turns `Weights` into its tensors (`tensors_to`). `weights.reading` asks them in turn.
 """

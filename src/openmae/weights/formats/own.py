@@ -1,33 +1,33 @@
-"""Files that OpenMAE writes: their metadata hold the whole recipe, so the network is built from the file alone."""
-
-from collections.abc import Mapping
-from pathlib import Path
-
-from torch import Tensor
+"""Our own files: the metadata hold the whole recipe, so that the network can be built from the file alone."""
 
 from openmae.recipes import Recipe
 from openmae.recipes.saved import from_yaml, to_yaml
 from openmae.weights.networks import network_of
+from openmae.weights.stored import Stored
 from openmae.weights.weights import Weights
 
 RECIPE_KEY = "openmae.recipe"
 
 
 def recipe_metadata(recipe: Recipe) -> dict[str, str]:
-    """The metadata of a weights file of this recipe."""
+    """The metadata of a file of weights that this recipe made."""
     return {RECIPE_KEY: to_yaml(recipe)}
 
 
-def recognises(metadata: Mapping[str, str]) -> bool:
-    """Whether OpenMAE wrote the file with these metadata."""
-    return RECIPE_KEY in metadata
+def recognises(stored: Stored) -> bool:
+    """Whether we wrote the file."""
+    return RECIPE_KEY in stored.metadata
 
 
-def weights_from(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], file: Path) -> Weights:
+def weights_from(stored: Stored, *, normalised: bool | None = None) -> Weights:  # noqa: ARG001, the recipe says it
     """The weights in a file of ours.
+
+    Args:
+        stored: what the file contains.
+        normalised: has no meaning here, because the recipe says it.
 
     Raises:
         UserError: when the recipe in it cannot be read.
     """
-    recipe = from_yaml(metadata[RECIPE_KEY])
-    return Weights(tensors=tensors, network=network_of(recipe), file=file, recipe=recipe)
+    recipe = from_yaml(stored.metadata[RECIPE_KEY])
+    return Weights(tensors=stored.tensors, network=network_of(recipe), file=stored.file, recipe=recipe)
