@@ -9,7 +9,7 @@ import torch
 
 import openmae
 from openmae.recipes import PretrainRecipe
-from openmae.verbs import VERBS
+from openmae.verbs import VERBS, Verb
 
 
 def test_every_public_name_can_be_had() -> None:
@@ -23,6 +23,15 @@ def test_every_verb_is_a_public_name_by_the_same_function() -> None:
         if name != "recipes":  # a package of that name holds the recipes
             assert name in openmae.__all__
             assert getattr(openmae, name) is verb.run
+
+
+def test_a_verb_of_two_words_has_an_underscore_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    def say_hello() -> str:
+        return "hello"
+
+    monkeypatch.setitem(VERBS, "say-hello", Verb(say_hello))
+    assert openmae.say_hello is say_hello
+    assert "say_hello" in openmae.__all__
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

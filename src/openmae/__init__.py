@@ -5,6 +5,7 @@
 49
 """
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -40,11 +41,15 @@ _HOME = {
 }
 
 
-def _verbs() -> list[str]:
-    """The verbs that are functions of the same name; the one list of them is `openmae.verbs.VERBS`."""
+def _verbs() -> dict[str, Callable[..., Any]]:
+    """The verbs as functions, by name ("class-mean" is class_mean); the one list of them is `openmae.verbs.VERBS`.
+
+    A verb whose function has another name is a command only: `openmae.recipes` is the package of the recipes.
+    """
     from openmae.verbs import VERBS
 
-    return [name for name, verb in VERBS.items() if verb.run.__name__ == name]
+    names = {name.replace("-", "_"): verb.run for name, verb in VERBS.items()}
+    return {name: function for name, function in names.items() if function.__name__ == name}
 
 
 def __getattr__(name: str) -> Any:
@@ -53,7 +58,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
     if not name.startswith("_") and name in _verbs():
-        return getattr(import_module("openmae.verbs"), name)
+        return _verbs()[name]
     raise AttributeError(f"module 'openmae' has no attribute {name!r}")
 
 

@@ -16,12 +16,13 @@ from openmae.recipes import RECIPES, find_recipe
 from openmae.recipes.constraints import Range, at_least
 from openmae.recipes.conversion import flag
 from openmae.recipes.recipe import Recipe, declarations
+from openmae.recipes.stages import RECIPE_TYPES
 from openmae.verbs import VERBS
 from openmae.verbs.flags import parse
 from openmae.verbs.verb import convert_arguments, is_positional
 
-TRAININGS = ("pretrain", "linear", "finetune")
-WORDS = {
+TRAININGS = tuple(RECIPE_TYPES)
+WORDS: dict[str, list[str]] = {
     "check": ["photos"],
     "pack": ["photos", "packed"],
     "knn": ["--weights", "w", "--data", "d"],
@@ -57,7 +58,7 @@ def test_the_flags_of_a_verb_are_its_parameters(
         if parameter.kind is parameter.KEYWORD_ONLY
     }
     if name in TRAININGS:
-        declared = declarations(type(find_recipe("cifar10", name)))  # type: ignore[arg-type]
+        declared = declarations(type(find_recipe("cifar10", name)))
         hidden = get_args(tyro.conf.Suppress[int])[1]
         expected |= {flag(field): kind for field, kind in declared.items() if hidden not in get_args(kind)}
     expected["--json"] = bool
@@ -73,7 +74,7 @@ def test_a_verb_and_its_shell_have_the_same_defaults(name: str) -> None:
         if parameter.default is not parameter.empty:
             assert call.arguments[parameter.name] == parameter.default
     if name in TRAININGS:
-        assert call.arguments["recipe"] == find_recipe("cifar10", name)  # type: ignore[arg-type]
+        assert call.arguments["recipe"] == find_recipe("cifar10", name)
 
 
 @pytest.mark.parametrize("name", VERBS)

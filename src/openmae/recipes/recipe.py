@@ -3,6 +3,7 @@
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -194,5 +195,11 @@ class Recipe:
 
 def declarations(kind: type[Recipe]) -> Mapping[str, Any]:
     """The declared type of each field, with its markers."""
+    hashable: Any = kind  # a class is, but mypy looks at its instances
+    return _declarations(hashable)
+
+
+@cache
+def _declarations(kind: Any) -> Mapping[str, Any]:
     declared = typing.get_type_hints(kind, include_extras=True)
     return MappingProxyType({field.name: declared[field.name] for field in fields(kind)})

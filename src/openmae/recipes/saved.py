@@ -52,8 +52,9 @@ def from_yaml(text: str) -> Recipe:
         problem = " ".join(str(error).split())[:200]
         raise UserError(f"not a readable recipe ({problem}); `openmae recipes NAME` prints one") from error
     if not isinstance(values, dict) or str(values.get("stage")) not in RECIPE_TYPES:
+        *stages, last = RECIPE_TYPES
         raise UserError(
-            "not a recipe: it has no stage of pretrain, linear or finetune; `openmae recipes NAME` prints one"
+            f"not a recipe: it has no stage of {', '.join(stages)} or {last}; `openmae recipes NAME` prints one"
         )
     kind = RECIPE_TYPES[values.pop("stage")]
     fields = dataclasses.fields(kind)

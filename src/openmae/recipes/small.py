@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+from openmae.recipes.recipe import Recipe
 from openmae.recipes.stages import FinetuneRecipe, LinearRecipe, PretrainRecipe
 from openmae.recipes.values import ImageSize
 
 
-def small_recipes() -> Iterator[PretrainRecipe | LinearRecipe | FinetuneRecipe]:
+def small_recipes() -> Iterator[Recipe]:
     """Pre-training, linear evaluation and fine-tuning for each small data set."""
     fashion = PretrainRecipe(
         name="fashion-mnist",
@@ -37,8 +38,8 @@ def small_recipes() -> Iterator[PretrainRecipe | LinearRecipe | FinetuneRecipe]:
         decoder_depth=2,
         decoder_heads=2,
     )
-    yield from _family(fashion)
-    yield from _family(
+    yield from family(fashion)
+    yield from family(
         replace(
             fashion,
             name="cifar10",
@@ -56,7 +57,7 @@ def small_recipes() -> Iterator[PretrainRecipe | LinearRecipe | FinetuneRecipe]:
     )
 
 
-def _family(pretrain: PretrainRecipe) -> Iterator[PretrainRecipe | LinearRecipe | FinetuneRecipe]:
+def family(pretrain: PretrainRecipe) -> Iterator[Recipe]:
     """A pre-training recipe, and its linear evaluation and fine-tuning on the same data and network."""
     yield pretrain
     network = {

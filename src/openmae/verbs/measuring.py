@@ -1,7 +1,7 @@
 """Verbs that use finished weights without training: features and nearest neighbours."""
 
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import tyro
 
@@ -45,7 +45,7 @@ def knn(
     """
     from openmae.evaluation.protocols.knn import run_knn
 
-    result = run_knn(
+    return run_knn(
         weights,
         str(data),
         labels=None if labels is None else str(labels),
@@ -57,7 +57,6 @@ def knn(
         devices=devices,
         nodes=nodes,
     )
-    return cast(Measurement, result)
 
 
 @verb

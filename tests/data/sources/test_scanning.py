@@ -50,6 +50,16 @@ def index_files(cache_folder: Path) -> list[Path]:
     return sorted((cache_folder / "openmae" / "index").glob("*"))
 
 
+def test_a_folder_is_listed_anew_when_another_kind_of_container_is_known(
+    photos: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (photos / "more.zip").touch()
+    settle(photos)
+    assert scanning.list_folder(str(photos)).containers == ()
+    monkeypatch.setattr(scanning, "CONTAINERS", (*scanning.CONTAINERS, b".zip"))
+    assert scanning.list_folder(str(photos)).containers == (b"more.zip",)
+
+
 def test_the_list_of_a_large_folder_is_cached(
     photos: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,8 @@ TEST_NAMES = ("test", "val", "valid", "validation")
 # The names of columns in Hugging Face layout.
 IMAGE_COLUMNS = ("image", "img")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "target")
-ARRAY_EXTENSION = ".npy"
+# Extensions of images that Pillow does not list.
+MORE_IMAGES = (".npy",)
 # Extensions that Pillow lists but cannot decode by itself.
 NO_IMAGES = (".bufr", ".emf", ".eps", ".grib", ".h5", ".hdf", ".mpeg", ".mpg", ".palm", ".pdf", ".ps", ".wmf")
 
@@ -19,7 +20,7 @@ NO_IMAGES = (".bufr", ".emf", ".eps", ".grib", ".h5", ".hdf", ".mpeg", ".mpg", "
 def image_extensions() -> frozenset[str]:
     """The extensions of images and arrays, in lower case and with their dot."""
     registered = (extension.lower() for extension in Image.registered_extensions())
-    return frozenset((*registered, ARRAY_EXTENSION)).difference(NO_IMAGES)
+    return frozenset((*registered, *MORE_IMAGES)).difference(NO_IMAGES)
 
 
 def is_image(name: str) -> bool:

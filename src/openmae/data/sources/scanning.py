@@ -16,7 +16,7 @@ from openmae.errors import UserError, one_line
 from openmae.reporter import say
 
 # Files that hold many images each.
-PARQUET, SHARD = b".parquet", b".tar"
+CONTAINERS = (b".parquet", b".tar")
 COMPRESSED_SHARDS = (b".tar.gz", b".tgz", b".tar.bz2", b".tar.xz", b".tar.zst")
 PROGRESS_SECONDS = 3.0
 FILES_PER_CHUNK = 100_000
@@ -79,7 +79,8 @@ def list_folder(root: str) -> Listing:
 
 
 def _list_local(root: str) -> Listing:
-    subject = f"folder {os.path.realpath(root)} of {' '.join(sorted(image_extensions()))}"
+    endings = " ".join(os.fsdecode(extension) for extension in sorted(_extensions()))
+    subject = f"folder {os.path.realpath(root)} of {endings}"
     table = read_index(subject, SCHEMA)
     if table is None or not _is_unchanged(os.fsencode(root), table.filter(pc.field("inode").is_valid())):
         table, may_change_unseen = _scan(os.fsencode(root))
@@ -91,15 +92,20 @@ def _list_local(root: str) -> Listing:
 
 
 def _listing(names: pa.ChunkedArray, folders: tuple[bytes, ...]) -> Listing:
-    is_container = pc.ends_with(names, pattern=PARQUET)
-    for ending in (SHARD, *COMPRESSED_SHARDS):
+    is_container = pc.ends_with(names, pattern=CONTAINERS[0])
+    for ending in (*CONTAINERS[1:], *COMPRESSED_SHARDS):
         is_container = pc.or_(is_container, pc.ends_with(names, pattern=ending))
     images = names.filter(pc.invert(is_container)).combine_chunks()
     return Listing(images, tuple(names.filter(is_container).to_pylist()), folders)
 
 
+def _extensions() -> frozenset[bytes]:
+    """Of images, and of containers that can be read."""
+    return frozenset(extension.encode() for extension in image_extensions()).union(CONTAINERS)
+
+
 def _is_wanted() -> Callable[[bytes], bool]:
-    extensions = frozenset(extension.encode() for extension in image_extensions()) | {PARQUET, SHARD}
+    extensions = _extensions()
 
     def wanted(name: bytes) -> bool:
         return name[name.rfind(b".") :].lower() in extensions or name.endswith(COMPRESSED_SHARDS)

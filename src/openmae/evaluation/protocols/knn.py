@@ -1,7 +1,6 @@
 """Weighted nearest neighbours on frozen features: no training, no hyper-parameter to tune."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from openmae.errors import UserError
 from openmae.evaluation.accuracy import Scores, hits, scores_of
 from openmae.evaluation.features import extract_features
 from openmae.evaluation.gathering import gather_rows
+from openmae.evaluation.results import Measurement
 from openmae.evaluation.splits import labelled_splits
 from openmae.recipes.values import Pooling
 from openmae.training.processes.devices import measuring_processes
@@ -37,7 +37,7 @@ def run_knn(
     seed: int = 0,
     devices: int = 1,
     nodes: int = 1,
-) -> dict[str, Any]:
+) -> Measurement:
     """Classify the test split by the labelled training images, or each image by the others when there is no split."""
     fabric = measuring_processes(devices=devices, nodes=nodes)
     loaded = read_weights(weights)

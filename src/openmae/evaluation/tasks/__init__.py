@@ -7,7 +7,7 @@ from openmae.evaluation.tasks.regression import Regression
 from openmae.evaluation.tasks.task import Task
 from openmae.recipes.values import TaskName
 
-TASKS: dict[TaskName, type[Classification] | type[Multilabel] | type[Regression]] = {
+TASKS: dict[TaskName, type[Task]] = {
     "classification": Classification,
     "multilabel": Multilabel,
     "regression": Regression,
