@@ -168,7 +168,7 @@ def bad_value(folder: Path) -> list[object]:
         (unwritable, 1, "cannot write to", "give --out a folder that you may write"),
         (missing_data, 1, "no images to train on", "give --data"),
         (no_such_weights, 1, "there are no weights at", "give a run folder"),
-        (pickled_weights, 1, "is not a .safetensors file", "can execute code"),
+        (pickled_weights, 1, "cannot be read without executing code", "save its tensors as .safetensors"),
         (unknown_verb, 2, "no verb called 'pretrian'", "did you mean `openmae pretrain`"),
         (no_recipe, 2, "which recipe?", "`openmae recipes` lists them"),
         (wrong_stage, 2, "cifar10-linear is a recipe for linear", "did you mean cifar10"),
