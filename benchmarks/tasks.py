@@ -172,7 +172,7 @@ def turned(folder: str, images: int, *, side: int) -> Rows:
 
 
 def turn(source: Source, index: int, angle: float, size: int) -> Image.Image:
-    """The central square of a picture, turned anticlockwise by `angle` degrees; the corners that this leaves are black."""
+    """The central square of a picture, turned anticlockwise by `angle` degrees; corners that this leaves are black."""
     with Image.open(io.BytesIO(source.read(index))) as opened:
         picture = opened.convert("RGB")
     side = min(picture.size)
