@@ -91,9 +91,12 @@ def compare(before: Path, after: Path) -> int:
     differing = 0
     for old, new in pairs:
         one, other = dict(contents(old)), dict(contents(new))
-        wrong = sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
+        wrong = sorted(name for name in one if one[name] != other.get(name))
+        added = sorted(other.keys() - one.keys())
         differing += len(wrong)
-        print(f"{len(one):5} parts of {old} and {new}: {'DIFFER in ' + ', '.join(wrong[:5]) if wrong else 'the same'}")
+        verdict = f"DIFFER in {', '.join(wrong[:5])}" if wrong else "the same"
+        more = f"; only in the second: {', '.join(added[:5])}" if added else ""
+        print(f"{len(one):5} parts of {old} and {new}: {verdict}{more}")
     return differing
 
 
@@ -103,6 +106,9 @@ def contents(place: Path) -> Iterator[tuple[str, str]]:
     from safetensors import safe_open
 
     files = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file())
+    # Which older checkpoints are left depends on the clock.
+    steps = sorted({file.parent.name for file in files if file.parent.name.startswith("step-")})
+    files = [file for file in files if file.parent.name not in steps[:-1]]
     for file in files:
         name = file.name if place.is_file() else str(file.relative_to(place))
         if file.suffix == ".safetensors":
