@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from openmae.data.targets import UNKNOWN_CLASS, Targets
 from openmae.errors import UserError
@@ -23,8 +24,8 @@ def read_classes(
         values: integers (-1: no label), or texts, whose distinct values in their order become the classes.
         where: what an error message calls the place that the values come from.
         names: of the classes, when the data set gives them.
-        train: the classes of the training split, which number the texts of a test split; a text that is none of them
-            is no label.
+        train: the classes of the training split, which number those of a test split by their names, whatever numbers
+            the test split itself gives them; a class that is none of them is no label.
 
     Raises:
         UserError: for lists and fractions, and for integers below -1 or without a class.
@@ -54,6 +55,8 @@ def read_classes(
         )
     classes = classes or tuple(str(number) for number in range(highest + 1))
     _require_names(highest, classes, where)
+    if _differ(names, train):
+        labels, classes = _numbers_in(train, names)[labels], train
     return Targets(kind="class", values=labels, known=labels != UNKNOWN_CLASS, names=classes)
 
 
@@ -92,6 +95,10 @@ def read_labels(
             raise UserError(f"{where} has label {lowest}; write label numbers, 0 … labels-1")
         labels = names or train or tuple(str(number) for number in range(min(highest, MAX_LABELS) + 1))
         _require_names(highest, labels, where)
+        if _differ(names, train):
+            places, labels = _numbers_in(train, names)[places], train
+            known[images[places < 0]] = False
+            places, images = places[places >= 0], images[places >= 0]
     if len(labels) > MAX_LABELS:
         raise UserError(
             f"{where} has more than {MAX_LABELS:,} labels; use --task classification, or leave out rare ones"
@@ -150,6 +157,18 @@ def _as_lists(values: pa.ChunkedArray) -> pa.Array:
         None if value is None else [] if no else [value] for value, no in zip(single.to_pylist(), none, strict=True)
     ]
     return pa.array(lists, pa.list_(single.type))
+
+
+def _differ(names: tuple[str, ...], train: tuple[str, ...]) -> bool:
+    """Whether both splits name their classes, and not alike. A training split without names has numbers for names."""
+    unnamed = tuple(str(number) for number in range(len(train)))
+    return bool(names) and train not in ((), unnamed, names)
+
+
+def _numbers_in(train: tuple[str, ...], names: tuple[str, ...]) -> NDArray[np.int64]:
+    """For each of `names` its number among `train`, -1 where it is none of them; and a last -1, for images without."""
+    number = {name: place for place, name in enumerate(train)}
+    return np.array([*(number.get(name, UNKNOWN_CLASS) for name in names), UNKNOWN_CLASS], dtype=np.int64)
 
 
 def _require_names(highest: int, names: tuple[str, ...], where: str) -> None:
