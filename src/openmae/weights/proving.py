@@ -168,9 +168,12 @@ def _difference_in_transformers(transformers: Any, weights: Weights, folder: Pat
     encoder = encoder_from(weights).double()
     if weights.has_head:
         theirs = _loaded_by(transformers.ViTForImageClassification, folder)
-        return float((_head(weights, encoder(images)) - theirs(images).logits).abs().max())
-    theirs = _loaded_by(transformers.ViTModel, folder, add_pooling_layer=False)
-    return float((encoder.forward_features(images) - theirs(images).last_hidden_state).abs().max())
+        differences = [_head(weights, encoder(images)) - theirs(images).logits]
+        theirs = theirs.vit
+    else:
+        theirs, differences = _loaded_by(transformers.ViTModel, folder, add_pooling_layer=False), []
+    differences.append(encoder.forward_features(images) - theirs(images).last_hidden_state)
+    return max(float(difference.abs().max()) for difference in differences)
 
 
 def _loaded_by(kind: Any, folder: Path, **options: Any) -> Any:
