@@ -27,6 +27,7 @@ COMMANDS = {
     "openmae recipes --json": ["-c", MAIN, "recipes", "--json"],
     "openmae pretrain vit-b16-800e --help": ["-c", MAIN, "pretrain", "vit-b16-800e", "--help"],
     "openmae knn --help": ["-c", MAIN, "knn", "--help"],
+    "openmae zoo": ["-c", MAIN, "zoo"],
 }
 
 

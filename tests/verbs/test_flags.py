@@ -28,6 +28,7 @@ WORDS: dict[str, list[str]] = {
     "knn": ["--weights", "w", "--data", "d"],
     "embed": ["--weights", "w", "--data", "d", "--out", "o"],
     "reconstruct": ["--weights", "w", "--out", "o"],
+    "convert": ["w", "o", "--to", "timm"],
     **{stage: ["cifar10"] for stage in TRAININGS},
 }
 """The shortest command of each verb."""

@@ -10,6 +10,7 @@ from openmae.evaluation.results import EmbedResult, Measurement
 from openmae.recipes import Recipe, Stage, find_recipe
 from openmae.recipes.saved import to_yaml
 from openmae.training.results import PretrainResult
+from openmae.weights.results import Conversion
 
 if TYPE_CHECKING:
     from openmae.data.packing import PackResult
@@ -91,6 +92,24 @@ def show_pack(result: "PackResult") -> Iterator[Shown]:
         f"{result['speedup']:.1f} times as fast"
     )
     yield f"use it with --data {result['out']}"
+
+
+def show_conversion(result: Conversion) -> Iterator[Shown]:
+    yield f"{result['tensors']} tensors of {result['source']} written for {result['target']}: {result['out']}"
+    if result["dropped"]:
+        yield f"left out: {', '.join(result['dropped'])}"
+    if result["not_said"]:
+        yield (
+            f"the file does not say: {', '.join(result['not_said'])}; tell whoever reads it (for "
+            "--weights by a config.json, see docs/weights.md)"
+        )
+    if result["largest_difference"] is None:
+        yield "read back, every bit is the same; its library did not run it: only the round trip was checked"
+    else:
+        yield (
+            f"read back, every bit is the same; in {result['checked_with']} the outputs differ by at most "
+            f"{result['largest_difference']:.2g}"
+        )
 
 
 def show_check(result: "CheckResult") -> Iterator[Shown]:

@@ -6,10 +6,13 @@ A new verb is a function beside its like, decorated with `verb`, and a line of t
 from typing import Any
 
 from openmae.reporting import results
+from openmae.reporting.zoo import show_zoo
 from openmae.verbs.datasets import check as check
 from openmae.verbs.datasets import pack as pack
 from openmae.verbs.first_steps import demo as demo
 from openmae.verbs.first_steps import list_recipes as list_recipes
+from openmae.verbs.interop import convert as convert
+from openmae.verbs.interop import zoo as zoo
 from openmae.verbs.measuring import embed as embed
 from openmae.verbs.measuring import knn as knn
 from openmae.verbs.pictures import reconstruct as reconstruct
@@ -29,4 +32,6 @@ VERBS: dict[str, Verb[Any]] = {
     "embed": Verb(embed, show=results.show_embedding),
     "reconstruct": Verb(reconstruct),
     "pack": Verb(pack, show=results.show_pack),
+    "zoo": Verb(zoo, show=show_zoo),
+    "convert": Verb(convert, show=results.show_conversion),
 }
