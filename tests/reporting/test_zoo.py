@@ -42,6 +42,8 @@ def test_a_wide_terminal_has_a_column_for_config_model_and_log() -> None:
         ("vit-b16-300e-linear-mm", 300, 60.8, None, None),
         ("vit-h14-1600e-finetune-448-mm", 1600, None, 87.3, "finetuned"),
         ("vit-l16-1600e-fair", 1600, 76.0, 85.95, "encoder"),
+        ("vit-l16-1600e-fair-pixels", 1600, None, None, "autoencoder"),
+        ("vit-l16-1600e-huggingface", 1600, None, None, "autoencoder"),
         ("vit-l16-fair-pixels-gan", None, None, None, "autoencoder"),
     ],
 )

@@ -178,8 +178,8 @@ def _holds_shortly(row: ZooRow) -> str:
 
 
 def _figures(entry: ZooEntry, recipe: Recipe | None) -> tuple[float | None, float | None]:
-    """Published top-1 of linear evaluation and of fine-tuning."""
-    if recipe is None:
+    """Published top-1 of linear evaluation and of fine-tuning; they are of normalised targets, not of raw pixels."""
+    if recipe is None or entry.target == "raw":
         return None, None
     if isinstance(recipe, PretrainRecipe):
         return recipe.published_linear_top1, recipe.published_top1
