@@ -67,6 +67,7 @@ def main() -> None:
     parser.add_argument("--trained-seeds", type=int, default=1, help="of the protocols that train")
     parser.add_argument("--images", type=int, default=5000, help="to train on, of each data set")
     parser.add_argument("--epochs", type=int, default=13, help="of pre-training")
+    parser.add_argument("--only", nargs="+", choices=("labels", "angle", "angle-photos"), help="some of the data sets")
     arguments = parser.parse_args()
     images = arguments.images
     sets = {
@@ -96,6 +97,8 @@ def main() -> None:
         del sets["angle-photos"]
     print("| data | protocol | figure | pre-trained | untrained | gain |\n|---|---|---|---|---|---|", flush=True)
     for name, made in sets.items():
+        if arguments.only and name not in arguments.only:
+            continue
         measure(name, made, arguments.out / name, arguments.epochs, (arguments.seeds, arguments.trained_seeds))
 
 
