@@ -35,11 +35,11 @@ class ZooEntry:
     backbone: str
     """timm's name."""
     kind: Kind
-    """What the file contains; of a row without a file, what it would."""
+    """Content of the file; a row without a file says what it would be."""
     image_size: int = 224
     """Side of the images, in pixels."""
     target: Target | None = None
-    """What the decoder predicts; None without a decoder."""
+    """Target of the decoder; None without a decoder."""
     url: str | None = None
     """Address of the weights; None when they were not published."""
     log: str | None = None
@@ -53,7 +53,7 @@ class ZooEntry:
     top1: float | None = None
     """ImageNet-1k top-1 in per cent that was published for this row itself; pre-training rows have none."""
     note: str = ""
-    """What else to know about it."""
+    """Advice to read before using it."""
 
     @property
     def has_decoder(self) -> bool:

@@ -32,9 +32,9 @@ class ZooRow(TypedDict):
     finetuned_top1: float | None
     """The same after fine-tuning."""
     holds: Kind | None
-    """What the file contains; None when there is no file."""
+    """Content of the file; None when there is no file."""
     target: Target | None
-    """What its decoder predicts; None without a decoder."""
+    """Target of its decoder; None without a decoder."""
     config: str | None
     """Our recipe."""
     model: str | None

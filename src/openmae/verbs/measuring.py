@@ -39,7 +39,7 @@ def knn(
         label_fraction: Use this share of the labels: a balanced subset drawn with the seed.
         pool: The class token, or the mean of the patch tokens.
         untrained: For comparison: measure the same network with fresh weights.
-        seed: Seed of the subset, and of fresh weights.
+        seed: Seed of the subset. Fresh weights take the seed of their own recipe where it is known, else this one.
         devices: Devices per machine; under torchrun, its count is used instead.
         nodes: Number of machines.
     """

@@ -14,7 +14,7 @@ FOREIGN = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-"""What Hugging Face and timm call the weights in a folder; the first that is there counts."""
+"""Names that Hugging Face and timm give to the weights in a folder; the first that is there counts."""
 
 
 def weights_file(path: Path, *, with_decoder: bool) -> Path:

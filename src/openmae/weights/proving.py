@@ -90,7 +90,7 @@ def _same_bits(one: Tensor, other: Tensor) -> bool:
 
 
 def _sizes(network: Network) -> dict[str, Any]:
-    """What tensors do not show, as a config.json beside a file says it."""
+    """The facts that tensors do not show, as a config.json beside a file states them."""
     sizes: dict[str, Any] = {"img_size": list(network.image_size), "num_heads": network.architecture.heads}
     if network.decoder is not None:
         sizes["decoder_num_heads"] = network.decoder.heads

@@ -86,7 +86,7 @@ def layout_of(stored: Stored) -> Layout:
 
 
 def _description(weights: Weights) -> str:
-    """What was read, and what was assumed, for the user."""
+    """A description for the user of the weights that were read, with the assumptions made."""
     network = weights.network
     parts = [f"{network.backbone} at {size_text(network.image_size)} pixels"]
     if weights.has_decoder:

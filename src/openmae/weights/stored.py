@@ -1,4 +1,4 @@
-"""What a file contains, before anybody knows whose layout it has."""
+"""The content of a file, before its layout is recognised."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What weights are: tensors, and the network that they are for."""
+"""Weights: tensors, and the network that they are for."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

@@ -1,5 +1,7 @@
 """Labels as a data set gives them. A task reads them as classes, as labels, or as numbers."""
 
+from abc import ABC, abstractmethod
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -58,11 +60,12 @@ class GivenLabels:
 READERS = {"class": read_classes, "labels": read_labels, "number": read_numbers}
 
 
-class ClassView:
+class ClassView(ABC):
     """Gives a source `labels` and `classes`: its targets of kind "class"."""
 
+    @abstractmethod
     def targets(self, kind: Kind) -> Targets:
-        raise NotImplementedError
+        """The labels of the images, read as targets of this kind."""
 
     @property
     def labels(self) -> NDArray[np.int64]:

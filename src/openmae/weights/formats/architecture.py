@@ -47,7 +47,7 @@ POSITION_TOLERANCE = 1e-3  # a half-precision file has the fixed table to about 
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """What a layout and a configuration say about a network; None where they are silent."""
+    """The facts about a network that a layout and a configuration state; None where they are silent."""
 
     backbone: str | None = None
     """timm's name; None for a plain network: a class token, a position table, nothing else."""
@@ -72,7 +72,7 @@ class Described(NamedTuple):
 
 
 class _Base(NamedTuple):
-    """What a backbone's name says."""
+    """The facts that a backbone's name states."""
 
     name: str
     patch: int

@@ -28,7 +28,7 @@ BLOCK = {
     "mlp.fc2": "output.dense",
 }
 BLOCK_IN_MEMORY = {
-    # What transformers 5 calls them in memory, and in a file that torch.save wrote.
+    # The names of transformers 5 in memory, and in a file that torch.save wrote.
     "norm1": "layernorm_before",
     "attn.q": "attention.q_proj",
     "attn.k": "attention.k_proj",

@@ -29,7 +29,7 @@ SIGNS = (
 
 
 def looks_like(keys: Iterable[str]) -> str:
-    """What kind of file has these keys; "" when nothing is known about them."""
+    """The kind of file that has these keys; "" when nothing is known about them."""
     listed = list(keys)
     for sign, words in SIGNS:
         if any(re.search(sign, key) for key in listed):

@@ -147,7 +147,7 @@ def _table(named: dict[str, Tensor]) -> KeyTable:
 
 
 def _configuration(stored: Stored) -> dict[str, Any]:
-    """What config.json and the text of the configuration in `meta` say about heads, image size and target."""
+    """Heads, image size and target, as config.json and the text of the configuration in `meta` state them."""
     says = dict(attributes(stored.config.get("model_args")))
     text = attributes(stored.beside.get("meta")).get("cfg")
     if isinstance(text, str):
