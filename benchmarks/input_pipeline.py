@@ -90,7 +90,7 @@ def prepare(folder: Path, source: Source, scratch: Path, batch: int) -> tuple[di
     formats: tuple[PackFormat, ...] = ("jpeg", "raw")
     for format_ in formats:
         place = str(scratch / format_)
-        pack(Data(source, None), place, PackSettings(format=format_), source=str(folder))
+        pack(Data(splits={"train": source}), place, PackSettings(format=format_), source=str(folder))
         packed[format_] = open_data(place).train
     root = scratch / "root"
     root.mkdir()

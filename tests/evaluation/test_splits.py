@@ -59,7 +59,7 @@ def test_one_per_cent_of_the_bundled_labels_is_ten_per_class() -> None:
 
 def test_held_out_images_are_balanced_and_disjoint_from_the_rest() -> None:
     train = open_data("fashion-mnist").train
-    split = labelled_splits(Data(train=train, test=None), "class", fraction=1.0, seed=3, hold_out=True)
+    split = labelled_splits(Data(splits={"train": train}), "class", fraction=1.0, seed=3, hold_out=True)
     assert split.test is not None
     assert np.bincount(split.test.targets.values).tolist() == [200] * 10
     names = {split.train.images.name(i) for i in range(len(split.train))}
@@ -76,13 +76,13 @@ def relabelled(source: Source, change: Callable[[NDArray[np.int64]], NDArray[np.
 def test_unlabelled_images_cannot_be_measured_on(tmp_path: object) -> None:
     train = relabelled(open_data("fashion-mnist").train, lambda labels: np.full(len(labels), -1))
     with pytest.raises(ValueError, match="folder of its own"):
-        labelled_splits(Data(train=train, test=None), "class", fraction=1.0, seed=0)
+        labelled_splits(Data(splits={"train": train}), "class", fraction=1.0, seed=0)
 
 
 def test_a_test_label_beyond_the_training_classes_is_refused() -> None:
     data = open_data("fashion-mnist")
     assert data.test is not None
-    data = data._replace(test=relabelled(data.test, lambda labels: labels + 1))
+    data = Data(splits={"train": data.train, "test": relabelled(data.test, lambda labels: labels + 1)})
     with pytest.raises(ValueError, match="has class 10 but the training split names only 10 classes"):
         labelled_splits(data, "class", fraction=1.0, seed=0)
 
@@ -90,6 +90,8 @@ def test_a_test_label_beyond_the_training_classes_is_refused() -> None:
 def test_test_images_of_no_training_class_are_not_left_out_silently() -> None:
     data = open_data("fashion-mnist")
     assert data.test is not None
-    data = data._replace(test=relabelled(data.test, lambda labels: np.where(labels == 3, -1, labels)))
+    data = Data(
+        splits={"train": data.train, "test": relabelled(data.test, lambda labels: np.where(labels == 3, -1, labels))}
+    )
     with pytest.raises(ValueError, match="200 of 2000 test images are of no class of the training split"):
         labelled_splits(data, "class", fraction=1.0, seed=0)

@@ -36,9 +36,8 @@ def embed(
     loaded = read_weights(weights)
     vit = encoder_from(loaded)
     opened = open_data(data, labels=labels)
-    splits = {"train": opened.train} | ({"test": opened.test} if opened.test is not None else {})
     tables, bad = [], 0
-    for split, source in splits.items():
+    for split, source in opened.splits.items():
         features = extract_features(vit, loaded.network, source, batch_size=batch_size, fabric=fabric)
         bad += len(features.bad)
         names = [source.name(int(index)) for index in features.indices]

@@ -62,8 +62,8 @@ def run_check(
     Raises:
         UserError: when no image can be read, or `out` cannot be written.
     """
-    train, test = open_data(data, labels=labels)
-    splits: dict[str, Source] = {"train": train} if test is None else {"train": train, "test": test}
+    opened = open_data(data, labels=labels)
+    splits = dict(opened.splits)
     out = out or Path("runs") / f"check-{Path(data.rstrip('/')).name or 'data'}"
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -77,7 +77,7 @@ def run_check(
         raise UserError(
             f"none of the {result['images']:,} images can be read ({why}); see the reasons in {out / BAD_IMAGES}"
         )
-    write_contact_sheet(train, out / SHEET)
+    write_contact_sheet(opened.train, out / SHEET)
     return result
 
 

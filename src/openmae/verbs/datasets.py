@@ -71,7 +71,7 @@ def pack(
 
     settings = PackSettings(short_side=short_side, quality=quality, format=format)
     data = open_data(str(source), labels=None if labels is None else str(labels))
-    images = sum(len(split) for split in data if split is not None)
+    images = sum(map(len, data.splits.values()))
     with ProgressView("packing", images) as view:
         return write_shards(
             data,

@@ -94,7 +94,7 @@ def pack(
     started = time.monotonic()
     if shard_megabytes < 1:
         raise UserError(f"--shard-size is {shard_megabytes} MB; give 1 or more, such as 500")
-    splits = {"train": data.train} if data.test is None else {"train": data.train, "test": data.test}
+    splits = dict(data.splits)
     folder = _prepare_folder(destination)
     _require_space(splits, settings, folder)
     notes = {"source": source, **asdict(settings), "shard_megabytes": shard_megabytes}

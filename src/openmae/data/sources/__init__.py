@@ -4,20 +4,16 @@
 """
 
 from pathlib import Path
-from typing import NamedTuple, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from openmae.data.sources.data_set import Data, LeftOut, Source, Subset, classes_if_any
 from openmae.data.sources.folders import FolderSource, open_folder
 from openmae.data.sources.hub import SCHEME, HubSource, open_hub
 from openmae.data.sources.label_files import label_from_file
-from openmae.data.sources.labels import UNLABELLED, ClassView
+from openmae.data.sources.labels import UNLABELLED
 from openmae.data.sources.parquet import ParquetSource, open_parquet
 from openmae.data.sources.scanning import COMPRESSED_SHARDS, list_folder
 from openmae.data.sources.shards import ShardSource, compressed_error, open_shards
 from openmae.data.sources.storage import expand, is_pattern, is_remote, resolve
-from openmae.data.targets import Kind, Targets
 from openmae.errors import UserError, one_line
 from openmae.reporter import say
 
@@ -26,6 +22,7 @@ __all__ = [
     "Data",
     "FolderSource",
     "HubSource",
+    "LeftOut",
     "ParquetSource",
     "ShardSource",
     "Source",
@@ -36,81 +33,6 @@ __all__ = [
 
 BUNDLED = "fashion-mnist"
 COMPRESSED = tuple(ending.decode() for ending in COMPRESSED_SHARDS)
-
-
-class Source(Protocol):
-    """A sized list of encoded images, and what the data set says about them.
-
-    Sources are made to be forked or pickled into loader processes: they hold no connections that both sides would use.
-    """
-
-    def __len__(self) -> int: ...
-    def read(self, index: int) -> bytes:
-        """The encoded bytes of one image.
-
-        Raises:
-            OSError: when they cannot be read.
-        """
-        ...
-
-    def name(self, index: int) -> str:
-        """The name of this image in messages: its path, or its position in a file."""
-        ...
-
-    def targets(self, kind: Kind) -> Targets:
-        """The labels of the images, read as targets of this kind.
-
-        Raises:
-            UserError: when they are of another kind; the message says which task they fit.
-        """
-        ...
-
-    @property
-    def labels(self) -> NDArray[np.int64]:
-        """The classes of the images, [N] int64 that index `classes`, -1 where there is none: `targets("class")`."""
-        ...
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The names of the classes."""
-        ...
-
-
-class Data(NamedTuple):
-    """A data set: its training split, and its test split if it has one."""
-
-    train: Source
-    test: Source | None
-
-
-class Subset(ClassView):
-    """Some images of another source, by index."""
-
-    def __init__(self, source: Source, indices: NDArray[np.int64]) -> None:
-        self.source = source
-        self.indices = indices
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def read(self, index: int) -> bytes:
-        return self.source.read(int(self.indices[index]))
-
-    def name(self, index: int) -> str:
-        return self.source.name(int(self.indices[index]))
-
-    def targets(self, kind: Kind) -> Targets:
-        return self.source.targets(kind).subset(self.indices)
-
-
-def classes_if_any(source: Source) -> Targets:
-    """The classes of the images. When the labels are of another kind, a message says so, and there are none."""
-    try:
-        return source.targets("class")
-    except UserError as error:
-        say(f"the labels are left out: {error}")
-        unknown = np.full(len(source), UNLABELLED, dtype=np.int64)
-        return Targets(kind="class", values=unknown, known=np.zeros(len(source), dtype=bool))
 
 
 def open_data(spec: str, *, labels: str | None = None) -> Data:
@@ -133,15 +55,20 @@ def open_data(spec: str, *, labels: str | None = None) -> Data:
     """
     data = _open(spec)
     if labels is not None:
-        label_from_file([source for source in data if source is not None], labels, folder=spec)
+        label_from_file(list(data.splits.values()), labels, folder=spec)
     return data
+
+
+def _data(opened: tuple[Source, Source | None]) -> Data:
+    train, test = opened
+    return Data(splits={"train": train} if test is None else {"train": train, "test": test})
 
 
 def _open(spec: str) -> Data:
     if spec == BUNDLED:
-        return Data(*open_parquet(sorted(map(str, (Path(__file__).parents[1] / "fashion_mnist").glob("*.parquet")))))
+        return _data(open_parquet(sorted(map(str, (Path(__file__).parents[1] / "fashion_mnist").glob("*.parquet")))))
     if spec.startswith(SCHEME):
-        return Data(*open_hub(spec))
+        return _data(open_hub(spec))
     place = resolve(spec)
     if is_pattern(place):
         return _open_pattern(place, spec)
@@ -181,8 +108,8 @@ def _open_containers(places: list[str]) -> Data | None:
     if compressed is not None:
         raise compressed_error(compressed)
     if all(name.endswith(".parquet") for name in names):
-        return Data(*open_parquet(places))
-    return Data(*open_shards(places)) if all(name.endswith(".tar") for name in names) else None
+        return _data(open_parquet(places))
+    return _data(open_shards(places)) if all(name.endswith(".tar") for name in names) else None
 
 
 def _open_folder(root: str) -> Data:
@@ -193,7 +120,7 @@ def _open_folder(root: str) -> Data:
     if parquet:
         if images:
             say(f"{root} holds Parquet files, which are read; the {images:,} image files beside them are left out")
-        return Data(*open_parquet([f"{root}/{name}" for name in parquet]))
+        return _data(open_parquet([f"{root}/{name}" for name in parquet]))
     containers = listing.containers_ending(b".tar", *COMPRESSED_SHARDS)
     if images and containers:
         say(f"{root} holds images, which are read; the {len(containers):,} tar archives beside them are left out")
@@ -202,4 +129,4 @@ def _open_folder(root: str) -> Data:
         opened = _open_containers([f"{root}/{name}" for name in shards])
         assert opened is not None  # all of them are tar archives
         return opened
-    return Data(*open_folder(root, listing))
+    return _data(open_folder(root, listing))

@@ -1,0 +1,113 @@
+"""What a data set is to all who use it: sources of images, divided into splits."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openmae.data.sources.labels import UNLABELLED, ClassView
+from openmae.data.targets import Kind, Targets
+from openmae.errors import UserError
+from openmae.reporter import say
+
+
+class Source(Protocol):
+    """A sized list of encoded images, and what the data set says about them.
+
+    Sources are made to be forked or pickled into loader processes: they hold no connections that both sides would use.
+    """
+
+    def __len__(self) -> int: ...
+    def read(self, index: int) -> bytes:
+        """The encoded bytes of one image.
+
+        Raises:
+            OSError: when they cannot be read.
+        """
+        ...
+
+    def name(self, index: int) -> str:
+        """The name of this image in messages: its path, or its position in a file."""
+        ...
+
+    def targets(self, kind: Kind) -> Targets:
+        """The labels of the images, read as targets of this kind.
+
+        Raises:
+            UserError: when they are of another kind; the message says which task they fit.
+        """
+        ...
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """The classes of the images, [N] int64 that index `classes`, -1 where there is none: `targets("class")`."""
+        ...
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes."""
+        ...
+
+
+class LeftOut(NamedTuple):
+    """Images that are not used: which ("unlabeled/", "extra.tar"), how many (None: not counted), and why."""
+
+    what: str
+    images: int | None
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """A data set, divided into splits.
+
+    Args:
+        splits: by name, in this order: "train", "val" and "test", whatever the data set calls them, then all others by
+            their own names ("unlabeled"). A data set that is not divided is "train".
+        left_out: what lies there and belongs to no split.
+    """
+
+    splits: Mapping[str, Source]
+    left_out: tuple[LeftOut, ...] = ()
+
+    @property
+    def train(self) -> Source:
+        """The split to train on; the first one where none is called so."""
+        return self.splits.get("train") or next(iter(self.splits.values()))
+
+    @property
+    def test(self) -> Source | None:
+        """The split to measure on when nobody chooses one; None when there is none."""
+        return self.splits.get("test", self.splits.get("val"))
+
+
+class Subset(ClassView):
+    """Some images of another source, by index."""
+
+    def __init__(self, source: Source, indices: NDArray[np.int64]) -> None:
+        self.source = source
+        self.indices = indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def read(self, index: int) -> bytes:
+        return self.source.read(int(self.indices[index]))
+
+    def name(self, index: int) -> str:
+        return self.source.name(int(self.indices[index]))
+
+    def targets(self, kind: Kind) -> Targets:
+        return self.source.targets(kind).subset(self.indices)
+
+
+def classes_if_any(source: Source) -> Targets:
+    """The classes of the images. When the labels are of another kind, a message says so, and there are none."""
+    try:
+        return source.targets("class")
+    except UserError as error:
+        say(f"the labels are left out: {error}")
+        unknown = np.full(len(source), UNLABELLED, dtype=np.int64)
+        return Targets(kind="class", values=unknown, known=np.zeros(len(source), dtype=bool))
