@@ -204,8 +204,8 @@ def test_labels_that_are_names_become_classes_in_their_order(tmp_path: Path) -> 
     assert data.train.classes == ("cat", "dog")
     assert data.train.labels.tolist() == [1, 0, -1, -1]
     assert data.test is not None
-    assert data.test.classes == ("cat", "dog")
-    assert data.test.labels.tolist() == [-1, 1, 0]
+    assert data.test.classes == ("cat", "dog", "emu"), "the numbers of the training split, and its own behind them"
+    assert data.test.labels.tolist() == [2, 1, 0]
 
 
 def test_names_in_a_dictionary_are_names(tmp_path: Path) -> None:
@@ -221,11 +221,29 @@ def test_damaged_labels_are_noticed_at_opening(tmp_path: Path) -> None:
         open_data(str(file))
 
 
-@pytest.mark.parametrize("label", [-2, 10**12])
-def test_a_label_that_is_no_class_number_is_refused(tmp_path: Path, label: int) -> None:
-    file = put(tmp_path / "x.parquet", embedded(b"", b""), label=[0, label])
-    with pytest.raises(ValueError, match=rf"x\.parquet has label {label}; write class numbers"):
-        _ = open_data(str(file)).train.labels
+@pytest.mark.parametrize("label", [-2, -1, 10**12])
+def test_any_whole_number_may_be_the_name_of_a_class(tmp_path: Path, label: int) -> None:
+    source = open_data(str(put(tmp_path / "x.parquet", embedded(b"", b"", b""), label=[0, label, None]))).train
+    assert source.classes == tuple(map(str, sorted((0, label))))
+    assert [source.classes[number] for number in source.labels[:2]] == ["0", str(label)]
+    assert source.labels[2] == -1
+
+
+def test_numbers_beyond_64_bits_and_dictionaries_of_numbers_are_names(tmp_path: Path) -> None:
+    large = pa.array([2**64 - 1, 2**64 - 2], pa.uint64())
+    assert open_data(str(put(tmp_path / "a.parquet", embedded(b"", b""), label=large))).train.classes == (
+        str(2**64 - 2),
+        str(2**64 - 1),
+    )
+    encoded = pa.array([7, 3]).dictionary_encode()
+    assert open_data(str(put(tmp_path / "b.parquet", embedded(b"", b""), label=encoded))).train.classes == ("3", "7")
+
+
+def test_whole_numbers_stored_as_floats_are_classes_and_nan_is_no_label(tmp_path: Path) -> None:
+    """As pandas writes whole numbers of which some are missing."""
+    file = put(tmp_path / "x.parquet", embedded(b"", b"", b""), label=[1.0, float("nan"), 0.0])
+    source = open_data(str(file)).train
+    assert (source.classes, source.labels.tolist()) == (("0", "1"), [1, -1, 0])
 
 
 def test_only_footers_and_labels_are_read_at_opening(two_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,7 +284,7 @@ def test_lists_of_names_are_several_labels(tmp_path: Path, labels: pa.Array) -> 
 def test_lists_of_numbers_are_several_labels(tmp_path: Path, item: pa.DataType) -> None:
     file = put(tmp_path / "x.parquet", embedded(b"", b""), label=pa.array([[2], [0, 2]], pa.list_(item)))
     targets = open_data(str(file)).train.targets("labels")
-    assert (targets.names, targets.values.tolist()) == (("0", "1", "2"), [[False, False, True], [True, False, True]])
+    assert (targets.names, targets.values.tolist()) == (("0", "2"), [[False, True], [True, True]])
 
 
 def test_numbers_whole_in_one_file_and_fractional_in_another_are_numbers(tmp_path: Path) -> None:

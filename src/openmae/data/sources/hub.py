@@ -6,7 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from openmae.data.sources.labels import GivenLabels, Labelled, plain_labels
+from openmae.data.sources.label_values import plain_labels
+from openmae.data.sources.labels import GivenLabels, Labelled
 from openmae.data.sources.naming import IMAGE_COLUMNS, LABEL_COLUMNS, TEST_NAMES, TRAIN_NAMES
 from openmae.data.sources.storage import read_file
 from openmae.errors import UserError, one_line

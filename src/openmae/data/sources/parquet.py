@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from openmae.data.memory import available_memory
-from openmae.data.sources.labels import GivenLabels, Labelled, plain_labels
+from openmae.data.sources.label_values import plain_labels
+from openmae.data.sources.labels import GivenLabels, Labelled
 from openmae.data.sources.naming import IMAGE_COLUMNS, LABEL_COLUMNS, by_split
 from openmae.data.sources.storage import is_remote, open_file, read_file
 from openmae.errors import UserError, one_line

@@ -15,7 +15,8 @@ import pyarrow as pa
 
 from openmae.data.sources import index_cache
 from openmae.data.sources.index_cache import read_index, write_index
-from openmae.data.sources.labels import GivenLabels, Labelled, numbers_if_all_are
+from openmae.data.sources.label_values import numbers_if_all_are
+from openmae.data.sources.labels import GivenLabels, Labelled
 from openmae.data.sources.naming import by_split, image_extensions, is_image
 from openmae.data.sources.packed_notes import PACKED_FILE, PackedNotes, read_notes, require_finished
 from openmae.data.sources.scanning import COMPRESSED_SHARDS, Progress
