@@ -1,6 +1,5 @@
 """Data sets of the Hugging Face hub, or in its formats on disk, through the `datasets` library."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,8 @@ import pyarrow as pa
 
 from openmae.data.sources.label_values import plain_labels
 from openmae.data.sources.labels import GivenLabels, Labelled
-from openmae.data.sources.naming import IMAGE_COLUMNS, LABEL_COLUMNS, TEST_NAMES, TRAIN_NAMES
+from openmae.data.sources.naming import IMAGE_COLUMNS, LABEL_COLUMNS
+from openmae.data.sources.split_names import SPLIT_OF, in_order, is_held_out, name_splits
 from openmae.data.sources.storage import read_file
 from openmae.errors import UserError, one_line
 
@@ -70,11 +70,11 @@ class HubSource(Labelled):
         return f"{self._name}:{index}"
 
 
-def open_hub(spec: str) -> tuple[HubSource, HubSource | None]:
-    """Open `hf://owner/name`, `hf://owner/name/configuration` or `hf:///path/on/disk`.
+def open_hub(spec: str) -> dict[str, HubSource]:
+    """The splits of `hf://owner/name`, `hf://owner/name/configuration` or `hf:///path/on/disk`.
 
     Raises:
-        UserError: when the library is missing, or it cannot load the data, or finds no images or splits in them.
+        UserError: when the library is missing, or it cannot load the data, or finds no images in them.
     """
     try:
         import datasets
@@ -92,20 +92,15 @@ def open_hub(spec: str) -> tuple[HubSource, HubSource | None]:
     except Exception as error:  # the library, its file readers and its network client each have their own
         raise UserError(f"{spec} cannot be loaded ({one_line(error)}); check its name and your access to it") from error
     if not isinstance(loaded, dict):
-        return HubSource(loaded, spec), None
-    train, test = _splits(loaded, spec)
-    training = HubSource(loaded[train], f"{spec}/{train}")
-    tests = [HubSource(loaded[name], f"{spec}/{name}", train=training.given) for name in test]
-    labelled = (source for source in tests if source.given.any())  # hub test splits often keep theirs secret
-    return training, next(labelled, tests[0] if tests else None)
-
-
-def _splits(names: Sequence[str] | dict[str, Any], spec: str) -> tuple[str, list[str]]:
-    """The split to train on, and those that can be evaluated on, the best first."""
-    test = [name for name in TEST_NAMES if name in names]
-    train = [name for name in TRAIN_NAMES if name in names] or [name for name in names if name not in test]
-    if not train:
-        return test[0], []
-    if len(train) > 1 and train[0] not in TRAIN_NAMES:
-        raise UserError(f"{spec} has the splits {', '.join(names)}, none called train; save the one you want to disk")
-    return train[0], test
+        return {"train": HubSource(loaded, spec)}
+    names = name_splits(own for own in loaded if len(loaded[own]) or own in SPLIT_OF)
+    own_names = {split: own for own, split in names.items()}
+    others = [split for split in own_names if not is_held_out(split)]
+    if "train" not in own_names and len(others) == 1:
+        own_names["train"] = own_names.pop(others[0])
+    opened: dict[str, HubSource] = {}
+    for split, own in in_order(own_names).items():
+        first = next(iter(opened.values()), None)
+        train = None if first is None else first.given
+        opened[split] = HubSource(loaded[own], f"{spec}/{own}", train=train)
+    return opened

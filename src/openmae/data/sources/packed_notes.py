@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from openmae.data.decoding import PixelFormat
@@ -17,6 +19,8 @@ class PackedNotes(NamedTuple):
     format: PixelFormat | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    splits: Mapping[str, str] = MappingProxyType({})
+    """The split of the shards whose names begin so; older notes lack it, and only train and test were packed."""
 
 
 def read_notes(text: str, where: str) -> PackedNotes:
@@ -28,11 +32,12 @@ def read_notes(text: str, where: str) -> PackedNotes:
     try:
         notes = json.loads(text)
         classes = tuple(str(name) for name in notes["classes"])
+        splits = {str(prefix): str(split) for prefix, split in notes.get("splits", {}).items()}
         statistics = notes.get("statistics")
         if not statistics:
-            return PackedNotes(classes)
+            return PackedNotes(classes, splits=splits)
         mean, std = (tuple(float(value) for value in statistics[name]) for name in ("mean", "std"))
-        return PackedNotes(classes, PixelFormat(int(notes["channels"]), notes["pixel_type"]), mean, std)
+        return PackedNotes(classes, PixelFormat(int(notes["channels"]), notes["pixel_type"]), mean, std, splits)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{where} is damaged ({error!r}); pack the data again") from error
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from openmae.data.memory import available_memory
 from openmae.data.sources.label_values import plain_labels
 from openmae.data.sources.labels import GivenLabels, Labelled
-from openmae.data.sources.naming import IMAGE_COLUMNS, LABEL_COLUMNS, by_split
+from openmae.data.sources.naming import IMAGE_COLUMNS, LABEL_COLUMNS
 from openmae.data.sources.storage import is_remote, open_file, read_file
 from openmae.errors import UserError, one_line
 from openmae.reporter import say
@@ -194,17 +194,6 @@ class ParquetSource(Labelled):
                 f"the Parquet files beside {self._files[0]} differ in the names of their classes; pass one of them"
             )
         return named.pop() if named else ()
-
-
-def open_parquet(files: Sequence[str]) -> tuple[ParquetSource, ParquetSource | None]:
-    """Parquet files, divided into splits by their names.
-
-    Raises:
-        UserError: as ParquetSource does.
-    """
-    train, test = by_split(files)
-    training = ParquetSource(train)
-    return training, ParquetSource(test, train=training.given) if test else None
 
 
 def _holds_images(layout: pa.DataType) -> bool:

@@ -17,9 +17,10 @@ from openmae.data.sources import index_cache
 from openmae.data.sources.index_cache import read_index, write_index
 from openmae.data.sources.label_values import numbers_if_all_are
 from openmae.data.sources.labels import GivenLabels, Labelled
-from openmae.data.sources.naming import by_split, image_extensions, is_image
+from openmae.data.sources.naming import image_extensions, is_image
 from openmae.data.sources.packed_notes import PACKED_FILE, PackedNotes, read_notes, require_finished
 from openmae.data.sources.scanning import COMPRESSED_SHARDS, Progress
+from openmae.data.sources.split_names import divide
 from openmae.data.sources.storage import is_remote, open_file, read_file, stamp
 from openmae.errors import UserError, one_line
 from openmae.reporter import say
@@ -76,15 +77,23 @@ class ShardSource(Labelled):
         return f"{os.path.split(self._shards[self._shard[index]])[1]}/{member}"
 
 
-def open_shards(shards: Sequence[str]) -> tuple[ShardSource, ShardSource | None]:
-    """Tar shards, divided into splits by their names.
+def divide_shards(shards: Sequence[str], base: str) -> dict[str, list[str]]:
+    """The shards of each split: by the notes of `openmae pack`, whose splits have any names, else by their own names.
 
     Raises:
-        UserError: as ShardSource does.
+        UserError: when a name is ambiguous, or the notes are damaged.
     """
-    train, test = by_split(shards)
-    training = ShardSource(train)
-    return training, ShardSource(test, train=training.given) if test else None
+    folders = {os.path.split(shard)[0] for shard in shards}
+    notes = _packed_notes(shards[0]) if len(folders) == 1 else None
+    prefixes = {} if notes is None else notes.splits
+    packed = [prefixes.get(os.path.split(shard)[1].rpartition("-")[0]) for shard in shards]
+    if None in packed:
+        return divide(shards, base)
+    return {
+        split: [shard for shard, its in zip(shards, packed, strict=True) if its == split]
+        for split in prefixes.values()
+        if split in packed
+    }
 
 
 def compressed_error(shard: str, kind: str = "compressed") -> UserError:

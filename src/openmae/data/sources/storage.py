@@ -154,6 +154,16 @@ def is_pattern(place: str) -> bool:
     return (bool(BRACES.search(place)) or glob.has_magic(place)) and not os.path.exists(place)
 
 
+def fixed_folder(pattern: str) -> str:
+    """The folder in which a pattern begins to stand for several places.
+
+    >>> fixed_folder("photos/2024/*/a-?.jpg"), fixed_folder("*.png"), fixed_folder("s3://b/shard-{0..3}.tar")
+    ('photos/2024', '', 's3://b')
+    """
+    start = min(place for sign in "*?[{" if (place := pattern.find(sign)) >= 0)
+    return pattern[:start].rpartition("/")[0]
+
+
 def expand(pattern: str) -> list[str]:
     """The places that a pattern names: braces in their order, the rest sorted.
 
