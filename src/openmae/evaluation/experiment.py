@@ -69,7 +69,7 @@ def open_experiment(recipe: R) -> tuple[R, Experiment]:
     require_architecture(weights, recipe)
     data = open_data(recipe.data, labels=recipe.labels)
     kind = TASKS[recipe.task].kind
-    train, test = labelled_splits(data, kind, fraction=recipe.label_fraction, seed=recipe.seed, hold_out=True)
+    train, test, _ = labelled_splits(data, kind, fraction=recipe.label_fraction, seed=recipe.seed, hold_out=True)
     assert test is not None, "hold_out makes one"
     task = task_for(recipe.task, train.targets)
     recipe = resolve_pixels(adopt_pixels(recipe, weights.network), train.images)

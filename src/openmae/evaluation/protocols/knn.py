@@ -41,7 +41,7 @@ def run_knn(
     """Classify the test split by the labelled training images, or each image by the others when there is no split."""
     fabric = measuring_processes(devices=devices, nodes=nodes)
     loaded = read_weights(weights)
-    train, test = labelled_splits(open_data(data, labels=labels), "class", fraction=label_fraction, seed=seed)
+    train, test, _ = labelled_splits(open_data(data, labels=labels), "class", fraction=label_fraction, seed=seed)
     # The twin is the network that the pre-training itself began with, where that is known.
     own_seed = loaded.recipe.seed if loaded.recipe is not None else seed
     vit = untrained_twin(loaded, seed=own_seed) if untrained else encoder_from(loaded)
