@@ -1,3 +1,5 @@
+import datetime
+import decimal
 import json
 import pickle
 import re
@@ -214,11 +216,13 @@ def test_names_in_a_dictionary_are_names(tmp_path: Path) -> None:
     assert (source.classes, source.labels.tolist()) == (("cat", "dog"), [1, 0, 1])
 
 
-def test_damaged_labels_are_noticed_at_opening(tmp_path: Path) -> None:
+def test_damaged_labels_are_noticed_when_they_are_needed(tmp_path: Path) -> None:
     file = put(tmp_path / "x.parquet", embedded(b"one"), label=[7])
     damage(file, 2)
+    source = open_data(str(file)).train
+    assert source.read(0) == b"one"
     with pytest.raises(ValueError, match=r"x\.parquet has damaged labels .*; copy it again"):
-        open_data(str(file))
+        _ = source.labels
 
 
 @pytest.mark.parametrize("label", [-2, -1, 10**12])
@@ -246,7 +250,9 @@ def test_whole_numbers_stored_as_floats_are_classes_and_nan_is_no_label(tmp_path
     assert (source.classes, source.labels.tolist()) == (("0", "1"), [1, -1, 0])
 
 
-def test_only_footers_and_labels_are_read_at_opening(two_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_footers_are_read_at_opening_and_labels_once_on_demand(
+    two_files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(parquet, "available_memory", lambda: 0)
     columns: list[Any] = []
     original = pq.ParquetFile.read
@@ -257,7 +263,9 @@ def test_only_footers_and_labels_are_read_at_opening(two_files: Path, monkeypatc
 
     monkeypatch.setattr(pq.ParquetFile, "read", noting)
     read = groups_read(monkeypatch)
-    open_data(str(two_files))
+    source = open_data(str(two_files)).train
+    assert (columns, read) == ([], [])
+    assert len(source.labels) == len(source.targets("class")) == len(source)
     assert (columns, read) == ([["label"], ["label"]], [])
 
 
@@ -295,9 +303,21 @@ def test_numbers_whole_in_one_file_and_fractional_in_another_are_numbers(tmp_pat
 
 
 def test_labels_of_any_kind_are_no_obstacle_to_who_needs_none(tmp_path: Path) -> None:
-    for number, labels in enumerate(([[0], [1]], [0.5, 2], [-7, 3])):
+    unusable = (
+        [[0.5], [1]],
+        [{"a": 1}, None],
+        [[[0]], [[1]]],
+        [b"mask", b""],
+        [datetime.date(2026, 1, 1), datetime.date(2026, 1, 2)],
+        [datetime.datetime(2026, 1, 1), None],
+    )
+    usable = ([[0], [1]], [0.5, 2], [-7, 3], [True, False], [decimal.Decimal("1.5"), decimal.Decimal(2)])
+    for number, labels in enumerate((*usable, *unusable)):
         source = open_data(str(put(tmp_path / f"{number}.parquet", embedded(b"one", b"two"), label=labels))).train
         assert source.read(1) == b"two"
+        if number >= len(usable):
+            with pytest.raises(ValueError, match=rf"^column 'label' of .*{number}\.parquet has labels of the type"):
+                source.targets("class")
 
 
 def test_names_of_several_labels_come_from_hugging_face_metadata(tmp_path: Path) -> None:

@@ -164,5 +164,5 @@ def test_semicolons_in_texts_of_any_source_stand_between_labels() -> None:
 def test_labels_of_no_use_are_refused_when_they_are_read_and_not_before(values: pa.Array) -> None:
     given = GivenLabels(pa.chunked_array([values]), where="here")
     for kind in ("class", "labels", "number"):
-        with pytest.raises(ValueError, match=r"^here has labels of the type .*; write class numbers or names"):
+        with pytest.raises(ValueError, match=r"^here has labels of the type .*, which are no classes and no n"):
             given.targets(kind)

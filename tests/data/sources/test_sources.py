@@ -130,9 +130,10 @@ def test_train_and_test_folders_are_splits_with_the_classes_of_train(
     assert held_out(data).labels.tolist() == [1, 2]
 
 
-def test_a_class_that_only_the_test_split_has_is_unlabelled_there(tmp_path: Path) -> None:
+def test_a_class_that_only_the_test_split_has_comes_behind_those_of_the_training_split(tmp_path: Path) -> None:
     put(tmp_path, "train/ant/1.png", "train/bee/1.png", "test/ant/1.png", "test/zebra/1.png")
-    assert held_out(open_data(str(tmp_path))).labels.tolist() == [0, -1]
+    test = held_out(open_data(str(tmp_path)))
+    assert (test.labels.tolist(), test.classes) == ([0, 2], ("ant", "bee", "zebra"))
 
 
 def test_the_test_folder_goes_before_val(tmp_path: Path) -> None:
@@ -375,6 +376,14 @@ def test_labelled_and_unlabelled_files_go_together(tmp_path: Path) -> None:
     assert source.classes == ("no", "yes")
 
 
+def test_files_that_count_their_classes_in_another_order_are_joined_by_name(tmp_path: Path) -> None:
+    put_parquet(tmp_path / "a.parquet", [0, 1], classes=["cat", "dog"])
+    put_parquet(tmp_path / "b.parquet", [0, 1, 2], classes=["dog", "cat", "emu"])
+    source = open_data(str(tmp_path)).train
+    assert source.classes == ("cat", "dog", "emu")
+    assert source.labels.tolist() == [0, 1, 1, 0, 2]
+
+
 def test_rows_of_several_row_groups_and_files_keep_their_names(tmp_path: Path) -> None:
     put_parquet(tmp_path / "a.parquet", [0] * 5, rows_per_group=2)
     put_parquet(tmp_path / "b.parquet", images=0)
@@ -500,9 +509,10 @@ def parquet_files_of_differing_layout(root: Path) -> str:
     return str(root)
 
 
-def parquet_files_of_differing_classes(root: Path) -> str:
+def parquet_files_of_several_namings(root: Path) -> str:
     put_parquet(root / "a.parquet", [0], classes=["cat", "dog"])
-    return str(put_parquet(root / "b.parquet", [0], classes=["dog", "cat"]).parent)
+    put_parquet(root / "b.parquet", [0], classes=["dog", "cat"])
+    return str(put_parquet(root / "c.parquet", [0]).parent)
 
 
 def glob_without_match(root: Path) -> str:
@@ -535,7 +545,7 @@ def empty_test_folder(root: Path) -> str:
         (parquet_with_fractional_labels, "numbers (such as 0.5), not classes", "--task regression"),
         (parquet_with_a_label_beyond_its_classes, "label 5 but names only 2 classes", "repair its labels"),
         (parquet_files_of_differing_layout, "b.parquet has no image column", "a column 'image' of {bytes, path}"),
-        (parquet_files_of_differing_classes, "differ in the names of their classes", "pass one of them"),
+        (parquet_files_of_several_namings, "c.parquet has no names for its classes", "write the names into each file"),
         (glob_without_match, "matches no Parquet files", "give a pattern such as 'data/train-*.parquet'"),
         (glob_of_images, "matches no Parquet files", "give a pattern such as 'data/train-*.parquet'"),
         (empty_test_folder, "it is empty", "point --data at a folder"),

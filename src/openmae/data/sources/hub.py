@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
-from openmae.data.sources.label_values import plain_labels
+from openmae.data.sources.label_values import PlainLabels, null_labels, to_plain
 from openmae.data.sources.labels import GivenLabels, Labelled
 from openmae.data.sources.naming import IMAGE_COLUMNS, LABEL_COLUMNS
 from openmae.data.sources.split_names import SPLIT_OF, in_order, is_held_out, name_splits
@@ -26,7 +24,7 @@ class HubSource(Labelled):
         train: the labels of the training split, whose classes number labels that are texts.
 
     Raises:
-        UserError: when it has no image column or no usable labels.
+        UserError: when it has no image column or no rows.
     """
 
     def __init__(self, dataset: Any, name: str, *, train: GivenLabels | None = None) -> None:
@@ -43,19 +41,12 @@ class HubSource(Labelled):
         self._images = dataset.select_columns([image]).cast_column(image, datasets.Image(decode=False))
         labels = (column for column, kind in features.items() if isinstance(kind, datasets.ClassLabel))
         label = next((column for column in LABEL_COLUMNS if column in features), next(labels, None))
-        values = pa.chunked_array([pa.nulls(len(dataset), pa.int64())])
-        if label is not None:
-            values = dataset.select_columns([label]).with_format("arrow")[:][label]
-        try:
-            values = plain_labels(values)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise UserError(
-                f"{name} has {values.type} labels in its column '{label}'; choose a data set with classes, lists of "
-                "labels, or numbers"
-            ) from error
+        self._label = label
+        self._labels = None if label is None else dataset.select_columns([label]).with_format("arrow")
         # A list of classes has its names one level down.
         named = getattr(features[label], "feature", features[label]) if label is not None else None
-        self.given = GivenLabels(values, where=name, names=tuple(getattr(named, "names", None) or ()), train=train)
+        self._class_names = tuple(getattr(named, "names", None) or ())
+        self.given = GivenLabels(self._read_labels, where=name, train=train)
 
     def __len__(self) -> int:
         return len(self._images)
@@ -68,6 +59,12 @@ class HubSource(Labelled):
 
     def name(self, index: int) -> str:
         return f"{self._name}:{index}"
+
+    def _read_labels(self) -> PlainLabels:
+        if self._labels is None:
+            return PlainLabels(null_labels(len(self)))
+        column = self._labels[:][self._label]
+        return PlainLabels(to_plain(column, f"column '{self._label}' of {self._name}"), self._class_names)
 
 
 def open_hub(spec: str) -> dict[str, HubSource]:

@@ -66,6 +66,21 @@ def plain_labels(column: pa.ChunkedArray) -> pa.ChunkedArray:
         return values.cast(pa.float64() if pa.types.is_decimal(kind) else pa.string())
 
 
+def to_plain(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
+    """The same as `plain_labels`, for a column that an error message calls `where`.
+
+    Raises:
+        UserError: when it is of no such type.
+    """
+    try:
+        return plain_labels(column)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise UserError(
+            f"{where} has labels of the type {column.type}, which are no classes and no numbers; write class "
+            "numbers or names, lists of these, or numbers"
+        ) from error
+
+
 def whole_numbers(numbers: pa.ChunkedArray) -> pa.ChunkedArray:
     """Numbers as int64 where all of them are whole, else as they are; NaN becomes null."""
     numbers = pc.if_else(pc.is_nan(numbers), None, numbers)

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from openmae.data.sources.joining_labels import Vocabulary, in_terms_of, join
-from openmae.data.sources.label_values import PlainLabels, checked, picked, plain_labels
+from openmae.data.sources.label_values import PlainLabels, checked, picked, to_plain
 from openmae.data.sources.reading_labels import READERS
 from openmae.data.targets import UNKNOWN_CLASS, Kind, Targets
 from openmae.errors import UserError
@@ -55,13 +55,7 @@ class GivenLabels:
             if callable(self._values):
                 values, names = self._values()
             else:
-                try:
-                    values, names = plain_labels(self._values), self._names
-                except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-                    raise UserError(
-                        f"{self.where} has labels of the type {self._values.type}; write class numbers or names, lists "
-                        "of these, or numbers"
-                    ) from error
+                values, names = to_plain(self._values, self.where), self._names
             self._plain = checked(PlainLabels(values, names), self.where)
         return self._plain
 
