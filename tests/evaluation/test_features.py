@@ -62,7 +62,8 @@ def test_table_has_one_row_per_image_with_path_split_and_label(
 ) -> None:
     counts = embed(tiny_run, str(small_fashion), tmp_path / "e.parquet")
     table = pq.read_table(tmp_path / "e.parquet").to_pylist()
-    assert counts == {"images": 160, "bad": 0}
+    assert (counts["images"], counts["bad"]) == (160, 0)
+    assert counts["data"]["splits"]["test"] == {"images": 40, "classes": 10, "unlabelled": 0}
     assert len(table) == 160
     assert {row["split"] for row in table} == {"train", "test"}
     assert table[0]["path"] == "train.parquet:0"
@@ -78,9 +79,25 @@ def test_flat_folder_has_null_labels_and_bad_images_are_counted(tiny_run: Path, 
     (folder / "broken.png").write_bytes(b"<html>not an image</html>")
     counts = embed(tiny_run, str(folder), tmp_path / "e.parquet")
     rows = pq.read_table(tmp_path / "e.parquet").to_pylist()
-    assert counts == {"images": 3, "bad": 1}
+    assert (counts["images"], counts["bad"]) == (3, 1)
     assert [row["path"] for row in rows] == ["0.png", "1.png", "2.png"]
     assert {row["label"] for row in rows} == {None}
+
+
+def test_every_split_is_embedded_and_stays_apart(said: list[str], tiny_run: Path, tmp_path: Path) -> None:
+    for name in ("train/a", "val/b", "test/c", "unlabeled/d", "unlabeled/e"):
+        file = tmp_path / f"photos/{name}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (28, 28), 60).save(file)
+    embed(tiny_run, str(tmp_path / "photos"), tmp_path / "e.parquet")
+    rows = pq.read_table(tmp_path / "e.parquet").to_pylist()
+    assert [(row["split"], row["path"]) for row in rows] == [
+        ("train", "a.png"), ("val", "b.png"), ("test", "c.png"), ("unlabeled", "d.png"), ("unlabeled", "e.png")
+    ]  # fmt: skip
+    assert (
+        "train: 1 image without a label; val: 1 without a label; test: 1 without a label; unlabeled: 2 without a label"
+        in said
+    )
 
 
 def test_nothing_but_broken_images_is_an_error(tiny_run: Path, tmp_path: Path) -> None:

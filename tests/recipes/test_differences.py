@@ -6,6 +6,7 @@ import pytest
 
 from openmae.recipes import FinetuneRecipe, LinearRecipe, PretrainRecipe, Recipe, find_recipe
 from openmae.recipes.differences import Difference, differences_in_results
+from openmae.recipes.saved import from_yaml, to_yaml
 from openmae.recipes.values import Every, ImageSize
 
 PRETRAIN = find_recipe("cifar10", "pretrain")
@@ -54,6 +55,19 @@ def test_each_field_that_changes_results_and_differs_is_named_with_both_values_i
         Difference("image_size", "32x32", "32x64"),
         Difference("epochs", 13, 99),
     ]
+
+
+@pytest.mark.parametrize("recipe", [PRETRAIN, find_recipe("cifar10", "linear"), find_recipe("cifar10", "finetune")])
+def test_a_run_from_before_splits_could_be_chosen_may_be_continued(recipe: Recipe) -> None:
+    old = "".join(
+        line for line in to_yaml(recipe).splitlines(keepends=True) if not line.startswith(("split:", "train_split:"))
+    )
+    assert differences_in_results(from_yaml(old), recipe) == []
+
+
+def test_a_run_on_other_splits_is_another_run() -> None:
+    assert isinstance(PRETRAIN, PretrainRecipe)
+    assert differences_in_results(PRETRAIN, replace(PRETRAIN, split=("train",))) == [Difference("split", [], ["train"])]
 
 
 def test_a_recipe_of_another_stage_differs() -> None:

@@ -104,6 +104,27 @@ def test_a_finished_run_has_its_files_and_says_what_came_out(
     assert text.splitlines()[0] in (tmp_path / LOG).read_text()
 
 
+def test_every_image_that_is_not_held_out_is_trained_on_and_it_is_said(
+    said: list[str], recipe: PretrainRecipe, small_fashion: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in ("train", "validation", "test", "more"):
+        (data / f"{name}.parquet").symlink_to(small_fashion / ("test.parquet" if name != "train" else "train.parquet"))
+    results = run_pretraining(replace(recipe, data=str(data), epochs=1, warmup_epochs=0), tmp_path / "run")
+    assert "images: train 120, more 40; held out: val 40, test 40" in said
+    assert "on 160 images for 1 epochs" in "\n".join(said)
+    assert results["data"] == {
+        "splits": {
+            "train": {"images": 120, "used": True},
+            "val": {"images": 40, "used": False},
+            "test": {"images": 40, "used": False},
+            "more": {"images": 40, "used": True},
+        },
+        "left_out": [],
+    }
+
+
 def test_repeats_are_counted_as_samples_and_steps_and_said(
     said: list[str], recipe: PretrainRecipe, tmp_path: Path
 ) -> None:

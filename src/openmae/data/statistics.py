@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmae.data.decoding import LARGEST, BadImage, PixelFormat, Pixels, PixelType, open_image, why_unreadable
-from openmae.data.sources import ShardSource, Source
+from openmae.data.sources import JoinedSource, ShardSource, Source
 from openmae.data.transforms import Box, Crop, Transform
 from openmae.errors import UserError
 
@@ -72,7 +72,7 @@ def widest_type(formats: Counter[PixelFormat]) -> PixelType:
 
 def noted_statistics(source: Source, wanted: PixelFormat) -> Statistics | None:
     """The statistics in packed.json; None when the source is no packed set, or one of another format."""
-    notes = source.packed if isinstance(source, ShardSource) else None
+    notes = source.packed if isinstance(source, ShardSource | JoinedSource) else None
     if notes is None or notes.mean is None or notes.std is None or notes.format != wanted:
         return None
     return Statistics(notes.mean, notes.std)

@@ -1,6 +1,6 @@
 """The results of the protocols, as they return them and write them to results.json."""
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from openmae.recipes.values import Pooling, TaskName
 
@@ -44,4 +44,6 @@ class EmbedResult(TypedDict):
 
     images: int
     bad: int
+    data: dict[str, Any]
+    """The splits with their numbers of images, and what was left out."""
     out: str

@@ -31,6 +31,8 @@ class PretrainRecipe(Recipe):
 
     published_linear_top1: Suppress[Annotated[float | None, PERCENT]] = None
     """Published ImageNet-1k top-1 of linear evaluation in per cent."""
+    split: tuple[str, ...] = ()
+    """The splits to train on, such as train unlabeled; all but those for measuring (val, test) when not given."""
     weights: str | None = None
     """Start from this encoder rather than from fresh weights; channels and image size may differ."""
     repeats: Annotated[int, at_least(1)] = 1
@@ -55,6 +57,10 @@ class PretrainRecipe(Recipe):
 class SupervisedRecipe(Recipe):
     """The fields that linear evaluation and fine-tuning share."""
 
+    split: str | None = None
+    """The split to measure on; test when not given, else val, the first that has labels."""
+    train_split: str | None = None
+    """The split to train on; train when not given."""
     weights: str | None = None
     """Pre-trained weights: a run folder, a checkpoint, or a file or folder of fair, OpenMMLab, Hugging Face or timm."""
     task: TaskName = "classification"

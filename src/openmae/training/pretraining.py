@@ -15,6 +15,7 @@ from openmae.core.masking import kept_count, mask_from_noise
 from openmae.core.model import MAEOutput, MaskedAutoencoder
 from openmae.data.batches import Batch, SeededImages
 from openmae.data.sources import open_data
+from openmae.data.sources.taking import for_pretraining
 from openmae.data.transforms import TrainTransform, normalise_pixels
 from openmae.errors import UserError
 from openmae.recipes import PretrainRecipe
@@ -36,7 +37,9 @@ def run_pretraining(recipe: PretrainRecipe, out: Path) -> dict[str, Any]:
     """Pre-train as `recipe` says into the run folder `out`, or continue what is there; returns the results."""
     if recipe.data is None:
         raise UserError("no images to train on; give --data a folder of images, a Parquet file, or fashion-mnist")
-    source = open_data(recipe.data, labels=recipe.labels).train
+    taken = for_pretraining(open_data(recipe.data, labels=recipe.labels), recipe.split)
+    source = taken.images
+    say(taken.sentence())
     weights = None if recipe.weights is None else read_weights(recipe.weights)
     if weights is not None:
         require_architecture(weights, recipe)
@@ -78,7 +81,14 @@ def run_pretraining(recipe: PretrainRecipe, out: Path) -> dict[str, Any]:
         )
         figures = train(fabric, spec, run)
         return run.finish(
-            {"protocol": "pretrain", "recipe": recipe.name, "seed": recipe.seed, **figures, "out": str(out)}
+            {
+                "protocol": "pretrain",
+                "recipe": recipe.name,
+                "seed": recipe.seed,
+                "data": taken.record(),
+                **figures,
+                "out": str(out),
+            }
         )
 
 

@@ -85,7 +85,7 @@ def embed(
     """
     from openmae.evaluation.embedding import embed as write_embeddings
 
-    counts = write_embeddings(
+    return write_embeddings(
         weights,
         str(data),
         Path(out),
@@ -94,4 +94,3 @@ def embed(
         devices=devices,
         nodes=nodes,
     )
-    return {"images": counts["images"], "bad": counts["bad"], "out": str(out)}

@@ -10,6 +10,7 @@ from pathlib import Path
 from openmae.data.sources.data_set import Data, LeftOut, Source, Subset, classes_if_any
 from openmae.data.sources.folders import FolderSource, open_folder
 from openmae.data.sources.hub import SCHEME, HubSource, open_hub
+from openmae.data.sources.joined import JoinedSource
 from openmae.data.sources.label_files import label_from_file
 from openmae.data.sources.labels import UNLABELLED, GivenLabels, Labelled
 from openmae.data.sources.parquet import ParquetSource
@@ -25,6 +26,7 @@ __all__ = [
     "Data",
     "FolderSource",
     "HubSource",
+    "JoinedSource",
     "LeftOut",
     "ParquetSource",
     "ShardSource",

@@ -2,8 +2,6 @@
 
 import json
 import os
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import NamedTuple
 
 from openmae.data.decoding import PixelFormat
@@ -19,8 +17,8 @@ class PackedNotes(NamedTuple):
     format: PixelFormat | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
-    splits: Mapping[str, str] = MappingProxyType({})
-    """The split of the shards whose names begin so; older notes lack it, and only train and test were packed."""
+    splits: tuple[tuple[str, str], ...] = ()
+    """How the names of shards begin, and the split that these are; older notes lack it: they know train and test."""
 
 
 def read_notes(text: str, where: str) -> PackedNotes:
@@ -32,7 +30,7 @@ def read_notes(text: str, where: str) -> PackedNotes:
     try:
         notes = json.loads(text)
         classes = tuple(str(name) for name in notes["classes"])
-        splits = {str(prefix): str(split) for prefix, split in notes.get("splits", {}).items()}
+        splits = tuple((str(prefix), str(split)) for prefix, split in notes.get("splits", {}).items())
         statistics = notes.get("statistics")
         if not statistics:
             return PackedNotes(classes, splits=splits)
