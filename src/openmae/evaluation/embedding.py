@@ -39,12 +39,14 @@ def embed(
     opened = open_data(data, labels=labels)
     classes = {split: classes_if_any(source) for split, source in opened.splits.items()}
     say(everything(opened, classes))
+    # Splits may have classes that no other has: one number means one class in the whole table.
+    every_class = tuple(dict.fromkeys(name for targets in classes.values() for name in targets.names))
     tables, bad = [], 0
     for split, source in opened.splits.items():
         features = extract_features(vit, loaded.network, source, batch_size=batch_size, fabric=fabric)
         bad += len(features.bad)
         names = [source.name(int(index)) for index in features.indices]
-        tables.append(_table(names, split, features, classes[split].subset(features.indices)))
+        tables.append(_table(names, split, features, classes[split].numbered(every_class).subset(features.indices)))
     table = pa.concat_tables(tables)
     result: EmbedResult = {
         "images": len(table),

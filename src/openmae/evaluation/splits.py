@@ -16,7 +16,7 @@ from openmae.evaluation.understood import NAMED, NOUNS, Part, Understood, occurr
 HELD_OUT = 0.2
 MANY_CLASSES = 10  # from which on fewer than two images a class mean that there are no classes
 WHERE_LABELS_COME_FROM: dict[Kind, str] = {
-    "class": "put each class into a folder of its own, or give Parquet with a label column",
+    "class": "put each class into a folder of its own (two folders at least), or give Parquet with a label column",
     "labels": "give --labels a CSV file with lines such as a.png,crack;rust, or Parquet with lists of labels",
     "number": "give --labels a CSV file with lines such as a.png,12.5, or Parquet with a column of numbers",
 }

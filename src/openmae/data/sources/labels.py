@@ -44,6 +44,8 @@ class GivenLabels:
         self._plain: PlainLabels | None = None
         self._understood: PlainLabels | None = None
         self._read: dict[Kind, Targets] = {}
+        self.refusal_said = False
+        """Whether a message has said that they are left out, and why."""
 
     def plain(self) -> PlainLabels:
         """The values in plain types.
