@@ -22,7 +22,7 @@ from openmae.recipes.constraints import (
     at_most,
 )
 from openmae.recipes.conversion import convert, flag
-from openmae.recipes.values import Every, ImageSize
+from openmae.recipes.values import Every, ImageSize, usual_eval_resize
 
 Stage = Literal["pretrain", "linear", "finetune"]
 
@@ -186,6 +186,11 @@ class Recipe:
             return self.normalize == "from-data"
         default = (self.mean, self.std) == (IMAGENET_MEAN, IMAGENET_STD)
         return default and (self.channels != 3 or self.pixel_type not in ("auto", "uint8"))
+
+    @property
+    def resized_to(self) -> int:
+        """For evaluation, the short side is resized to this many pixels, then the centre is cropped."""
+        return usual_eval_resize(self.image_size)
 
     @property
     def lr(self) -> float:
