@@ -152,6 +152,8 @@ class Recipe:
     """Seconds without a sign of life from one of several processes, or from a stopped data worker, until all end."""
     max_bad: Annotated[float, SHARE, NO_EFFECT_ON_RESULTS] = 0.01
     """Stop when more than this share of the images read cannot be decoded."""
+    accept_changed_data: Annotated[bool, NO_EFFECT_ON_RESULTS] = False
+    """Continue a run though its images have changed since it began; the changes are recorded in its results."""
 
     def __post_init__(self) -> None:
         for name, declared in declarations(type(self)).items():
