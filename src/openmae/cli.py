@@ -103,6 +103,8 @@ def _run(arguments: list[str], console: Console) -> int:
     call = parse(name, verb.run, words)
     if (code := _run_processes(arguments, call.arguments)) is not None:
         return code
+    if call.note:
+        reporter.say(call.note)
     result = verb.run(**call.arguments)
     if process_rank() > 0:
         return DONE

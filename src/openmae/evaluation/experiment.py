@@ -29,7 +29,7 @@ from openmae.reporter import say
 from openmae.training.optimizers import build_optimizer
 from openmae.training.pixels import adopt_pixels, hold_pixels, pixel_format, resolve_pixels
 from openmae.training.processes.devices import choose_workers, start_fabric
-from openmae.training.runs import Run, fit_batch
+from openmae.training.runs import Run, fit_batch, open_run
 from openmae.training.spec import TrainSpec
 from openmae.training.trainer import train
 from openmae.weights.comparing import require_architecture
@@ -98,7 +98,7 @@ def run_experiment(
     task, labelled, test = experiment.task, experiment.train, experiment.test
     recipe = fit_batch(recipe, len(labelled), even=isinstance(recipe, FinetuneRecipe))
     fabric = start_fabric(recipe)
-    with closing(Run(out, recipe, writes=fabric.is_global_zero)) as run:
+    with closing(open_run_of(fabric, experiment, recipe, out)) as run:
         if (results := run.finished()) is not None:
             return results
         torch.manual_seed(recipe.seed)
@@ -133,6 +133,19 @@ def run_experiment(
             metadata={**recipe_metadata(recipe), TASK_KEY: json.dumps(task.notes())},
         )
         return run.finish(describe_results(recipe, experiment, train(fabric, job, run), out))
+
+
+def open_run_of(fabric: Fabric, experiment: Experiment, recipe: SupervisedRecipe, out: Path) -> Run:
+    """Open the run folder of an experiment; every process must call this together."""
+    splits = {"train": experiment.train, "test": experiment.test}
+    return open_run(
+        fabric,
+        out,
+        recipe,
+        images={name: split.images for name, split in splits.items()},
+        targets={name: split.targets for name, split in splits.items()},
+        weights=experiment.weights,
+    )
 
 
 def train_transform(recipe: SupervisedRecipe) -> TrainTransform:

@@ -22,7 +22,7 @@ from openmae.recipes.constraints import (
     at_most,
 )
 from openmae.recipes.conversion import convert, flag
-from openmae.recipes.values import Every, ImageSize
+from openmae.recipes.values import Every, ImageSize, usual_eval_resize
 
 Stage = Literal["pretrain", "linear", "finetune"]
 
@@ -152,6 +152,8 @@ class Recipe:
     """Seconds without a sign of life from one of several processes, or from a stopped data worker, until all end."""
     max_bad: Annotated[float, SHARE, NO_EFFECT_ON_RESULTS] = 0.01
     """Stop when more than this share of the images read cannot be decoded."""
+    accept_changed_data: Annotated[bool, NO_EFFECT_ON_RESULTS] = False
+    """Continue a run though its images have changed since it began; the changes are recorded in its results."""
 
     def __post_init__(self) -> None:
         for name, declared in declarations(type(self)).items():
@@ -186,6 +188,11 @@ class Recipe:
             return self.normalize == "from-data"
         default = (self.mean, self.std) == (IMAGENET_MEAN, IMAGENET_STD)
         return default and (self.channels != 3 or self.pixel_type not in ("auto", "uint8"))
+
+    @property
+    def resized_to(self) -> int:
+        """For evaluation, the short side is resized to this many pixels, then the centre is cropped."""
+        return usual_eval_resize(self.image_size)
 
     @property
     def lr(self) -> float:

@@ -20,10 +20,11 @@ from openmae.data.transforms import TrainTransform, normalise_pixels
 from openmae.errors import UserError
 from openmae.recipes import PretrainRecipe
 from openmae.reporter import say
+from openmae.training.continuing import keep_recorded
 from openmae.training.optimizers import build_optimizer
 from openmae.training.pixels import adopt_pixels, hold_pixels, pixel_format, resolve_pixels
 from openmae.training.processes.devices import start_fabric
-from openmae.training.runs import Run, fit_batch
+from openmae.training.runs import fit_batch, open_run
 from openmae.training.spec import TrainSpec
 from openmae.training.trainer import train
 from openmae.weights.comparing import require_architecture
@@ -37,6 +38,7 @@ def run_pretraining(recipe: PretrainRecipe, out: Path) -> dict[str, Any]:
     """Pre-train as `recipe` says into the run folder `out`, or continue what is there; returns the results."""
     if recipe.data is None:
         raise UserError("no images to train on; give --data a folder of images, a Parquet file, or fashion-mnist")
+    asked = recipe
     taken = for_pretraining(open_data(recipe.data, labels=recipe.labels), recipe.split)
     source = taken.images
     say(taken.sentence())
@@ -44,9 +46,10 @@ def run_pretraining(recipe: PretrainRecipe, out: Path) -> dict[str, Any]:
     if weights is not None:
         require_architecture(weights, recipe)
         recipe = adopt_pixels(recipe, weights.network)
-    recipe = resolve_pixels(fit_batch(recipe, len(source) * recipe.repeats), source)
+    recipe = keep_recorded(out, asked, resolve_pixels(recipe, source))
+    recipe = fit_batch(recipe, len(source) * recipe.repeats)
     fabric = start_fabric(recipe)
-    with closing(Run(out, recipe, writes=fabric.is_global_zero)) as run:
+    with closing(open_run(fabric, out, recipe, images={"train": source}, weights=weights)) as run:
         if (results := run.finished()) is not None:
             return results
         torch.manual_seed(recipe.seed)

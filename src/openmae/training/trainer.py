@@ -67,6 +67,7 @@ def train(fabric: Fabric, spec: TrainSpec, run: Run) -> dict[str, float]:
         )
         while True:
             checkpoints.restore(state)
+            _require_steps_left(state)
             rest = replace(sampler, first_step=state.step, reshuffled=divergence.reshuffled)
             try:
                 _make_steps(fabric, spec, state, rest, observers)
@@ -163,6 +164,16 @@ def _sampler(fabric: Fabric, spec: TrainSpec) -> StepSampler:
         world_size=fabric.world_size,
     )
     return replace(sampler, last_step=recipe.epochs * sampler.steps_per_epoch)
+
+
+def _require_steps_left(state: TrainState) -> None:
+    """Raise UserError for a run that has made more steps than its images now make in all epochs."""
+    made, total = state.step, state.schedule.total_steps
+    if made > total:
+        raise UserError(
+            f"the run has made {made} steps, and with so few images all of its epochs have only {total}; use another "
+            "--out to train on these images"
+        )
 
 
 def _next(batches: Iterator[Batch]) -> Batch:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from openmae.data.memory import available_memory
 from openmae.data.sources.joining_labels import join
@@ -78,6 +79,11 @@ class ParquetSource(Labelled):
         if value is None:
             raise OSError("no embedded bytes in this row, and no path")
         return _read_beside(self._files[self._group_files[group]], value)
+
+    def sizes(self) -> NDArray[np.int64]:
+        """For each image, the bytes of all images of its row group: a footer has no others."""
+        groups = [size for footer in self._footers for size in footer.sizes]
+        return np.repeat(np.array(groups, dtype=np.int64), np.diff(self._first_rows))
 
     def name(self, index: int) -> str:
         file = int(np.searchsorted(self._file_rows, index, side="right")) - 1

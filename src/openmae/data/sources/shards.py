@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import BinaryIO
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from openmae.data.sources import index_cache
 from openmae.data.sources.index_cache import read_index, write_index
@@ -75,6 +77,10 @@ class ShardSource(Labelled):
     def read(self, index: int) -> bytes:
         shard = self._shards[self._shard[index]]
         return read_file(shard, offset=int(self._offset[index]), size=int(self._size[index]))
+
+    def sizes(self) -> NDArray[np.int64]:
+        """Bytes of each image."""
+        return np.asarray(self._size, dtype=np.int64)
 
     def name(self, index: int) -> str:
         member = self._members[index].as_py().decode("utf-8", "backslashreplace")

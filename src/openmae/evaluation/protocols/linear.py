@@ -14,14 +14,15 @@ from openmae.evaluation.experiment import (
     Experiment,
     describe_results,
     open_experiment,
+    open_run_of,
     run_experiment,
 )
 from openmae.evaluation.features import Features, extract_features
 from openmae.evaluation.gathering import gather_rows
 from openmae.evaluation.heads.linear_probe import LinearProbe
 from openmae.recipes import LinearRecipe
+from openmae.training.continuing import keep_recorded
 from openmae.training.processes.devices import start_fabric
-from openmae.training.runs import Run
 from openmae.weights.building import encoder_from, untrained_twin
 from openmae.weights.networks import network_of
 from openmae.weights.starting import start_from
@@ -31,7 +32,8 @@ HEAD = "head.safetensors"
 
 def run_linear(recipe: LinearRecipe, out: Path) -> dict[str, Any]:
     """Linear evaluation as `recipe` says; with `--cached`, a head that is fitted directly to features computed once."""
-    recipe, experiment = open_experiment(recipe)
+    filled, experiment = open_experiment(recipe)
+    recipe = keep_recorded(out, recipe, filled)
     if recipe.cached:
         return _run_cached(recipe, experiment, out)
     task = experiment.task
@@ -66,7 +68,7 @@ def frozen_encoder(recipe: LinearRecipe, experiment: Experiment) -> VisionTransf
 
 def _run_cached(recipe: LinearRecipe, experiment: Experiment, out: Path) -> dict[str, Any]:
     fabric = start_fabric(recipe)
-    with closing(Run(out, recipe, writes=fabric.is_global_zero)) as run:
+    with closing(open_run_of(fabric, experiment, recipe, out)) as run:
         if (results := run.finished()) is not None:
             return results
         vit = frozen_encoder(recipe, experiment)
