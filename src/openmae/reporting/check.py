@@ -21,6 +21,8 @@ from openmae.data.checking import (
     duplicates,
     inspect_all,
 )
+from openmae.data.decoding import AS_USUAL, Reading
+from openmae.data.pages import as_images
 from openmae.data.sources import Source, open_data
 from openmae.data.statistics import STATISTICS_SAMPLE, measure
 from openmae.data.workers import automatic_workers
@@ -55,39 +57,44 @@ class CheckResult(TypedDict):
 
 
 def run_check(
-    data: str, *, labels: str | None = None, out: Path | None = None, workers: int | None = None
+    data: str,
+    *,
+    labels: str | None = None,
+    out: Path | None = None,
+    workers: int | None = None,
+    reading: Reading = AS_USUAL,
 ) -> CheckResult:
     """Survey all splits; writes check.json, bad_images.jsonl and contact_sheet.png into `out`, runs/check-NAME if None.
 
     Raises:
         UserError: when no image can be read, or `out` cannot be written.
     """
-    opened = open_data(data, labels=labels)
+    opened = as_images(open_data(data, labels=labels), reading)
     splits = dict(opened.splits)
     out = out or Path("runs") / f"check-{Path(data.rstrip('/')).name or 'data'}"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        surveys = _survey(splits, out / BAD_IMAGES, automatic_workers() if workers is None else workers)
+        surveys = _survey(splits, out / BAD_IMAGES, automatic_workers() if workers is None else workers, reading)
     except OSError as error:
         raise UserError(f"cannot write to {out} ({error.strerror}); give --out a folder that you may write") from error
-    result = _result(data, splits, surveys, out)
+    result = _result(data, splits, surveys, out, reading)
     write_text(out / RESULT, json.dumps(result, indent=1))
     if not any(survey.images - survey.bad for survey in surveys.values()):
         why = next(iter(result["bad_reasons"]), "there are none")
         raise UserError(
             f"none of the {result['images']:,} images can be read ({why}); see the reasons in {out / BAD_IMAGES}"
         )
-    write_contact_sheet(opened.train, out / SHEET)
+    write_contact_sheet(opened.train, out / SHEET, reading)
     return result
 
 
-def _survey(splits: dict[str, Source], bad_images: Path, workers: int) -> dict[str, Survey]:
+def _survey(splits: dict[str, Source], bad_images: Path, workers: int, reading: Reading) -> dict[str, Survey]:
     surveys = {name: Survey() for name in splits}
     done = 0
     total = sum(map(len, splits.values()))
     with bad_images.open("w", encoding="utf-8") as file, ProgressView("check", total) as view:
         for name, source in splits.items():
-            for findings in inspect_all(source, workers=workers):
+            for findings in inspect_all(source, workers=workers, reading=reading):
                 surveys[name].add(findings)
                 file.writelines(json.dumps(record._asdict()) + "\n" for record in findings.bad)
                 done += len(findings.digests)
@@ -95,7 +102,9 @@ def _survey(splits: dict[str, Source], bad_images: Path, workers: int) -> dict[s
     return surveys
 
 
-def _result(data: str, splits: dict[str, Source], surveys: dict[str, Survey], out: Path) -> CheckResult:
+def _result(
+    data: str, splits: dict[str, Source], surveys: dict[str, Survey], out: Path, reading: Reading
+) -> CheckResult:
     sources = list(splits.values())
     starts = np.cumsum([0, *map(len, sources)])
 
@@ -109,7 +118,7 @@ def _result(data: str, splits: dict[str, Source], surveys: dict[str, Survey], ou
     statistics = None
     if wanted is not None:
         with contextlib.suppress(UserError):  # the sample of a mixture may have no image of that format
-            mean, std = measure(splits["train"], wanted)
+            mean, std = measure(splits["train"], wanted, reading)
             statistics = {"sample": min(STATISTICS_SAMPLE, len(sources[0])), "mean": list(mean), "std": list(std)}
     recipe = find_recipe(RECIPE, "pretrain")
     assert isinstance(recipe, PretrainRecipe)

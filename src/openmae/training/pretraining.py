@@ -14,13 +14,14 @@ from openmae.core.geometry import size_text
 from openmae.core.masking import kept_count, mask_from_noise
 from openmae.core.model import MAEOutput, MaskedAutoencoder
 from openmae.data.batches import Batch, SeededImages
+from openmae.data.pages import as_images
 from openmae.data.sources import open_data
 from openmae.data.transforms import TrainTransform, normalise_pixels
 from openmae.errors import UserError
 from openmae.recipes import PretrainRecipe
 from openmae.reporter import say
 from openmae.training.optimizers import build_optimizer
-from openmae.training.pixels import adopt_pixels, hold_pixels, pixel_format, resolve_pixels
+from openmae.training.pixels import adopt_pixels, hold_pixels, pixel_format, reading_of, resolve_pixels
 from openmae.training.processes.devices import start_fabric
 from openmae.training.runs import Run, fit_batch
 from openmae.training.spec import TrainSpec
@@ -36,11 +37,12 @@ def run_pretraining(recipe: PretrainRecipe, out: Path) -> dict[str, Any]:
     """Pre-train as `recipe` says into the run folder `out`, or continue what is there; returns the results."""
     if recipe.data is None:
         raise UserError("no images to train on; give --data a folder of images, a Parquet file, or fashion-mnist")
-    source = open_data(recipe.data, labels=recipe.labels).train
+    data = open_data(recipe.data, labels=recipe.labels)
     weights = None if recipe.weights is None else read_weights(recipe.weights)
     if weights is not None:
         require_architecture(weights, recipe)
         recipe = adopt_pixels(recipe, weights.network)
+    source = as_images(data, reading_of(recipe)).train
     recipe = resolve_pixels(fit_batch(recipe, len(source) * recipe.repeats), source)
     fabric = start_fabric(recipe)
     with closing(Run(out, recipe, writes=fabric.is_global_zero)) as run:
@@ -66,6 +68,7 @@ def run_pretraining(recipe: PretrainRecipe, out: Path) -> dict[str, Any]:
                 source=source,
                 transform=transform,
                 format=pixel_format(recipe),
+                reading=reading_of(recipe),
                 seed=recipe.seed,
                 uniform=model.geometry.patches,
                 repeats=recipe.repeats,

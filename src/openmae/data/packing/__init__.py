@@ -97,7 +97,8 @@ def pack(
     splits = dict(data.splits)
     folder = _prepare_folder(destination)
     _require_space(splits, settings, folder)
-    notes = {"source": source, **asdict(settings), "shard_megabytes": shard_megabytes}
+    how = {name: value for name, value in asdict(settings).items() if name != "reading"}
+    notes = {"source": source, **how, "shard_megabytes": shard_megabytes}
     (folder / UNFINISHED_FILE).write_text(json.dumps(notes), encoding="utf-8")
     tally = Tally()
     classes = {split: classes_if_any(images) for split, images in splits.items()}
