@@ -22,7 +22,7 @@ from openmae.recipes.constraints import (
     at_most,
 )
 from openmae.recipes.conversion import convert, flag
-from openmae.recipes.values import Every, ImageSize, usual_eval_resize
+from openmae.recipes.values import Every, ImageSize, Nodata, Pages, usual_eval_resize
 
 Stage = Literal["pretrain", "linear", "finetune"]
 
@@ -80,6 +80,16 @@ class Recipe:
     """Number of encoder blocks; the backbone's own when not given."""
     heads: Annotated[int | None, at_least(1), at_most(65536)] = None
     """Attention heads per encoder block; the backbone's own when not given."""
+
+    nodata: Nodata = "auto"
+    """The value of pixels that hold no data, such as -9999. They are left out of mean, std and loss, and images become
+    float32. auto: the value that a GeoTIFF names, or a negative or huge one far from all others; none: no value does.
+    NaN is no data in any case."""
+    pages: Pages = "auto"
+    """The pages of a TIFF: channels of one picture, images of their own, or previews of the first. auto believes what
+    OME and ImageJ files say, and asks where nothing says it."""
+    max_pixels: Annotated[int, at_least(1)] = 200_000_000
+    """Images with more pixels are bad: they could be a decompression bomb."""
 
     normalize: Literal["auto", "recipe", "from-data"] = "auto"
     """from-data measures mean and std on a sample of the images and saves them with the weights; recipe never does.

@@ -8,6 +8,8 @@ from typing import Literal, NamedTuple
 from openmae.errors import UserError
 
 Pooling = Literal["cls", "mean"]
+Pages = Literal["auto", "channels", "images", "first"]
+Nodata = float | Literal["auto", "none"]
 TaskName = Literal["classification", "multilabel", "regression"]
 
 

@@ -25,6 +25,8 @@ def network_of(recipe: Recipe) -> Network:
         pixel_type="uint8" if recipe.pixel_type == "auto" else recipe.pixel_type,
         mean=recipe.mean if measured else (),
         std=recipe.std if measured else (),
+        nodata=recipe.nodata,
+        pages=recipe.pages,
         interpolation=recipe.interpolation,
         eval_resize=recipe.resized_to,
         exact_decoding=recipe.decode == "exact",

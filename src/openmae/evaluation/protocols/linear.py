@@ -22,6 +22,7 @@ from openmae.evaluation.gathering import gather_rows
 from openmae.evaluation.heads.linear_probe import LinearProbe
 from openmae.recipes import LinearRecipe
 from openmae.training.continuing import keep_recorded
+from openmae.training.pixels import reading_of
 from openmae.training.processes.devices import start_fabric
 from openmae.weights.building import encoder_from, untrained_twin
 from openmae.weights.networks import network_of
@@ -72,8 +73,12 @@ def _run_cached(recipe: LinearRecipe, experiment: Experiment, out: Path) -> dict
         if (results := run.finished()) is not None:
             return results
         vit = frozen_encoder(recipe, experiment)
-        train = extract_features(vit, network_of(recipe), experiment.train.images, fabric=fabric)
-        test = extract_features(vit, network_of(recipe), experiment.test.images, fabric=fabric)
+        train = extract_features(
+            vit, network_of(recipe), experiment.train.images, reading=reading_of(recipe), fabric=fabric
+        )
+        test = extract_features(
+            vit, network_of(recipe), experiment.test.images, reading=reading_of(recipe), fabric=fabric
+        )
         figures = {"cached": True, **_fit_and_measure(fabric, recipe, experiment, train, test)}
         return run.finish(describe_results(recipe, experiment, figures, out))
 
