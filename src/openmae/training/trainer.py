@@ -14,7 +14,6 @@ from openmae.data.batches import Batch
 from openmae.data.randomness import Stream, random_stream
 from openmae.data.sampling import StepSampler
 from openmae.data.workers import batches_of, training_loader
-from openmae.errors import UserError
 from openmae.reporter import ProgressView
 from openmae.training.gradients import gradient_norm, lower_scale
 from openmae.training.observers.bad_images import BadImages
@@ -105,7 +104,7 @@ def train_step(
     losses: list[Tensor] = []
     for turn in range(recipe.accumulate):
         waiting = time.perf_counter()
-        batch = _next(batches)
+        batch = next(batches)
         waited += time.perf_counter() - waiting
         for observer in observers:
             observer.received(batch)
@@ -163,21 +162,6 @@ def _sampler(fabric: Fabric, spec: TrainSpec) -> StepSampler:
         world_size=fabric.world_size,
     )
     return replace(sampler, last_step=recipe.epochs * sampler.steps_per_epoch)
-
-
-def _next(batches: Iterator[Batch]) -> Batch:
-    """The next batch. An error in the data reaches the user without the traceback of a loader process."""
-    try:
-        return next(batches)
-    except UserError as error:
-        raise UserError(str(error).strip().rsplit("UserError: ", 1)[-1]) from error
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise UserError(
-            f"a process that decodes images has died ({error}); if memory was short use fewer --workers, and run the "
-            "same command again to continue"
-        ) from error
 
 
 def _export(fabric: Fabric, spec: TrainSpec, state: TrainState, run: Run) -> None:
