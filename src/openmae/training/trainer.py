@@ -14,7 +14,6 @@ from openmae.data.batches import Batch
 from openmae.data.randomness import Stream, random_stream
 from openmae.data.sampling import StepSampler
 from openmae.data.workers import batches_of, training_loader
-from openmae.errors import UserError
 from openmae.reporter import ProgressView
 from openmae.training.gradients import gradient_norm, lower_scale
 from openmae.training.observers.bad_images import BadImages
@@ -106,7 +105,7 @@ def train_step(
     losses: list[Tensor] = []
     for turn in range(recipe.accumulate):
         waiting = time.perf_counter()
-        batch = _next(batches)
+        batch = next(batches)
         waited += time.perf_counter() - waiting
         for observer in observers:
             observer.received(batch)
@@ -174,21 +173,6 @@ def _require_steps_left(state: TrainState) -> None:
             f"the run has made {made} steps, and with so few images all of its epochs have only {total}; use another "
             "--out to train on these images"
         )
-
-
-def _next(batches: Iterator[Batch]) -> Batch:
-    """The next batch. An error in the data reaches the user without the traceback of a loader process."""
-    try:
-        return next(batches)
-    except UserError as error:
-        raise UserError(str(error).strip().rsplit("UserError: ", 1)[-1]) from error
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise UserError(
-            f"a process that decodes images has died ({error}); if memory was short use fewer --workers, and run the "
-            "same command again to continue"
-        ) from error
 
 
 def _export(fabric: Fabric, spec: TrainSpec, state: TrainState, run: Run) -> None:

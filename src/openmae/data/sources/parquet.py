@@ -148,7 +148,8 @@ class ParquetSource(Labelled):
             schema, metadata = handle.schema_arrow, handle.metadata
         except (pa.ArrowException, OSError) as error:
             raise UserError(
-                f"{file} is not a readable Parquet file ({one_line(error)}); check that it was copied whole"
+                f"{file} is not a readable Parquet file ({one_line(error)}); check that it was copied whole, and your "
+                "access to it"
             ) from error
         image = next((name for name in IMAGE_COLUMNS if name in schema.names), None)
         if image is None or not _holds_images(schema.field(image).type):

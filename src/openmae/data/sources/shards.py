@@ -116,7 +116,9 @@ def _index(shards: Sequence[str]) -> pa.Table:
     try:
         stamps = [stamp(shard) for shard in shards]
     except OSError as error:
-        raise UserError(f"a shard cannot be read ({one_line(error)}); check that all of them are there") from error
+        raise UserError(
+            f"a shard cannot be read ({one_line(error)}); check that all of them are there, and your access to them"
+        ) from error
     stamped = [text for text in stamps if text is not None]
     whole = hashlib.sha256("\n".join(stamped).encode()).hexdigest().encode()
     places = [shard if is_remote(shard) else os.path.realpath(shard) for shard in shards]
