@@ -14,6 +14,7 @@ from openmae.data.batches import Batch
 from openmae.data.randomness import Stream, random_stream
 from openmae.data.sampling import StepSampler
 from openmae.data.workers import batches_of, training_loader
+from openmae.errors import UserError
 from openmae.reporter import ProgressView
 from openmae.training.gradients import gradient_norm, lower_scale
 from openmae.training.observers.bad_images import BadImages
