@@ -19,7 +19,7 @@ from openmae.data.transforms import TrainTransform, normalise_pixels
 from openmae.errors import UserError
 from openmae.recipes import PretrainRecipe
 from openmae.reporter import say
-from openmae.training.continuing import keep_recorded
+from openmae.training.continuing import has_begun, keep_recorded
 from openmae.training.optimizers import build_optimizer
 from openmae.training.pixels import adopt_pixels, hold_pixels, pixel_format, resolve_pixels
 from openmae.training.processes.devices import start_fabric
@@ -29,8 +29,8 @@ from openmae.training.trainer import train
 from openmae.weights.comparing import require_architecture
 from openmae.weights.formats.own import recipe_metadata
 from openmae.weights.networks import network_of
-from openmae.weights.reading import read_weights
-from openmae.weights.starting import start_from
+from openmae.weights.reading import read_whole
+from openmae.weights.starting import start_decoder_from, start_from
 
 
 def run_pretraining(recipe: PretrainRecipe, out: Path) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def run_pretraining(recipe: PretrainRecipe, out: Path) -> dict[str, Any]:
         raise UserError("no images to train on; give --data a folder of images, a Parquet file, or fashion-mnist")
     asked = recipe
     source = open_data(recipe.data, labels=recipe.labels).train
-    weights = None if recipe.weights is None else read_weights(recipe.weights)
+    weights = None if recipe.weights is None else read_whole(recipe.weights)
     if weights is not None:
         require_architecture(weights, recipe)
         recipe = adopt_pixels(recipe, weights.network)
@@ -53,6 +53,9 @@ def run_pretraining(recipe: PretrainRecipe, out: Path) -> dict[str, Any]:
         model = network_of(recipe).build_autoencoder(mlp_bias_std=recipe.mlp_bias_std)
         if weights is not None:
             start_from(model.encoder, weights)
+            decoder = start_decoder_from(model, network_of(recipe), weights)
+            if not has_begun(out):
+                say(decoder)
         say(describe(recipe, model, len(source)))
         transform = TrainTransform(
             size=recipe.image_size,
