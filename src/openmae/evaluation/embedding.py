@@ -10,6 +10,7 @@ from openmae.data.sources import classes_if_any, open_data
 from openmae.data.targets import Targets
 from openmae.errors import UserError
 from openmae.evaluation.features import BATCH_SIZE, Features, extract_features
+from openmae.training.deep_pixels import network_for_sources
 from openmae.training.processes.devices import measuring_processes
 from openmae.weights.building import encoder_from
 from openmae.weights.reading import read_weights
@@ -36,9 +37,10 @@ def embed(
     loaded = read_weights(weights)
     vit = encoder_from(loaded)
     opened = open_data(data, labels=labels)
+    network = network_for_sources(loaded.network, list(opened.splits.values()))
     tables, bad = [], 0
     for split, source in opened.splits.items():
-        features = extract_features(vit, loaded.network, source, batch_size=batch_size, fabric=fabric)
+        features = extract_features(vit, network, source, batch_size=batch_size, fabric=fabric)
         bad += len(features.bad)
         names = [source.name(int(index)) for index in features.indices]
         tables.append(_table(names, split, features, classes_if_any(source).subset(features.indices)))

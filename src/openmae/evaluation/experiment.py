@@ -26,8 +26,9 @@ from openmae.evaluation.tasks import TASKS, task_for
 from openmae.evaluation.tasks.task import Task
 from openmae.recipes import FinetuneRecipe, SupervisedRecipe
 from openmae.reporter import say
+from openmae.training.deep_pixels import adopt_from
 from openmae.training.optimizers import build_optimizer
-from openmae.training.pixels import adopt_pixels, hold_pixels, pixel_format, resolve_pixels
+from openmae.training.pixels import hold_pixels, pixel_format, resolve_pixels
 from openmae.training.processes.devices import choose_workers, start_fabric
 from openmae.training.runs import Run, fit_batch, open_run
 from openmae.training.spec import TrainSpec
@@ -72,7 +73,7 @@ def open_experiment(recipe: R) -> tuple[R, Experiment]:
     train, test = labelled_splits(data, kind, fraction=recipe.label_fraction, seed=recipe.seed, hold_out=True)
     assert test is not None, "hold_out makes one"
     task = task_for(recipe.task, train.targets)
-    recipe = resolve_pixels(adopt_pixels(recipe, weights.network), train.images)
+    recipe = resolve_pixels(adopt_from(recipe, weights.network, train.images), train.images)
     return recipe, Experiment(task=task, train=train, test=test, weights=weights)
 
 

@@ -20,8 +20,9 @@ from openmae.errors import UserError
 from openmae.recipes import PretrainRecipe
 from openmae.reporter import say
 from openmae.training.continuing import has_begun, keep_recorded
+from openmae.training.deep_pixels import adopt_from
 from openmae.training.optimizers import build_optimizer
-from openmae.training.pixels import adopt_pixels, hold_pixels, pixel_format, resolve_pixels
+from openmae.training.pixels import hold_pixels, pixel_format, resolve_pixels
 from openmae.training.processes.devices import start_fabric
 from openmae.training.runs import fit_batch, open_run
 from openmae.training.spec import TrainSpec
@@ -42,7 +43,7 @@ def run_pretraining(recipe: PretrainRecipe, out: Path) -> dict[str, Any]:
     weights = None if recipe.weights is None else read_whole(recipe.weights)
     if weights is not None:
         require_architecture(weights, recipe)
-        recipe = adopt_pixels(recipe, weights.network)
+        recipe = adopt_from(recipe, weights.network, source)
     recipe = keep_recorded(out, asked, resolve_pixels(recipe, source))
     recipe = fit_batch(recipe, len(source) * recipe.repeats)
     fabric = start_fabric(recipe)
