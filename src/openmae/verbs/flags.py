@@ -11,10 +11,10 @@ import tyro
 
 from openmae.errors import UserError, WrongUsage, one_line
 from openmae.recipes import RECIPES, Recipe, Stage, find_recipe
-from openmae.recipes.conversion import flag
 from openmae.recipes.saved import from_yaml
 from openmae.recipes.values import Every, ImageSize
 from openmae.recipes.warmup import fit_warmup
+from openmae.verbs.repeated import is_given, require_once
 from openmae.verbs.verb import convert_arguments, is_positional
 
 RECIPE, RECIPE_FILE = "recipe", "--recipe-file"
@@ -57,7 +57,7 @@ def parse(name: str, function: Callable[..., Any], words: Sequence[str]) -> Call
     found = ask_tyro(f"openmae {name}", [*map(_for_shell, parameters), _flag("json", JSON, False)], text, words)
     json, note = found.pop("json"), ""
     if stage is not None:
-        fitted = fit_warmup(found[RECIPE], named=recipe, given=_is_given("warmup_epochs", words))
+        fitted = fit_warmup(found[RECIPE], named=recipe, given=is_given("warmup_epochs", words))
         if fitted.recipe != found[RECIPE]:  # else the verb says it, to callers from Python too
             found[RECIPE], note = fitted
     try:
@@ -67,7 +67,12 @@ def parse(name: str, function: Callable[..., Any], words: Sequence[str]) -> Call
 
 
 def ask_tyro(program: str, parameters: Sequence[inspect.Parameter], text: str, words: Sequence[str]) -> dict[str, Any]:
-    """The values of these parameters in the words. The text is the docstring of which the help is made."""
+    """The values of these parameters in the words. The text is the docstring of which the help is made.
+
+    Raises:
+        WrongUsage: when a flag is given twice, and may not be.
+    """
+    require_once(words, parameters)
 
     def command(**values: Any) -> dict[str, Any]:
         return values
@@ -85,11 +90,6 @@ def describe(recipe: Recipe) -> str:
     published = f"; published top-1 {recipe.published_top1} ({recipe.published_by})" if recipe.published_top1 else ""
     note = f"; {recipe.note}" if recipe.note else ""
     return f"{recipe.stage} of {recipe.backbone}, {recipe.epochs} epochs, batch {recipe.batch_size}{published}{note}."
-
-
-def _is_given(name: str, words: Sequence[str]) -> bool:
-    """Whether the words set a flag; tyro takes it with underscores as well."""
-    return any(word.partition("=")[0].replace("_", "-") == flag(name) for word in words)
 
 
 def _stage_of(parameters: Sequence[inspect.Parameter]) -> Stage | None:
@@ -117,7 +117,9 @@ def _help_of_stage(stage: Stage, text: str) -> str:
 
 def _take_recipe(stage: Stage, words: Sequence[str]) -> tuple[Recipe, list[str]]:
     """The recipe that the words name, by the first of them or by --recipe-file, and the rest of them."""
-    words = list(words)
+    words = [part for word in words for part in _separated(word)]
+    if words.count(RECIPE_FILE) > 1:
+        raise WrongUsage(f"{RECIPE_FILE} is given {words.count(RECIPE_FILE)} times; give it once")
     if RECIPE_FILE in words:
         place = words.index(RECIPE_FILE)
         if place + 1 == len(words):
@@ -126,6 +128,11 @@ def _take_recipe(stage: Stage, words: Sequence[str]) -> tuple[Recipe, list[str]]
     if not words or words[0].startswith("-"):
         raise WrongUsage(f"which recipe? `openmae {stage} NAME …`; `openmae recipes` lists them")
     return find_recipe(words[0], stage), words[1:]
+
+
+def _separated(word: str) -> list[str]:
+    """--recipe-file=FILE as two words; any other word as it is."""
+    return word.split("=", 1) if word.startswith(f"{RECIPE_FILE}=") else [word]
 
 
 def _read_recipe(stage: Stage, file: Path) -> Recipe:
