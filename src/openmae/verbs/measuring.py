@@ -9,7 +9,7 @@ from openmae.evaluation.results import EmbedResult, Measurement
 from openmae.recipes.constraints import at_least
 from openmae.recipes.recipe import SEED
 from openmae.recipes.stages import LABEL_FRACTION
-from openmae.recipes.values import Pooling
+from openmae.recipes.values import Places, Pooling, as_text
 from openmae.verbs.verb import verb
 
 
@@ -17,7 +17,7 @@ from openmae.verbs.verb import verb
 def knn(
     *,
     weights: str | Path,
-    data: str | Path,
+    data: Places,
     labels: str | Path | None = None,
     neighbours: Annotated[int, at_least(1), tyro.conf.arg(aliases=["-k"])] = 20,
     label_fraction: Annotated[float, LABEL_FRACTION] = 1.0,
@@ -47,7 +47,7 @@ def knn(
 
     return run_knn(
         weights,
-        str(data),
+        as_text(data),
         labels=None if labels is None else str(labels),
         neighbours=neighbours,
         label_fraction=label_fraction,
@@ -63,7 +63,7 @@ def knn(
 def embed(
     *,
     weights: str | Path,
-    data: str | Path,
+    data: Places,
     out: str | Path,
     labels: str | Path | None = None,
     batch_size: Annotated[int, at_least(1)] = 256,
@@ -87,7 +87,7 @@ def embed(
 
     return write_embeddings(
         weights,
-        str(data),
+        as_text(data),
         Path(out),
         labels=None if labels is None else str(labels),
         batch_size=batch_size,

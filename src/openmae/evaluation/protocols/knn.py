@@ -27,7 +27,7 @@ CHUNK = 256
 
 def run_knn(
     weights: str | Path,
-    data: str,
+    data: str | tuple[str, ...],
     *,
     labels: str | None = None,
     neighbours: int = NEIGHBOURS,
