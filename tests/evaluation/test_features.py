@@ -1,5 +1,6 @@
 """Features and embeddings: unmasked, deterministic, independent of how images are batched."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,11 @@ import torch
 from PIL import Image
 
 from openmae.data.sources import open_data
+from openmae.data.transforms import apply
 from openmae.evaluation.embedding import embed
 from openmae.evaluation.features import evaluation_transform, extract_features, pool_tokens
 from openmae.recipes import PretrainRecipe, find_recipe
+from openmae.recipes.values import ImageSize
 from openmae.weights.building import load_encoder
 from openmae.weights.networks import network_of
 
@@ -127,3 +130,13 @@ def test_fine_tuned_mean_passes_through_its_norm(tiny_recipe: PretrainRecipe) ->
     torch.nn.init.constant_(vit.fc_norm.bias, 5.0)
     pooled = pool_tokens(vit, torch.randn(2, 50, 32))
     assert pooled.mean.mean(dim=1).tolist() == pytest.approx([5.0, 5.0], abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["cifar10-finetune", "vit-b16-800e-linear", "vit-b16-800e-finetune", "vit-b16-800e"])
+def test_at_another_image_size_every_protocol_sees_nearly_the_whole_picture(name: str) -> None:
+    network = network_of(replace(find_recipe(name), image_size=ImageSize(64, 64)))
+    framed = np.zeros((128, 128, 3), np.uint8)
+    framed[:16] = 255
+    seen = apply(evaluation_transform(network), framed)
+    assert network.eval_resize == 73
+    assert 3 <= (seen[:, 32, 0] > 127).sum() <= 5, "a ninth of the picture, less what is cropped"

@@ -21,6 +21,7 @@ EVERY_STAGE = {
     "peer_timeout",
     "max_bad",
     "track",
+    "accept_changed_data",
 }
 
 
@@ -74,3 +75,29 @@ def test_a_recipe_of_another_stage_differs() -> None:
     found = differences_in_results(PRETRAIN, find_recipe("cifar10", "linear"))
     assert found[0] == Difference("stage", "pretrain", "linear")
     assert Difference("head_std", None, 0.01) in found
+
+
+@pytest.mark.parametrize(
+    ("changes", "differences"),
+    [
+        ({}, []),
+        ({"eval_resize": 256}, []),
+        ({"eval_resize": 224}, [Difference("eval_resize", 256, 224)]),
+        ({"image_size": 64}, [Difference("image_size", "224x224", "64x64"), Difference("eval_resize", 256, 73)]),
+        ({"image_size": 64, "eval_resize": 256}, [Difference("image_size", "224x224", "64x64")]),
+    ],
+)
+def test_an_evaluation_size_that_was_recorded_is_compared_with_the_one_that_follows(
+    changes: dict[str, Any], differences: list[Difference]
+) -> None:
+    recipe = find_recipe("vit-b16-800e-finetune")
+    recorded = from_yaml(to_yaml(recipe).replace("eval_resize: null", "eval_resize: 256"))
+    assert differences_in_results(recorded, replace(recipe, **changes)) == differences
+
+
+def test_a_run_at_another_image_size_that_recorded_256_is_another_unless_256_is_given() -> None:
+    recipe = replace(find_recipe("vit-b16-800e-finetune"), image_size=ImageSize(64, 64))
+    recorded = from_yaml(to_yaml(recipe).replace("eval_resize: null", "eval_resize: 256"))
+    assert differences_in_results(recorded, recipe) == [Difference("eval_resize", 256, 73)]
+    given: dict[str, Any] = {"eval_resize": 256}
+    assert differences_in_results(recorded, replace(recipe, **given)) == []

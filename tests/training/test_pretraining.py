@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import openmae
 from openmae.checkpoints.checkpoint import list_checkpoints
 from openmae.checkpoints.locking import LOCK
-from openmae.checkpoints.names import ENCODER, ENVIRONMENT, LOG, METRICS, RECIPE, RESULTS
+from openmae.checkpoints.names import DATA, ENCODER, ENVIRONMENT, LOG, METRICS, RECIPE, RESULTS
 from openmae.checkpoints.reading import read_checkpoint
 from openmae.checkpoints.tensor_files import write_tensors
 from openmae.core.masking import Mask, kept_count
@@ -93,7 +93,7 @@ def test_a_finished_run_has_its_files_and_says_what_came_out(
 ) -> None:
     results = run_pretraining(recipe, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
-        RECIPE, ENVIRONMENT, METRICS, LOG, RESULTS, ENCODER, LOCK, "tensorboard", "checkpoints",
+        RECIPE, DATA, ENVIRONMENT, METRICS, LOG, RESULTS, ENCODER, LOCK, "tensorboard", "checkpoints",
     }  # fmt: skip
     assert results == json.loads((tmp_path / RESULTS).read_text())
     assert {"protocol", "recipe", "seed", "epoch", "loss", "images_per_second", "lr", "out"} <= set(results)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from openmae.core.drop_path import drop_paths
 from openmae.data.batches import Batch, SeededImages
+from openmae.data.pages import as_images
 from openmae.data.sources import open_data
 from openmae.data.transforms import TrainTransform, normalise_pixels
 from openmae.data.workers import batches_of, evaluation_loader
@@ -27,9 +28,9 @@ from openmae.evaluation.tasks.task import Task
 from openmae.recipes import FinetuneRecipe, SupervisedRecipe
 from openmae.reporter import say
 from openmae.training.optimizers import build_optimizer
-from openmae.training.pixels import adopt_pixels, hold_pixels, pixel_format, resolve_pixels
+from openmae.training.pixels import adopt_pixels, hold_pixels, pixel_format, reading_of, resolve_pixels
 from openmae.training.processes.devices import choose_workers, start_fabric
-from openmae.training.runs import Run, fit_batch
+from openmae.training.runs import Run, fit_batch, open_run
 from openmae.training.spec import TrainSpec
 from openmae.training.trainer import train
 from openmae.weights.comparing import require_architecture
@@ -68,11 +69,13 @@ def open_experiment(recipe: R) -> tuple[R, Experiment]:
     weights = read_weights(recipe.weights)
     require_architecture(weights, recipe)
     data = open_data(recipe.data, labels=recipe.labels)
+    recipe = adopt_pixels(recipe, weights.network)
+    data = as_images(data, reading_of(recipe))
     kind = TASKS[recipe.task].kind
-    train, test = labelled_splits(data, kind, fraction=recipe.label_fraction, seed=recipe.seed, hold_out=True)
+    train, test, _ = labelled_splits(data, kind, fraction=recipe.label_fraction, seed=recipe.seed, hold_out=True)
     assert test is not None, "hold_out makes one"
     task = task_for(recipe.task, train.targets)
-    recipe = resolve_pixels(adopt_pixels(recipe, weights.network), train.images)
+    recipe = resolve_pixels(recipe, train.images)
     return recipe, Experiment(task=task, train=train, test=test, weights=weights)
 
 
@@ -98,7 +101,7 @@ def run_experiment(
     task, labelled, test = experiment.task, experiment.train, experiment.test
     recipe = fit_batch(recipe, len(labelled), even=isinstance(recipe, FinetuneRecipe))
     fabric = start_fabric(recipe)
-    with closing(Run(out, recipe, writes=fabric.is_global_zero)) as run:
+    with closing(open_run_of(fabric, experiment, recipe, out)) as run:
         if (results := run.finished()) is not None:
             return results
         torch.manual_seed(recipe.seed)
@@ -122,6 +125,7 @@ def run_experiment(
                 source=labelled.images,
                 transform=transform,
                 format=pixel_format(recipe),
+                reading=reading_of(recipe),
                 targets=labelled.targets,
                 seed=recipe.seed,
                 uniform=drop_paths(model),
@@ -133,6 +137,19 @@ def run_experiment(
             metadata={**recipe_metadata(recipe), TASK_KEY: json.dumps(task.notes())},
         )
         return run.finish(describe_results(recipe, experiment, train(fabric, job, run), out))
+
+
+def open_run_of(fabric: Fabric, experiment: Experiment, recipe: SupervisedRecipe, out: Path) -> Run:
+    """Open the run folder of an experiment; every process must call this together."""
+    splits = {"train": experiment.train, "test": experiment.test}
+    return open_run(
+        fabric,
+        out,
+        recipe,
+        images={name: split.images for name, split in splits.items()},
+        targets={name: split.targets for name, split in splits.items()},
+        weights=experiment.weights,
+    )
 
 
 def train_transform(recipe: SupervisedRecipe) -> TrainTransform:
@@ -177,7 +194,7 @@ def evaluate(
         # The statistics of batch normalisation are each process's own; the first one's are saved, so they are measured.
         for buffer in model.buffers():
             torch.distributed.broadcast(buffer, src=0)
-    dataset = evaluation_images(network_of(recipe), test.images, test.targets)
+    dataset = evaluation_images(network_of(recipe), test.images, test.targets, reading=reading_of(recipe))
     # The size of a batch and who gets it do not depend on the training: the outputs are the same for any world size.
     loader = evaluation_loader(
         dataset,

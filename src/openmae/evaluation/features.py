@@ -12,6 +12,7 @@ from torch import Tensor
 from openmae.core.encoder import encode_images
 from openmae.core.network import Network
 from openmae.data.batches import BadRecord, SeededImages
+from openmae.data.decoding import Reading
 from openmae.data.sources import Source
 from openmae.data.targets import Targets
 from openmae.data.transforms import EvalTransform, normalise_pixels
@@ -20,7 +21,7 @@ from openmae.errors import UserError
 from openmae.evaluation.gathering import gather_bad, gather_rows
 from openmae.recipes.values import Pooling
 from openmae.reporter import ProgressView, say
-from openmae.training.pixels import pixel_format
+from openmae.training.pixels import pixel_format, reading_of
 from openmae.training.processes.devices import measuring_processes
 
 BATCH_SIZE = 256
@@ -70,12 +71,15 @@ def evaluation_transform(network: Network) -> EvalTransform:
     )
 
 
-def evaluation_images(network: Network, source: Source, targets: Targets | None = None) -> SeededImages:
+def evaluation_images(
+    network: Network, source: Source, targets: Targets | None = None, *, reading: Reading | None = None
+) -> SeededImages:
     """Every image of `source` as this network wants it when nothing may be random; bad ones are left out."""
     return SeededImages(
         source=source,
         transform=evaluation_transform(network),
         format=pixel_format(network),
+        reading=reading or reading_of(network),
         targets=targets,
         replace_bad=False,
     )
@@ -87,6 +91,7 @@ def extract_features(
     network: Network,
     source: Source,
     *,
+    reading: Reading | None = None,
     batch_size: int = BATCH_SIZE,
     fabric: Fabric | None = None,
 ) -> Features:
@@ -98,13 +103,14 @@ def extract_features(
         vit: in eval mode; moved to the GPU if there is one.
         network: of these weights: image size, channels, statistics.
         source: the images.
+        reading: how their files are read; as the network says when not given.
         batch_size: does not change the features beyond rounding (1e-5).
         fabric: the processes that share the work; this one alone when not given.
     """
     fabric = fabric or measuring_processes()
     device = fabric.device
     vit = vit.to(device)
-    dataset = evaluation_images(network, source)
+    dataset = evaluation_images(network, source, reading=reading)
     loader = evaluation_loader(
         dataset,
         batch_size=batch_size,

@@ -22,6 +22,8 @@ from openmae.data.checking import (
     duplicates,
     inspect_all,
 )
+from openmae.data.decoding import AS_USUAL, Reading
+from openmae.data.pages import as_images
 from openmae.data.sources import Data, Source, classes_if_any, open_data
 from openmae.data.sources.taking import everything, for_pretraining
 from openmae.data.statistics import STATISTICS_SAMPLE, measure
@@ -59,41 +61,46 @@ class CheckResult(TypedDict):
 
 
 def run_check(
-    data: str | tuple[str, ...], *, labels: str | None = None, out: Path | None = None, workers: int | None = None
+    data: str | tuple[str, ...],
+    *,
+    labels: str | None = None,
+    out: Path | None = None,
+    workers: int | None = None,
+    reading: Reading = AS_USUAL,
 ) -> CheckResult:
     """Survey all splits; writes check.json, bad_images.jsonl and contact_sheet.png into `out`, runs/check-NAME if None.
 
     Raises:
         UserError: when no image can be read, or `out` cannot be written.
     """
-    opened = open_data(data, labels=labels)
+    opened = as_images(open_data(data, labels=labels), reading)
     say(everything(opened, {split: classes_if_any(source) for split, source in opened.splits.items()}))
     splits = dict(opened.splits)
     places = [data] if isinstance(data, str) else data
     out = out or Path("runs") / f"check-{'-'.join(Path(place.rstrip('/')).name or 'data' for place in places)[:100]}"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        surveys = _survey(splits, out / BAD_IMAGES, automatic_workers() if workers is None else workers)
+        surveys = _survey(splits, out / BAD_IMAGES, automatic_workers() if workers is None else workers, reading)
     except OSError as error:
         raise UserError(f"cannot write to {out} ({error.strerror}); give --out a folder that you may write") from error
-    result = _result(data, opened, surveys, out)
+    result = _result(data, opened, surveys, out, reading)
     write_text(out / RESULT, json.dumps(result, indent=1))
     if not any(survey.images - survey.bad for survey in surveys.values()):
         why = next(iter(result["bad_reasons"]), "there are none")
         raise UserError(
             f"none of the {result['images']:,} images can be read ({why}); see the reasons in {out / BAD_IMAGES}"
         )
-    write_contact_sheet(for_pretraining(opened).images, out / SHEET)
+    write_contact_sheet(for_pretraining(opened).images, out / SHEET, reading)
     return result
 
 
-def _survey(splits: dict[str, Source], bad_images: Path, workers: int) -> dict[str, Survey]:
+def _survey(splits: dict[str, Source], bad_images: Path, workers: int, reading: Reading) -> dict[str, Survey]:
     surveys = {name: Survey() for name in splits}
     done = 0
     total = sum(map(len, splits.values()))
     with bad_images.open("w", encoding="utf-8") as file, ProgressView("check", total) as view:
         for name, source in splits.items():
-            for findings in inspect_all(source, workers=workers):
+            for findings in inspect_all(source, workers=workers, reading=reading):
                 surveys[name].add(findings)
                 file.writelines(json.dumps(record._asdict()) + "\n" for record in findings.bad)
                 done += len(findings.digests)
@@ -101,7 +108,9 @@ def _survey(splits: dict[str, Source], bad_images: Path, workers: int) -> dict[s
     return surveys
 
 
-def _result(data: str | tuple[str, ...], opened: Data, surveys: dict[str, Survey], out: Path) -> CheckResult:
+def _result(
+    data: str | tuple[str, ...], opened: Data, surveys: dict[str, Survey], out: Path, reading: Reading
+) -> CheckResult:
     splits = opened.splits
     places = [data] if isinstance(data, str) else data
     sources = list(splits.values())
@@ -119,7 +128,7 @@ def _result(data: str | tuple[str, ...], opened: Data, surveys: dict[str, Survey
     if wanted is not None:
         with contextlib.suppress(UserError):  # the sample of a mixture may have no image of that format
             images = training.images
-            mean, std = measure(images, wanted)
+            mean, std = measure(images, wanted, reading)
             statistics = {"sample": min(STATISTICS_SAMPLE, len(images)), "mean": list(mean), "std": list(std)}
     recipe = find_recipe(RECIPE, "pretrain")
     assert isinstance(recipe, PretrainRecipe)

@@ -11,8 +11,10 @@ import tyro
 
 from openmae.errors import UserError, WrongUsage, one_line
 from openmae.recipes import RECIPES, Recipe, Stage, find_recipe
+from openmae.recipes.conversion import flag
 from openmae.recipes.saved import from_yaml
 from openmae.recipes.values import Every, ImageSize, as_text
+from openmae.recipes.warmup import fit_warmup
 from openmae.verbs.verb import convert_arguments, is_positional
 
 RECIPE, RECIPE_FILE, DATA = "recipe", "--recipe-file", "--data"
@@ -26,10 +28,17 @@ JSON = Annotated[bool, tyro.conf.arg(help="Print the result as JSON.")]
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """A command that was understood: the arguments of the verb, and whether to print JSON."""
+    """A command that was understood.
+
+    Args:
+        arguments: of the verb.
+        json: whether to print the result as JSON.
+        note: a sentence for the user about the arguments; "" when there is nothing to say.
+    """
 
     arguments: dict[str, Any]
     json: bool
+    note: str = ""
 
 
 def parse(name: str, function: Callable[..., Any], words: Sequence[str]) -> Call:
@@ -53,14 +62,18 @@ def parse(name: str, function: Callable[..., Any], words: Sequence[str]) -> Call
     takes_several = sum(map(is_positional, parameters)) == 1
     for_shell = [_for_shell(one, takes_several=takes_several) for one in parameters]
     found = ask_tyro(f"openmae {name}", [*for_shell, _flag("json", JSON, False)], text, words)
-    json = found.pop("json")
+    json, note = found.pop("json"), ""
+    if stage is not None:
+        fitted = fit_warmup(found[RECIPE], named=recipe, given=_is_given("warmup_epochs", words))
+        if fitted.recipe != found[RECIPE]:  # else the verb says it, to callers from Python too
+            found[RECIPE], note = fitted
     for one in parameters:
         if takes_several and is_positional(one) and _with_path_text(one.annotation) is _PlacesText:
             if not found[one.name]:
                 raise WrongUsage(f"which {one.name}? `openmae {name} --help` explains what to give")
             found[one.name] = as_text(found[one.name])
     try:
-        return Call(arguments=convert_arguments(function, found), json=json)
+        return Call(arguments=convert_arguments(function, found), json=json, note=note)
     except UserError as error:
         raise WrongUsage(f"{error} (`openmae {name} --help` explains every flag)") from error
 
@@ -129,6 +142,11 @@ def _is_number(word: str) -> bool:
 def _split_places(word: str) -> str | tuple[str, ...]:
     places = tuple(word.split(BETWEEN_PLACES))
     return places[0] if len(places) == 1 else places
+
+
+def _is_given(name: str, words: Sequence[str]) -> bool:
+    """Whether the words set a flag; tyro takes it with underscores as well."""
+    return any(word.partition("=")[0].replace("_", "-") == flag(name) for word in words)
 
 
 def _stage_of(parameters: Sequence[inspect.Parameter]) -> Stage | None:

@@ -9,7 +9,7 @@ from openmae.evaluation.results import EmbedResult, Measurement
 from openmae.recipes.constraints import at_least
 from openmae.recipes.recipe import SEED
 from openmae.recipes.stages import LABEL_FRACTION
-from openmae.recipes.values import Places, Pooling, as_text
+from openmae.recipes.values import Pages, Places, Pooling, as_text
 from openmae.verbs.verb import verb
 
 
@@ -24,6 +24,8 @@ def knn(
     pool: Pooling = "mean",
     untrained: bool = False,
     seed: Annotated[int, SEED] = 0,
+    pages: Pages | None = None,
+    max_pixels: Annotated[int | None, at_least(1)] = None,
     devices: Annotated[int, at_least(1)] = 1,
     nodes: Annotated[int, at_least(1)] = 1,
 ) -> Measurement:
@@ -40,6 +42,9 @@ def knn(
         pool: The class token, or the mean of the patch tokens.
         untrained: For comparison: measure the same network with fresh weights.
         seed: Seed of the subset. Fresh weights take the seed of their own recipe where it is known, else this one.
+        pages: What the pages of a TIFF are: channels of one picture, images of their own, or previews of the first;
+            as the weights were trained when not given.
+        max_pixels: Images with more pixels are refused; 200,000,000 when not given.
         devices: Devices per machine; under torchrun, its count is used instead.
         nodes: Number of machines.
     """
@@ -54,6 +59,8 @@ def knn(
         pool=pool,
         untrained=untrained,
         seed=seed,
+        pages=pages,
+        max_pixels=max_pixels,
         devices=devices,
         nodes=nodes,
     )
@@ -67,6 +74,8 @@ def embed(
     out: str | Path,
     labels: str | Path | None = None,
     batch_size: Annotated[int, at_least(1)] = 256,
+    pages: Pages | None = None,
+    max_pixels: Annotated[int | None, at_least(1)] = None,
     devices: Annotated[int, at_least(1)] = 1,
     nodes: Annotated[int, at_least(1)] = 1,
 ) -> EmbedResult:
@@ -80,6 +89,9 @@ def embed(
         out: The Parquet file to write.
         labels: A CSV file with the columns path and label, for images that are not in class folders.
         batch_size: Images encoded at once.
+        pages: What the pages of a TIFF are: channels of one picture, images of their own, or previews of the first;
+            as the weights were trained when not given.
+        max_pixels: Images with more pixels are refused; 200,000,000 when not given.
         devices: Devices per machine; under torchrun, its count is used instead.
         nodes: Number of machines.
     """
@@ -91,6 +103,8 @@ def embed(
         Path(out),
         labels=None if labels is None else str(labels),
         batch_size=batch_size,
+        pages=pages,
+        max_pixels=max_pixels,
         devices=devices,
         nodes=nodes,
     )

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from openmae.errors import UserError
 from openmae.recipes.constraints import BETWEEN_0_AND_1, NOT_NEGATIVE, at_least
-from openmae.recipes.values import Places, as_text
+from openmae.recipes.values import Pages, Places, as_text
 from openmae.verbs.verb import verb
 
 
@@ -21,6 +21,8 @@ def reconstruct(
     rows: Annotated[int, at_least(1)] = 8,
     mask_ratio: Annotated[float | None, BETWEEN_0_AND_1] = None,
     seed: Annotated[int, NOT_NEGATIVE] = 0,
+    pages: Pages | None = None,
+    max_pixels: Annotated[int | None, at_least(1)] = None,
 ) -> Path:
     """Draw images, the patches that the model sees of them, and its reconstructions.
 
@@ -35,6 +37,9 @@ def reconstruct(
         rows: Number of images to draw from the data set.
         mask_ratio: Share of the patches to hide; that of the pre-training when not given.
         seed: Seed of the masks, and of the choice of images.
+        pages: What the pages of a TIFF are: channels of one picture, images of their own, or previews of the first;
+            as the weights were trained when not given.
+        max_pixels: Images with more pixels are refused; 200,000,000 when not given.
     """
     from openmae.data.sources import open_data
     from openmae.data.sources.taking import for_pretraining
@@ -42,8 +47,18 @@ def reconstruct(
     from openmae.reporting.pictures import reconstruct_sample
 
     if data is None:
-        return draw(weights, [Path(image) for image in images], Path(out), mask_ratio=mask_ratio, seed=seed)
+        files = [Path(image) for image in images]
+        return draw(weights, files, Path(out), mask_ratio=mask_ratio, seed=seed, pages=pages, max_pixels=max_pixels)
     if images:
         raise UserError("image files and --data were both given; give one of them")
     taken = for_pretraining(open_data(as_text(data)), split)
-    return reconstruct_sample(weights, taken.images, Path(out), rows=rows, mask_ratio=mask_ratio, seed=seed)
+    return reconstruct_sample(
+        weights,
+        taken.images,
+        Path(out),
+        rows=rows,
+        mask_ratio=mask_ratio,
+        seed=seed,
+        pages=pages,
+        max_pixels=max_pixels,
+    )

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from torch import Tensor
 
+from openmae.checkpoints.digest import digest_of
 from openmae.core.network import Network
 from openmae.recipes import Recipe
 
@@ -32,6 +34,11 @@ class Weights:
     recipe: Recipe | None = None
     layout: str = "OpenMAE"
     assumed: tuple[str, ...] = ()
+
+    @cached_property
+    def digest(self) -> str:
+        """The digest of the tensors: of the same weights it is the same, wherever they lie."""
+        return digest_of(self.tensors)
 
     @property
     def has_decoder(self) -> bool:

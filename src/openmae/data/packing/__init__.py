@@ -101,7 +101,8 @@ def pack(
     prefixes = _prefixes(splits)
     folder = _prepare_folder(destination)
     _require_space(splits, settings, folder)
-    notes = {"source": source, **asdict(settings), "shard_megabytes": shard_megabytes}
+    how = {name: value for name, value in asdict(settings).items() if name != "reading"}
+    notes = {"source": source, **how, "shard_megabytes": shard_megabytes}
     notes["splits"] = {prefix: split for split, prefix in prefixes.items()}
     (folder / UNFINISHED_FILE).write_text(json.dumps(notes), encoding="utf-8")
     tally = Tally()

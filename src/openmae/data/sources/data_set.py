@@ -123,10 +123,13 @@ class Subset(ClassView):
 
 
 def classes_if_any(source: Source) -> Targets:
-    """The classes of the images. When the labels are of another kind, a message says so, and there are none."""
+    """The classes of the images. When the labels are of another kind there are none, and a message says so, once."""
     try:
         return source.targets("class")
     except UserError as error:
-        say(f"the labels are left out: {error}")
+        if not (isinstance(source, Labelled) and source.given.refusal_said):
+            say(f"the labels are left out: {error}")
+        if isinstance(source, Labelled):
+            source.given.refusal_said = True
         unknown = np.full(len(source), UNLABELLED, dtype=np.int64)
         return Targets(kind="class", values=unknown, known=np.zeros(len(source), dtype=bool))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from openmae.data.sources.data_set import Data, LeftOut
 from openmae.data.sources.labels import UNLABELLED, GivenLabels, Labelled
+from openmae.data.sources.names_and_sizes import UNKNOWN_SIZE, file_sizes
 from openmae.data.sources.scanning import Listing
 from openmae.data.sources.split_names import UNLABELLED_NAMES, WORDS, in_order, name_splits, split_of_folder
 from openmae.data.sources.storage import is_remote, read_file
@@ -49,6 +50,13 @@ class FolderSource(Labelled):
 
     def name(self, index: int) -> str:
         return self._printable(self._names[index].as_py())
+
+    def sizes(self) -> NDArray[np.int64]:
+        """Bytes of each file; of remote ones unknown, for asking would take a request for each."""
+        if is_remote(self.root):
+            return np.full(len(self), UNKNOWN_SIZE, dtype=np.int64)
+        folder = os.fsencode(self.root) + b"/"
+        return file_sizes([folder + name for name in self._names.to_pylist()])
 
     def _printable(self, name: bytes) -> str:
         return (unquote_to_bytes(name) if self._is_web else name).decode("utf-8", "backslashreplace")

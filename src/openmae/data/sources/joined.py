@@ -4,9 +4,11 @@ import itertools
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from openmae.data.sources.data_set import Source
 from openmae.data.sources.labels import GivenLabels, Labelled, joined
+from openmae.data.sources.names_and_sizes import sizes_of
 from openmae.data.sources.packed_notes import PackedNotes
 from openmae.data.sources.shards import ShardSource
 
@@ -35,6 +37,10 @@ class JoinedSource(Labelled):
     def name(self, index: int) -> str:
         part, inside = self._place(index)
         return f"{self._prefixes[part]}/{self.parts[part].name(inside)}"
+
+    def sizes(self) -> NDArray[np.int64]:
+        """Bytes of each image, [N]; -1 where a part does not know them."""
+        return np.concatenate([sizes_of(part) for part in self.parts])
 
     @property
     def packed(self) -> PackedNotes | None:

@@ -44,6 +44,8 @@ class GivenLabels:
         self._plain: PlainLabels | None = None
         self._understood: PlainLabels | None = None
         self._read: dict[Kind, Targets] = {}
+        self.refusal_said = False
+        """Whether a message has said that they are left out, and why."""
 
     def plain(self) -> PlainLabels:
         """The values in plain types.
@@ -70,6 +72,11 @@ class GivenLabels:
         """One label for each image, in plain types."""
         values, names = self.understood()
         return PlainLabels(values if self._rows is None else picked(values, self._rows), names)
+
+    def at(self, images: NDArray[np.int64]) -> "GivenLabels":
+        """The labels of some of the images, by index, in that order; an image may be named more than once."""
+        rows = images if self._rows is None else self._rows[images]
+        return GivenLabels(self._values, where=self.where, names=self._names, train=self._train, rows=rows)
 
     def any(self) -> bool:
         """Whether any image has a label; also True where the labels can be used for nothing."""

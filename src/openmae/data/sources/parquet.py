@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from openmae.data.memory import available_memory
 from openmae.data.sources.joining_labels import join
@@ -79,6 +80,11 @@ class ParquetSource(Labelled):
             raise OSError("no embedded bytes in this row, and no path")
         return _read_beside(self._files[self._group_files[group]], value)
 
+    def sizes(self) -> NDArray[np.int64]:
+        """For each image, the bytes of all images of its row group: a footer has no others."""
+        groups = [size for footer in self._footers for size in footer.sizes]
+        return np.repeat(np.array(groups, dtype=np.int64), np.diff(self._first_rows))
+
     def name(self, index: int) -> str:
         file = int(np.searchsorted(self._file_rows, index, side="right")) - 1
         return f"{os.path.split(self._files[file])[1]}:{index - self._file_rows[file]}"
@@ -142,7 +148,8 @@ class ParquetSource(Labelled):
             schema, metadata = handle.schema_arrow, handle.metadata
         except (pa.ArrowException, OSError) as error:
             raise UserError(
-                f"{file} is not a readable Parquet file ({one_line(error)}); check that it was copied whole"
+                f"{file} is not a readable Parquet file ({one_line(error)}); check that it was copied whole, and your "
+                "access to it"
             ) from error
         image = next((name for name in IMAGE_COLUMNS if name in schema.names), None)
         if image is None or not _holds_images(schema.field(image).type):

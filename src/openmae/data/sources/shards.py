@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import BinaryIO
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from openmae.data.sources import index_cache
 from openmae.data.sources.index_cache import read_index, write_index
@@ -76,6 +78,10 @@ class ShardSource(Labelled):
         shard = self._shards[self._shard[index]]
         return read_file(shard, offset=int(self._offset[index]), size=int(self._size[index]))
 
+    def sizes(self) -> NDArray[np.int64]:
+        """Bytes of each image."""
+        return np.asarray(self._size, dtype=np.int64)
+
     def name(self, index: int) -> str:
         member = self._members[index].as_py().decode("utf-8", "backslashreplace")
         return f"{os.path.split(self._shards[self._shard[index]])[1]}/{member}"
@@ -110,7 +116,9 @@ def _index(shards: Sequence[str]) -> pa.Table:
     try:
         stamps = [stamp(shard) for shard in shards]
     except OSError as error:
-        raise UserError(f"a shard cannot be read ({one_line(error)}); check that all of them are there") from error
+        raise UserError(
+            f"a shard cannot be read ({one_line(error)}); check that all of them are there, and your access to them"
+        ) from error
     stamped = [text for text in stamps if text is not None]
     whole = hashlib.sha256("\n".join(stamped).encode()).hexdigest().encode()
     places = [shard if is_remote(shard) else os.path.realpath(shard) for shard in shards]

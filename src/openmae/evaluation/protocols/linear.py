@@ -14,14 +14,16 @@ from openmae.evaluation.experiment import (
     Experiment,
     describe_results,
     open_experiment,
+    open_run_of,
     run_experiment,
 )
 from openmae.evaluation.features import Features, extract_features
 from openmae.evaluation.gathering import gather_rows
 from openmae.evaluation.heads.linear_probe import LinearProbe
 from openmae.recipes import LinearRecipe
+from openmae.training.continuing import keep_recorded
+from openmae.training.pixels import reading_of
 from openmae.training.processes.devices import start_fabric
-from openmae.training.runs import Run
 from openmae.weights.building import encoder_from, untrained_twin
 from openmae.weights.networks import network_of
 from openmae.weights.starting import start_from
@@ -31,7 +33,8 @@ HEAD = "head.safetensors"
 
 def run_linear(recipe: LinearRecipe, out: Path) -> dict[str, Any]:
     """Linear evaluation as `recipe` says; with `--cached`, a head that is fitted directly to features computed once."""
-    recipe, experiment = open_experiment(recipe)
+    filled, experiment = open_experiment(recipe)
+    recipe = keep_recorded(out, recipe, filled)
     if recipe.cached:
         return _run_cached(recipe, experiment, out)
     task = experiment.task
@@ -66,12 +69,16 @@ def frozen_encoder(recipe: LinearRecipe, experiment: Experiment) -> VisionTransf
 
 def _run_cached(recipe: LinearRecipe, experiment: Experiment, out: Path) -> dict[str, Any]:
     fabric = start_fabric(recipe)
-    with closing(Run(out, recipe, writes=fabric.is_global_zero)) as run:
+    with closing(open_run_of(fabric, experiment, recipe, out)) as run:
         if (results := run.finished()) is not None:
             return results
         vit = frozen_encoder(recipe, experiment)
-        train = extract_features(vit, network_of(recipe), experiment.train.images, fabric=fabric)
-        test = extract_features(vit, network_of(recipe), experiment.test.images, fabric=fabric)
+        train = extract_features(
+            vit, network_of(recipe), experiment.train.images, reading=reading_of(recipe), fabric=fabric
+        )
+        test = extract_features(
+            vit, network_of(recipe), experiment.test.images, reading=reading_of(recipe), fabric=fabric
+        )
         figures = {"cached": True, **_fit_and_measure(fabric, recipe, experiment, train, test)}
         return run.finish(describe_results(recipe, experiment, figures, out))
 
