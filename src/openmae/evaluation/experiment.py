@@ -72,7 +72,15 @@ def open_experiment(recipe: R) -> tuple[R, Experiment]:
     recipe = adopt_pixels(recipe, weights.network)
     data = as_images(data, reading_of(recipe))
     kind = TASKS[recipe.task].kind
-    train, test, _ = labelled_splits(data, kind, fraction=recipe.label_fraction, seed=recipe.seed, hold_out=True)
+    train, test, _ = labelled_splits(
+        data,
+        kind,
+        fraction=recipe.label_fraction,
+        seed=recipe.seed,
+        hold_out=True,
+        split=recipe.split,
+        train_split=recipe.train_split,
+    )
     assert test is not None, "hold_out makes one"
     task = task_for(recipe.task, train.targets)
     recipe = resolve_pixels(recipe, train.images)
