@@ -1,10 +1,6 @@
 """A flag that is given twice is an error that names it with both values; the last one never wins in silence."""
 
-from collections.abc import Sequence
-from typing import Annotated
-
 import pytest
-import tyro
 
 from openmae.errors import WrongUsage
 from openmae.verbs import VERBS
@@ -36,16 +32,3 @@ def test_it_is_named_with_its_values(verb: str, words: list[str], message: str) 
     with pytest.raises(WrongUsage) as error:
         parse(verb, VERBS[verb].run, words)
     assert str(error.value).startswith(message)
-
-
-def test_a_flag_whose_values_are_collected_may_be_repeated() -> None:
-    def read(*, data: Annotated[Sequence[str], tyro.conf.UseAppendAction] = (), seed: int = 0) -> None:
-        """Read.
-
-        Args:
-            data: Some of them.
-            seed: A number.
-        """
-
-    found = parse("read", read, ["--data", "a", "--seed", "-3", "--data", "b"]).arguments
-    assert found == {"data": ("a", "b"), "seed": -3}

@@ -86,7 +86,7 @@ def test_embed_refuses_batches_of_none_before_anything_is_opened(tmp_path: Path)
         ({"save_every": 5}, "--save-every must be a time or a count"),
         ({"epochs": 1.5}, "--epochs must be a whole number, not 1.5"),
         ({"mask_ratio": 1}, "--mask-ratio must lie between 0 and 1"),
-        ({"data": 3}, "--data must be text or None"),
+        ({"data": 3}, "--data must be text or a list of texts or None"),
         ({"epoch": 3}, "a pretrain recipe has no epoch; `openmae recipes cifar10`"),
     ],
 )

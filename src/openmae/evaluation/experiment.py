@@ -72,7 +72,15 @@ def open_experiment(recipe: R) -> tuple[R, Experiment]:
     data = open_data(recipe.data, labels=recipe.labels)
     data = as_images(data, reading_before_adopting(recipe, weights.network))
     kind = TASKS[recipe.task].kind
-    train, test, _ = labelled_splits(data, kind, fraction=recipe.label_fraction, seed=recipe.seed, hold_out=True)
+    train, test, _ = labelled_splits(
+        data,
+        kind,
+        fraction=recipe.label_fraction,
+        seed=recipe.seed,
+        hold_out=True,
+        split=recipe.split,
+        train_split=recipe.train_split,
+    )
     assert test is not None, "hold_out makes one"
     task = task_for(recipe.task, train.targets)
     recipe = resolve_pixels(adopt_from(recipe, weights.network, train.images), train.images)

@@ -4,15 +4,11 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args
 
-import tyro
-
 from openmae.errors import WrongUsage
 from openmae.recipes import Recipe
 from openmae.recipes.conversion import flag
 from openmae.recipes.recipe import declarations
 
-APPENDED = get_args(tyro.conf.UseAppendAction[int])[1]
-"""tyro's mark of a parameter whose flag may be repeated."""
 TIMES = {2: "twice"}
 
 
@@ -35,12 +31,10 @@ def is_given(name: str, words: Sequence[str]) -> bool:
 
 
 def _names(parameters: Sequence[inspect.Parameter]) -> Iterator[tuple[str, str]]:
-    """Every name of a flag that may be given once only, and its usual name."""
+    """Every name of a flag, and its usual name."""
     for parameter in parameters:
         for field, annotation in _fields(parameter):
             markers = get_args(annotation)[1:]
-            if APPENDED in markers:
-                continue
             aliases = [alias for marker in markers for alias in getattr(marker, "aliases", None) or ()]
             for name in (flag(field), flag(f"no_{field}"), *aliases):
                 yield name, flag(field)
