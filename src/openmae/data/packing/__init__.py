@@ -10,7 +10,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
@@ -18,6 +18,7 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from openmae.data.decoding import BadImage, PixelFormat, why_unreadable
+from openmae.data.nodata import find_far_value
 from openmae.data.packing.reencoding import PackSettings, Reencoded, reencode
 from openmae.data.packing.shard_writing import ShardWriter, member_name, size_in_tar
 from openmae.data.packing.speed import decoding_speeds
@@ -28,6 +29,7 @@ from openmae.data.statistics import measure, sample, widest_type
 from openmae.data.targets import Targets
 from openmae.errors import UserError
 from openmae.files import TEMPORARY_PREFIX, write_text
+from openmae.reporter import say
 
 MEGABYTE = 1_000_000
 BAD_FILE = "bad_images.jsonl"
@@ -95,10 +97,14 @@ def pack(
     if shard_megabytes < 1:
         raise UserError(f"--shard-size is {shard_megabytes} MB; give 1 or more, such as 500")
     splits = dict(data.splits)
+    found = find_far_value(data.train, settings.reading) if settings.reading.nodata == "auto" else None
+    if found is not None and found.certain:
+        say(f"{found}: it is taken for no data, and packed as NaN; --nodata none takes it for data")
+        settings = replace(settings, reading=replace(settings.reading, nodata=found.value))
     folder = _prepare_folder(destination)
     _require_space(splits, settings, folder)
     how = {name: value for name, value in asdict(settings).items() if name != "reading"}
-    notes = {"source": source, **how, "shard_megabytes": shard_megabytes}
+    notes = {"source": source, **how, "nodata": settings.reading.nodata, "shard_megabytes": shard_megabytes}
     (folder / UNFINISHED_FILE).write_text(json.dumps(notes), encoding="utf-8")
     tally = Tally()
     classes = {split: classes_if_any(images) for split, images in splits.items()}
@@ -126,7 +132,7 @@ def pack(
     (folder / UNFINISHED_FILE).unlink()
 
     seconds = time.monotonic() - started
-    speeds = decoding_speeds({"source": data.train, "packed": packed}, wanted)
+    speeds = decoding_speeds({"source": data.train, "packed": packed}, wanted, settings.reading)
     return {
         "images": tally.images,
         "bad": len(tally.bad),
