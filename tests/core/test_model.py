@@ -274,3 +274,24 @@ def test_mask_that_hides_nothing_has_no_loss_but_an_encoding() -> None:
     with pytest.raises(ValueError, match=r"hides no patch.*use encode\(\)"):
         model(images, mask)
     assert model.encode(images, mask).shape == (2, 13, 16)
+
+
+def test_patches_that_do_not_count_have_no_part_in_the_loss() -> None:
+    model = build()
+    images, mask = some_images(model), some_mask(model)
+    counted = torch.rand(2, model.geometry.patches, generator=torch.Generator().manual_seed(3)) < 0.5
+    patches = model.geometry.patchify(images)
+    other = torch.where(counted.unsqueeze(-1), patches, patches * 7 + 5)
+    prediction = torch.randn_like(patches)
+    assert torch.equal(model.loss(patches, prediction, mask, counted), model.loss(other, prediction, mask, counted))
+    everything = torch.ones_like(counted)
+    assert torch.allclose(model.loss(patches, prediction, mask, everything), model.loss(patches, prediction, mask))
+
+
+def test_a_batch_in_which_nothing_counts_has_no_loss_and_finite_gradients() -> None:
+    model = build()
+    images, mask = some_images(model), some_mask(model)
+    loss = model(images, mask, torch.zeros(2, model.geometry.patches, dtype=torch.bool)).loss
+    loss.backward()
+    assert loss.item() == 0
+    assert all(bool(p.grad.isfinite().all()) for p in model.parameters() if p.grad is not None)

@@ -5,7 +5,7 @@ import statistics
 import pytest
 import torch
 
-from openmae.core.patches import normalise_patches, patch_statistics, take_patches
+from openmae.core.patches import normalise_patches, patch_statistics, patches_with_data, take_patches
 
 
 def test_patch_statistics_use_the_unbiased_variance_and_the_epsilon_under_the_root() -> None:
@@ -38,3 +38,10 @@ def test_take_patches_takes_the_rows_of_each_image() -> None:
     taken = take_patches(patches, index)
     expected = torch.stack([torch.stack([patches[b, i] for i in row]) for b, row in enumerate(index.tolist())])
     assert torch.equal(taken, expected)
+
+
+def test_patches_hold_data_when_at_least_half_of_their_values_do() -> None:
+    patches = torch.zeros(1, 3, 4)
+    patches[0, 1, :2] = torch.nan
+    patches[0, 2, :3] = torch.nan
+    assert patches_with_data(patches).tolist() == [[True, True, False]]

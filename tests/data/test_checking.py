@@ -20,6 +20,7 @@ from openmae.data.checking import (
     kind_of_reason,
 )
 from openmae.data.decoding import PixelFormat
+from openmae.data.nodata import Extremes
 from openmae.data.sources import open_data
 
 
@@ -58,7 +59,7 @@ def test_reasons_beyond_the_limit_are_counted_together() -> None:
     for number in range(MAX_REASONS + 50):
         name = "".join(chr(97 + int(digit)) for digit in str(number))
         bad = [BadRecord(number, "x", name)]
-        survey.add(Findings(Counter(), Counter(), np.empty((0, 2), np.int32), digests(b"a"), bad))
+        survey.add(Findings(Counter(), Counter(), np.empty((0, 2), np.int32), digests(b"a"), bad, [], Extremes()))
     assert len(survey.reasons) == MAX_REASONS + 1
     assert survey.reasons[OTHER_REASONS].images == 50
 

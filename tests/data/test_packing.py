@@ -21,9 +21,11 @@ from openmae.data.packing import pack
 from openmae.data.packing.reencoding import PackFormat, PackSettings
 from openmae.data.packing.shard_writing import member_name
 from openmae.data.sources import ShardSource, Source, open_data
+from openmae.data.sources.packed_notes import PACKED_FILE
 from openmae.recipes import PretrainRecipe
 from openmae.training.pixels import resolve_pixels
 from openmae.training.pretraining import run_pretraining
+from tests.data.decoding.crafting import tiff
 
 RGB = PixelFormat()
 
@@ -438,3 +440,30 @@ def test_an_array_is_stored_without_pickle() -> None:
     np.save(buffer, np.ones((40, 50, 2), np.float32))
     again = reencode(buffer.getvalue(), PackSettings())
     assert np.load(io.BytesIO(again.data), allow_pickle=False).shape == (40, 50, 2)
+
+
+def test_all_channels_of_pages_and_all_pixels_without_data_are_packed(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    planes = np.random.default_rng(0).integers(0, 9000, (5, 40, 40)).astype(np.uint16)
+    (images / "cell.ome.tif").write_bytes(tiff(planes, ome=True, metadata={"axes": "CYX"}, photometric="minisblack"))
+    packed(images, tmp_path / "packed")
+    source = open_data(str(tmp_path / "packed")).train
+    assert np.array_equal(decode(source.read(0), PixelFormat(5, "uint16")), np.moveaxis(planes, 0, -1))
+
+
+def test_a_value_without_meaning_is_packed_as_nan(said: list[str], tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    heights = np.random.default_rng(0).normal(0.2, 0.05, (60, 60, 2)).astype(np.float32)
+    heights[:, :20] = -9999
+    np.save(images / "a.npy", heights)
+    packed(images, tmp_path / "packed", short_side=30)
+    assert any("exactly -9999" in line for line in said)
+    source = open_data(str(tmp_path / "packed")).train
+    pixels = decode(source.read(0), PixelFormat(2, "float32"))
+    assert np.isnan(pixels[:, :10]).all()
+    assert np.abs(pixels[:, 11:] - 0.2).max() < 0.3
+    notes = json.loads((tmp_path / "packed" / PACKED_FILE).read_text())
+    assert notes["nodata"] == -9999
+    assert notes["statistics"]["mean"] == pytest.approx([0.2, 0.2], abs=0.01)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -25,12 +26,13 @@ from openmae.core.masking import Mask, kept_count
 from openmae.core.model import MAEOutput
 from openmae.data.batches import Batch
 from openmae.recipes import PretrainRecipe, find_recipe
-from openmae.recipes.saved import to_yaml
+from openmae.recipes.saved import from_yaml, to_yaml
 from openmae.recipes.values import Every, ImageSize
 from openmae.training import pretraining
 from openmae.training.pretraining import describe, reconstruction_loss, run_pretraining
 from openmae.weights.formats.own import recipe_metadata
 from openmae.weights.networks import network_of
+from tests.data.decoding.crafting import tiff
 
 PATIENCE = 300
 """Seconds until a process counts as stuck, on a machine that is busy with other things."""
@@ -389,3 +391,47 @@ def test_torchrun_starts_a_run_again_that_lost_a_process_and_it_ends_as_if_nothi
     assert process.returncode == 0, said
     assert "continuing from step" in said
     assert losses(out) == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+
+
+def satellite(folder: Path, *, tagged: bool = False) -> Path:
+    """Eight floating-point images of two bands; half of each of every second one is -9999."""
+    folder.mkdir()
+    tags = [(42113, 2, 6, "-9999", True)] if tagged else []
+    for number in range(8):
+        bands = np.random.default_rng(number).normal(0.2, 0.05, (28, 28, 2)).astype(np.float32)
+        bands[:, : 14 * (number % 2)] = -9999
+        data = tiff(bands, photometric="minisblack", planarconfig="contig", metadata=None, extratags=tags)
+        (folder / f"{number}.tif").write_bytes(data)
+    return folder
+
+
+@pytest.mark.parametrize("tagged", [True, False])
+def test_pixels_without_data_are_left_out_of_statistics_and_loss(
+    recipe: PretrainRecipe, tmp_path: Path, tagged: bool
+) -> None:
+    data = satellite(tmp_path / "images", tagged=tagged)
+    recipe = replace(recipe, data=str(data), channels=2, normalize="from-data", epochs=1)
+    result = run_pretraining(recipe, tmp_path / "run")
+    saved = from_yaml((tmp_path / "run" / RECIPE).read_text())
+    assert saved.mean == pytest.approx([0.2, 0.2], abs=0.01)
+    assert saved.std == pytest.approx([0.05, 0.05], abs=0.01)
+    assert saved.nodata == ("auto" if tagged else -9999)
+    assert 0 < result["loss"] < 3
+    assert network_of(saved).nodata == saved.nodata
+
+
+def test_the_loss_does_not_depend_on_what_lies_where_there_is_no_data(recipe: PretrainRecipe) -> None:
+    recipe = replace(recipe, pixel_type="float32", mask_ratio=0.5)
+    torch.manual_seed(0)
+    model = network_of(recipe).build_autoencoder()
+    patches = model.geometry.patches
+    images = torch.randn(2, 1, *recipe.image_size)
+    images[:, :, :, : recipe.image_size.width // 2] = torch.nan
+    uniform = torch.rand(2, patches)
+    batch = Batch(images, None, uniform, torch.arange(2), [0, 1], [])
+    loss = reconstruction_loss(recipe, model)(model, batch)
+    filled = torch.where(images.isnan(), recipe.mean[0], images)
+    assert bool(loss.isfinite())
+    assert not torch.equal(reconstruction_loss(recipe, model)(model, batch._replace(images=filled)), loss)
+    everywhere = batch._replace(images=torch.full_like(images, torch.nan))
+    assert reconstruction_loss(recipe, model)(model, everywhere).item() == 0

@@ -84,8 +84,8 @@ class MaskedAutoencoder(nn.Module):
             if unused is not None:
                 unused.requires_grad_(False)  # DistributedDataParallel refuses parameters that get no gradient
 
-    def forward(self, images: Tensor, mask: Mask) -> MAEOutput:
-        """Reconstruct the patches that `mask` hides.
+    def forward(self, images: Tensor, mask: Mask, counted: Tensor | None = None) -> MAEOutput:
+        """Reconstruct the patches that `mask` hides; `counted` goes to the loss.
 
         Raises:
             UserError: when the images are not of the model's size, or the mask is of another grid or hides nothing.
@@ -95,22 +95,32 @@ class MaskedAutoencoder(nn.Module):
             raise UserError("the mask hides no patch, so there is nothing to predict; keep fewer, or use encode()")
         patches_BLP = self.geometry.patchify(images)
         prediction_BLP = self.decoder(encode(self.encoder, patches_BLP, mask), mask)
-        return MAEOutput(loss=self.loss(patches_BLP, prediction_BLP, mask), prediction=prediction_BLP, mask=mask)
+        return MAEOutput(
+            loss=self.loss(patches_BLP, prediction_BLP, mask, counted), prediction=prediction_BLP, mask=mask
+        )
 
     def encode(self, images: Tensor, mask: Mask | None = None) -> Tensor:
         """Tokens [B, prefix + K, D] of the visible patches; of every patch when `mask` is None."""
         self._check(images, mask)
         return encode(self.encoder, self.geometry.patchify(images), mask)
 
-    def loss(self, patches_BLP: Tensor, prediction_BLP: Tensor, mask: Mask) -> Tensor:
-        """Mean squared error over the hidden patches only (section 3), in at least single precision."""
+    def loss(self, patches_BLP: Tensor, prediction_BLP: Tensor, mask: Mask, counted_BL: Tensor | None = None) -> Tensor:
+        """Mean squared error over the hidden patches only (section 3), in at least single precision.
+
+        With `counted_BL` [B, L] of truth values, over those hidden patches for which it is true; 0 when there are none.
+        """
         target = take_patches(patches_BLP, mask.dropped)
         prediction = take_patches(prediction_BLP, mask.dropped)
         if target.dtype.itemsize < 4:
             target = target.float()
         if self.normalise_target:
             target = normalise_patches(target)
-        return (prediction.to(target.dtype) - target).square().mean()
+        squares = (prediction.to(target.dtype) - target).square()
+        if counted_BL is None:
+            return squares.mean()
+        counted = counted_BL.gather(1, mask.dropped)
+        # Not a sum over an index: how many patches count is known to the device alone.
+        return (squares.mean(dim=-1) * counted).sum() / counted.sum().clamp(min=1)
 
     def _check(self, images: Tensor, mask: Mask | None) -> None:
         expected, grid = (self.channels, *self.geometry.size), self.geometry.grid

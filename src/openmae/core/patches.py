@@ -5,6 +5,8 @@ from typing import NamedTuple
 from torch import Tensor
 
 TARGET_EPS = 1e-6
+# The largest share of values without data in a patch that is worth predicting.
+MOST = 0.5
 
 
 class PatchStatistics(NamedTuple):
@@ -22,6 +24,11 @@ def patch_statistics(patches_BLP: Tensor) -> PatchStatistics:
     mean = patches_BLP.mean(dim=-1, keepdim=True)
     variance = patches_BLP.var(dim=-1, keepdim=True, unbiased=True)
     return PatchStatistics(mean=mean, std=(variance + TARGET_EPS).sqrt())
+
+
+def patches_with_data(patches_BLP: Tensor) -> Tensor:
+    """Which patches hold data in at least half of their values, [B, L]; the others are NaN in most of them."""
+    return patches_BLP.isnan().to(patches_BLP.dtype).mean(dim=-1) <= MOST
 
 
 def normalise_patches(patches_BLP: Tensor) -> Tensor:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from openmae.data.batches import BadRecord
-from openmae.data.decoding import AS_USUAL, BadImage, PixelFormat, Reading, open_image, why_unreadable
+from openmae.data.decoding import AS_USUAL, BadImage, OpenedImage, PixelFormat, Reading, open_image, why_unreadable
+from openmae.data.nodata import Extremes
 from openmae.data.sources import Source, classes_if_any
 from openmae.data.statistics import widest_type
 
@@ -23,17 +24,22 @@ EXAMPLES = 3
 MAX_REASONS = 200
 OTHER_REASONS = "other reasons"
 SMALL_SIDES = (224, 256)
+# A JPEG of more pixels is decoded at this scale, which reads all of its data in less memory.
+LARGE_PIXELS, LARGE_SHRINK = 50_000_000, 8
 
 
 class Findings(NamedTuple):
     """Facts about a few images, in their order: `sizes` [N, 2] (height, width) of the readable ones, `digests` [N] of
-    the bytes of all (zeros for an image whose bytes cannot be read)."""
+    the bytes of all (zeros for an image whose bytes cannot be read); `without_data`, the share of the numbers that are
+    no data in each image that can hold such, and the extremes of the others."""
 
     kinds: Counter[str]
     formats: Counter[PixelFormat]
     sizes: NDArray[np.int32]
     digests: NDArray[np.void]
     bad: list[BadRecord]
+    without_data: list[float]
+    extremes: Extremes
 
 
 @dataclass(frozen=True)
@@ -58,22 +64,30 @@ def inspect(source: Source, images: range, reading: Reading = AS_USUAL) -> Findi
     sizes: list[tuple[int, int]] = []
     digests = bytearray()
     bad: list[BadRecord] = []
+    without_data: list[float] = []
+    extremes = Extremes()
     for image in images:
         digest = bytes(DIGEST_BYTES)
         try:
             data = source.read(image)
             digest = hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
             opened = open_image(data, reading)
-            opened.decode(opened.stored)
+            pixels = opened.decode(opened.stored, shrink=LARGE_SHRINK if _is_large(opened) else 1)
         except (BadImage, OSError) as error:
             bad.append(BadRecord(image, source.name(image), why_unreadable(error)))
         else:
             kinds[opened.description] += 1
             formats[PixelFormat(opened.colours, opened.stored.kind)] += 1
             sizes.append((opened.height, opened.width))
+            if opened.stored.kind == "float32":
+                without_data.append(float(np.isnan(pixels).mean()))
+            if opened.stored.kind != "uint8":
+                extremes.add(pixels)
         digests += digest
     shaped = np.array(sizes, dtype=np.int32).reshape(-1, 2)
-    return Findings(kinds, formats, shaped, np.frombuffer(bytes(digests), f"V{DIGEST_BYTES}"), bad)
+    return Findings(
+        kinds, formats, shaped, np.frombuffer(bytes(digests), f"V{DIGEST_BYTES}"), bad, without_data, extremes
+    )
 
 
 def inspect_all(source: Source, *, workers: int, reading: Reading = AS_USUAL) -> Iterator[Findings]:
@@ -86,6 +100,10 @@ def inspect_all(source: Source, *, workers: int, reading: Reading = AS_USUAL) ->
         Chunks(source, reading), batch_size=None, num_workers=workers, collate_fn=_uncollated
     )
     yield from loader
+
+
+def _is_large(opened: OpenedImage) -> bool:
+    return opened.shrinks and opened.height * opened.width > LARGE_PIXELS
 
 
 def _uncollated(findings: Any) -> Any:
@@ -114,6 +132,8 @@ class Survey:
     kinds: Counter[str] = field(default_factory=Counter)
     formats: Counter[PixelFormat] = field(default_factory=Counter)
     reasons: dict[str, BadGroup] = field(default_factory=dict)
+    extremes: Extremes = field(default_factory=Extremes)
+    _without_data: list[float] = field(default_factory=list)
     _sizes: list[NDArray[np.int32]] = field(default_factory=list)
     _digests: list[NDArray[np.void]] = field(default_factory=list)
 
@@ -122,12 +142,27 @@ class Survey:
         self.bad += len(findings.bad)
         self.kinds += findings.kinds
         self.formats += findings.formats
+        self.extremes.merge(findings.extremes)
+        self._without_data += findings.without_data
         self._sizes.append(findings.sizes)
         self._digests.append(findings.digests)
         for record in findings.bad:
             kind = kind_of_reason(record.reason)
             known = kind in self.reasons or len(self.reasons) < MAX_REASONS
             self.reasons.setdefault(kind if known else OTHER_REASONS, BadGroup()).add(record)
+
+    def nodata(self) -> dict[str, Any]:
+        """How much of the images is no data, and the value that may stand for it; empty where all is data."""
+        found: dict[str, Any] = {}
+        shares = [share for share in self._without_data if share]
+        if shares:
+            found |= {
+                "share": sum(shares) / (self.images - self.bad),
+                "images": len(shares),
+                "images_without_any_data": sum(share == 1 for share in shares),
+            }
+        far = self.extremes.far_value()
+        return found if far is None else {**found, "far_value": {**far._asdict(), "text": str(far), "flag": far.flag}}
 
     @property
     def digests(self) -> NDArray[np.void]:
@@ -192,6 +227,13 @@ def duplicates(digests: NDArray[np.void]) -> tuple[int, list[list[int]]]:
             end += 1
         groups.append(sorted(int(place) for place in order[start - 1 : end]))
     return int(same.sum()), groups
+
+
+def shared(measured: NDArray[np.void], trained: NDArray[np.void]) -> int:
+    """How many of the measured images have the bytes of one that is trained on; unread images are none."""
+    # Half of a digest is enough: two images that differ agree in it once in 10^19 times.
+    one, other = (np.ascontiguousarray(digests).view(np.uint64)[::2] for digests in (measured, trained))
+    return int((np.isin(one, other) & (one != 0)).sum())
 
 
 def common_format(formats: Counter[PixelFormat]) -> PixelFormat | None:

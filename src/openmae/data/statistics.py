@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ from openmae.errors import UserError
 
 FORMAT_SAMPLE = 64
 STATISTICS_SAMPLE = 512
+# The pixels of 16 megapixels are squared at once, as one array.
+ROWS = 1 << 24
 
 
 class Statistics(NamedTuple):
@@ -35,10 +37,14 @@ class Statistics(NamedTuple):
 
 
 class RunningStatistics:
-    """The sums for mean and deviation. Every image has the same weight, whatever its size."""
+    """The sums for mean and deviation. Every image has the same weight, whatever its size.
+
+    Pixels without data (NaN) do not count: an image has in each channel the weight of its share of the others.
+    """
 
     def __init__(self, channels: int) -> None:
         self.images = 0
+        self._weight = np.zeros(channels)
         self._sum = np.zeros(channels)
         self._squares = np.zeros(channels)
 
@@ -46,17 +52,44 @@ class RunningStatistics:
         """Count one image [H, W, C]."""
         flat = pixels.reshape(-1, pixels.shape[2])
         scale = 1 / LARGEST[pixels.dtype.name]
+        share: NDArray[np.float64] = np.ones(pixels.shape[2])
+        if pixels.dtype == np.float32 and (missing := np.isnan(flat)).any():
+            share, flat = 1 - missing.mean(axis=0), np.where(missing, np.float32(0), flat)
         self.images += 1
+        self._weight += share
+        # Means over all pixels, of which those without data are 0: the mean of the others times their share.
         self._sum += flat.mean(axis=0, dtype=np.float64) * scale
-        self._squares += np.square(flat, dtype=np.float64).mean(axis=0) * scale**2
+        self._squares += _mean_square(flat) * scale**2
 
     def result(self) -> Statistics:
-        """Mean and deviation of the images so far, of which there must be one. A constant channel gets deviation 1."""
-        mean = self._sum / self.images
-        std = np.sqrt(np.maximum(self._squares / self.images - mean**2, 0))
+        """Mean and deviation of the images so far, of which there must be one. A constant channel gets deviation 1.
+
+        Raises:
+            UserError: when a channel has no pixel with data.
+        """
+        if not self._weight.all():
+            empty = int(np.flatnonzero(self._weight == 0)[0]) + 1
+            raise UserError(
+                f"no pixel of channel {empty} holds data in a sample of {self.images} images; give the --nodata value "
+                "of these images, or leave that channel out"
+            )
+        mean = self._sum / self._weight
+        std = np.sqrt(np.maximum(self._squares / self._weight - mean**2, 0))
         std[std < 1e-7] = 1
         # Rounded, so that a recipe is readable and the same on every machine.
         return Statistics(*(tuple(float(f"{value:.5g}") for value in row) for row in (mean, std)))
+
+
+def _mean_square(flat: NDArray[Any]) -> NDArray[np.float64]:
+    """The mean of the squares of each column; of a large image in parts, whose squares fit into memory."""
+    parts = [flat[start : start + ROWS] for start in range(0, len(flat), ROWS)]
+    if len(parts) == 1:
+        whole: NDArray[np.float64] = np.square(flat, dtype=np.float64).mean(axis=0)
+        return whole
+    total = np.zeros(flat.shape[1])
+    for part in parts:
+        total += np.square(part, dtype=np.float64).sum(axis=0)
+    return total / len(flat)
 
 
 def stored_formats(source: Source, reading: Reading = AS_USUAL) -> Counter[PixelFormat]:

@@ -27,6 +27,8 @@ ASPECT_RATIOS = (3 / 4, 4 / 3)
 # For evaluation a JPEG is decoded at least this many times as large as it will be, and with so many pixels on its short
 # side: reduced further by the decoder, it would give other features than a picture that is decoded whole.
 EVALUATION_MARGIN, EVALUATION_SIDE = 2, 256
+# The share of the filter's weight that must lie on pixels with data.
+FILLED = 0.5
 
 
 class Box(NamedTuple):
@@ -228,16 +230,31 @@ def resize(pixels: Pixels, size: tuple[int, int], interpolation: Interpolation, 
 
     With `exact`, Pillow resizes 8-bit grey and colour. Otherwise torch does, by the same filters in vector
     instructions, which differs by rounding. All other pixels are resized by torch in single precision.
+
+    NaN is no data: a pixel of the result is the weighted mean of the pixels with data below the filter, or NaN where
+    less than half of the filter's weight lies on these.
     """
     if pixels.shape[:2] == size:
         return pixels
     eight_bit = pixels.dtype == np.uint8
     if exact and eight_bit and pixels.shape[2] in (1, 3):
         return _to_array(_to_image(pixels).resize((size[1], size[0]), RESAMPLING[interpolation]))
+    if pixels.dtype == np.float32 and np.isnan(pixels).any():
+        return _resize_with_gaps(pixels, size, interpolation)
     image = _to_tensor(pixels if eight_bit else pixels.astype(np.float32))
     resized = F.interpolate(image, size, mode=interpolation, antialias=True)[0].permute(1, 2, 0).numpy()
     if pixels.dtype == np.uint16:
         return resized.round().clip(0, LARGEST["uint16"]).astype(np.uint16)
+    return resized
+
+
+def _resize_with_gaps(pixels: Pixels, size: tuple[int, int], interpolation: Interpolation) -> Pixels:
+    missing = np.isnan(pixels)
+    values, weights = (
+        F.interpolate(_to_tensor(part), size, mode=interpolation, antialias=True)[0].permute(1, 2, 0)
+        for part in (np.where(missing, np.float32(0), pixels), (~missing).astype(np.float32))
+    )
+    resized: Pixels = (values / weights).masked_fill(weights < FILLED, torch.nan).numpy()
     return resized
 
 
@@ -253,11 +270,13 @@ def resize_nearest(mask: Mask, size: tuple[int, int]) -> Mask:
 def normalise_pixels(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """uint8, uint16 or float32 [B, C, H, W] to torch's default type, on the images' own device.
 
-    `mean` and `std` are of pixels in 0 … 1, or, for float32 images, of the pixels as they are.
+    `mean` and `std` are of pixels in 0 … 1, or, for float32 images, of the pixels as they are. Pixels without data
+    (NaN) become 0, which is the mean of their channel.
     """
     largest = LARGEST[str(images.dtype).removeprefix("torch.")]
     shift, scale = _affine(tuple(mean), tuple(std), largest, images.device, torch.get_default_dtype())
-    return torch.addcmul(shift, images.to(scale.dtype), scale)
+    normalised = torch.addcmul(shift, images.to(scale.dtype), scale)
+    return normalised.masked_fill_(images.isnan(), 0) if images.is_floating_point() else normalised
 
 
 @cache

@@ -4,6 +4,7 @@ import contextlib
 import json
 import shlex
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -21,8 +22,10 @@ from openmae.data.checking import (
     common_format,
     duplicates,
     inspect_all,
+    shared,
 )
 from openmae.data.decoding import AS_USUAL, Reading
+from openmae.data.nodata import Extremes, nodata_flag
 from openmae.data.pages import as_images
 from openmae.data.sources import Data, Source, classes_if_any, open_data
 from openmae.data.sources.taking import everything, for_pretraining
@@ -37,6 +40,7 @@ from openmae.reporting.contact_sheet import write_contact_sheet
 RESULT, SHEET = "check.json", "contact_sheet.png"
 RECIPE = "vit-b16-800e"
 MAX_KINDS_SHOWN = 12
+MEASURED = ("val", "test")
 
 
 class CheckResult(TypedDict):
@@ -53,6 +57,8 @@ class CheckResult(TypedDict):
     left_out: list[dict[str, Any]]
     """Images that belong to no split: which, how many, and why."""
     duplicates: dict[str, Any]
+    leaked: dict[str, int]
+    """By split to measure on, how many of its images are trained on as well."""
     pixels: dict[str, Any] | None
     statistics: dict[str, Any] | None
     command: str
@@ -83,6 +89,12 @@ def run_check(
         surveys = _survey(splits, out / BAD_IMAGES, automatic_workers() if workers is None else workers, reading)
     except OSError as error:
         raise UserError(f"cannot write to {out} ({error.strerror}); give --out a folder that you may write") from error
+    extremes = Extremes()
+    for split in for_pretraining(opened).splits:
+        extremes.merge(surveys[split].extremes)
+    far = extremes.far_value() if reading.nodata == "auto" else None
+    if far is not None and far.certain:  # as a training takes it
+        reading = replace(reading, nodata=far.value)
     result = _result(data, opened, surveys, out, reading)
     write_text(out / RESULT, json.dumps(result, indent=1))
     if not any(survey.images - survey.bad for survey in surveys.values()):
@@ -113,12 +125,13 @@ def _result(
 ) -> CheckResult:
     splits = opened.splits
     places = [data] if isinstance(data, str) else data
-    sources = list(splits.values())
+    names, sources = list(splits), list(splits.values())
     starts = np.cumsum([0, *map(len, sources)])
 
     def name(place: int) -> str:
         split = int(np.searchsorted(starts, place, side="right")) - 1
-        return sources[split].name(place - int(starts[split]))
+        within = sources[split].name(place - int(starts[split]))
+        return within if len(sources) == 1 else f"{names[split]}/{within}"
 
     repeated, groups = duplicates(np.concatenate([survey.digests for survey in surveys.values()]))
     training = for_pretraining(opened)
@@ -146,6 +159,7 @@ def _result(
                 "bad": survey.bad,
                 "kinds": dict(survey.kinds.most_common()),
                 "pixels": {f"{channels} x {kind}": n for (channels, kind), n in survey.formats.most_common()},
+                "nodata": survey.nodata(),
                 "sizes": survey.sizes(),
                 "classes": class_balance(splits[split]),
             }
@@ -153,11 +167,31 @@ def _result(
         },
         "left_out": [left._asdict() for left in opened.left_out],
         "duplicates": {"images": repeated, "examples": [[name(place) for place in group] for group in groups]},
+        "leaked": _leaked(surveys),
         "pixels": None if wanted is None else wanted._asdict(),
         "statistics": statistics,
-        "command": f"openmae pretrain {RECIPE} --data {' --data '.join(map(shlex.quote, places))}{channels}",
+        "command": f"openmae pretrain {RECIPE} --data {' --data '.join(map(shlex.quote, places))}{channels}"
+        f"{_reading_flags(reading)}",
         "out": str(out),
     }
+
+
+def _leaked(surveys: dict[str, Survey]) -> dict[str, int]:
+    trained = np.concatenate([survey.digests for name, survey in surveys.items() if name not in MEASURED])
+    leaked = {name: shared(surveys[name].digests, trained) for name in MEASURED if name in surveys}
+    return {name: images for name, images in leaked.items() if images}
+
+
+def _reading_flags(reading: Reading) -> str:
+    """The flags by which a training reads the files in the same way."""
+    flags = []
+    if reading.pages != AS_USUAL.pages:
+        flags.append(f"--pages {reading.pages}")
+    if reading.nodata != AS_USUAL.nodata:
+        flags.append(nodata_flag(reading.nodata))
+    if reading.max_pixels != AS_USUAL.max_pixels:
+        flags.append(f"--max-pixels {reading.max_pixels}")
+    return "".join(f" {flag}" for flag in flags)
 
 
 def _reasons(surveys: list[Survey]) -> dict[str, Any]:
@@ -205,6 +239,11 @@ def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
         ("kinds", (shown or "none") + more),
         ("channels and type", ", ".join(f"{pixels}: {count:,}" for pixels, count in found["pixels"].items()) or "none"),
     ]
+    nodata = found["nodata"]
+    if "share" in nodata:
+        rows.append(("no data", f"{100 * nodata['share']:.3g} % of the pixels, in {nodata['images']:,} images"))
+        if nodata["images_without_any_data"]:
+            rows.append(("nothing but no data", f"{nodata['images_without_any_data']:,} images"))
     sizes = found["sizes"]
     if sizes:
         rows += [
@@ -227,6 +266,16 @@ def _lines(result: CheckResult) -> list[str]:
     repeated = result["duplicates"]
     lines = [f"exact duplicates: {repeated['images']:,}"]
     lines += ["  " + " = ".join(map(plain, group)) for group in repeated["examples"]]
+    for split, images in result["leaked"].items():
+        total = result["splits"][split]["images"]
+        lines.append(
+            f"warning: {images:,} of the {total:,} images of {split} are trained on as well; a figure measured on them "
+            "is too good: delete them from one of the two"
+        )
+    for split, found in result["splits"].items():
+        if far := found["nodata"].get("far_value"):
+            taken = "taken for no data" if far["certain"] else f"if they hold no data, add {far['flag']}"
+            lines.append(f"{split}: {far['text']}: {taken}")
     statistics, pixels = result["statistics"], result["pixels"]
     if statistics is not None and pixels is not None:
         lines += [

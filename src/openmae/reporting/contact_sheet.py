@@ -58,7 +58,7 @@ def _tile(data: bytes, reading: Reading) -> Image.Image:
 def _shown(pixels: Pixels) -> Pixels:
     """Convert [H, W, C] of any type to [H, W] or [H, W, 3] uint8."""
     step = max(1, max(pixels.shape[:2]) // (4 * TILE))  # percentiles of a large image do not need every pixel
-    small = np.ascontiguousarray(pixels[::step, ::step])
+    small = np.array(pixels[::step, ::step], order="C")  # a copy, which torch may write to
     if small.dtype == np.uint16:
         small = small.astype(np.float32)
     bands = torch.from_numpy(small).permute(2, 0, 1).unsqueeze(0)

@@ -167,10 +167,11 @@ def visible_bands(pixels: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor]:
         return pixels.float(), predicted
     shown = 3 if pixels.shape[1] >= 3 else 1
     original, predicted = pixels[:, :shown].float(), predicted[:, :shown]
-    limits = torch.quantile(original.flatten(2), torch.tensor(STRETCH), dim=2)  # [2, B, shown]
+    limits = torch.nanquantile(original.flatten(2), torch.tensor(STRETCH), dim=2)  # [2, B, shown]
     low, high = limits.unsqueeze(-1).unsqueeze(-1)
     scale = 255 / (high - low).clamp(min=1e-12)
-    return (original - low) * scale, (predicted - low) * scale
+    # Pixels without data are black.
+    return ((original - low) * scale).nan_to_num(0), ((predicted - low) * scale).nan_to_num(0)
 
 
 def _is_visible(pixels: Tensor) -> bool:

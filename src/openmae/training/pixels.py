@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from openmae.core.network import Network
 from openmae.data.decoding import MAX_PIXELS, Nodata, Pages, PixelFormat, Reading
+from openmae.data.nodata import find_far_value
 from openmae.data.pixel_cache import PixelCache, pixel_cache_bytes
 from openmae.data.sources import Source
 from openmae.data.statistics import (
@@ -58,6 +59,9 @@ def resolve_pixels(recipe: R, source: Source) -> R:
     reading = reading_of(recipe)
     if recipe.pixel_type == "auto":
         recipe = replace(recipe, pixel_type=widest_type(stored_formats(source, reading)))
+    if recipe.nodata == "auto" and (recipe.pixel_type == "float32" or recipe.measures_statistics):
+        recipe = _with_nodata(recipe, source)
+        reading = reading_of(recipe)
     wanted = pixel_format(recipe)
     reasons = list(why_unreadable_as(source, wanted, reading))
     if all(reasons):
@@ -74,6 +78,18 @@ def resolve_pixels(recipe: R, source: Source) -> R:
         recipe = replace(recipe, mean=statistics.mean, std=statistics.std)
         mean, std = (" ".join(f"{value:.3g}" for value in values) for values in statistics)
         say(f"{wanted.channels} channels of {wanted.kind}, mean {mean}, standard deviation {std}")
+    return recipe
+
+
+def _with_nodata(recipe: R, source: Source) -> R:
+    """`recipe` with the value that stands for "no data", where it is certain; else a message names it."""
+    found = find_far_value(source, reading_of(recipe))
+    if found is None:
+        return recipe
+    if found.certain and recipe.pixel_type == "float32":
+        say(f"{found}: it is taken for no data; --nodata none takes it for data")
+        return replace(recipe, nodata=found.value)
+    say(f"{found}: if they hold no data, add {found.flag}")
     return recipe
 
 

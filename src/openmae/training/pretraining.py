@@ -13,6 +13,7 @@ from openmae.checkpoints.names import ENCODER
 from openmae.core.geometry import size_text
 from openmae.core.masking import kept_count, mask_from_noise
 from openmae.core.model import MAEOutput, MaskedAutoencoder
+from openmae.core.patches import patches_with_data
 from openmae.data.batches import Batch, SeededImages
 from openmae.data.pages import as_images
 from openmae.data.sources import open_data
@@ -112,7 +113,11 @@ def reconstruction_loss(recipe: PretrainRecipe, model: MaskedAutoencoder) -> Cal
 
     def loss(wrapped: nn.Module, batch: Batch) -> Tensor:
         images = normalise_pixels(batch.images, recipe.mean, recipe.std)
-        out: MAEOutput = wrapped(images, mask_from_noise(batch.uniform, kept, grid))
+        mask = mask_from_noise(batch.uniform, kept, grid)
+        arguments: tuple[Any, ...] = (images, mask)
+        if batch.images.is_floating_point():  # no other pixels can be NaN, which means that they hold no data
+            arguments += (patches_with_data(model.geometry.patchify(batch.images)),)
+        out: MAEOutput = wrapped(*arguments)
         return out.loss
 
     return loss

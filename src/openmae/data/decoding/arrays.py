@@ -99,6 +99,8 @@ def channels_first(shape: tuple[int, ...], expected: int | None = None) -> bool:
     picture_last, picture_first = _like_a_picture(first, middle), _like_a_picture(middle, last)
     if last in COLOURS and (picture_last or first not in COLOURS):
         return False
+    if first == middle != last:  # square pictures
+        return False
     if picture_last != picture_first:
         return picture_first
     if last > FEW and not picture_last:

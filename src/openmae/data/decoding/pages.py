@@ -85,7 +85,7 @@ def pages_of_picture(file: tifffile.TiffFile, pages: Pages) -> list[int]:
     if list(several) == ["C"] and declared == len(same):
         return _in_order_of_channels(description, same)
     if declared == len(same) and several:
-        raise BadImage(f"{len(same)} pages ({_named(several)}), not one picture; {CHOICES}")
+        raise BadImage(f"{len(same)} pages, {_named(several)}, not one picture; {CHOICES}")
     raise BadImage(f"{len(same)} pages of one size, and nothing in the file says that they are channels; {CHOICES}")
 
 

@@ -11,7 +11,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from openmae.data.decoding import BadImage, PixelFormat, why_unreadable
+from openmae.data.nodata import find_far_value
 from openmae.data.packing.reencoding import PackSettings, Reencoded, reencode
 from openmae.data.packing.shard_writing import UNSAFE, ShardWriter, member_name, size_in_tar
 from openmae.data.packing.speed import decoding_speeds
@@ -99,10 +100,15 @@ def pack(
         raise UserError(f"--shard-size is {shard_megabytes} MB; give 1 or more, such as 500")
     splits = dict(data.splits)
     prefixes = _prefixes(splits)
+    training = for_pretraining(data).images
+    found = find_far_value(training, settings.reading) if settings.reading.nodata == "auto" else None
+    if found is not None and found.certain:
+        say(f"{found}: it is taken for no data, and packed as NaN; --nodata none takes it for data")
+        settings = replace(settings, reading=replace(settings.reading, nodata=found.value))
     folder = _prepare_folder(destination)
     _require_space(splits, settings, folder)
     how = {name: value for name, value in asdict(settings).items() if name != "reading"}
-    notes = {"source": source, **how, "shard_megabytes": shard_megabytes}
+    notes = {"source": source, **how, "nodata": settings.reading.nodata, "shard_megabytes": shard_megabytes}
     notes["splits"] = {prefix: split for split, prefix in prefixes.items()}
     (folder / UNFINISHED_FILE).write_text(json.dumps(notes), encoding="utf-8")
     tally = Tally()
@@ -134,7 +140,7 @@ def pack(
     (folder / UNFINISHED_FILE).unlink()
 
     seconds = time.monotonic() - started
-    speeds = decoding_speeds({"source": for_pretraining(data).images, "packed": packed}, wanted)
+    speeds = decoding_speeds({"source": training, "packed": packed}, wanted, settings.reading)
     return {
         "images": tally.images,
         "bad": len(tally.bad),
