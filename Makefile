@@ -1,5 +1,7 @@
 # make demo      pre-train, measure and draw on the bundled images
 # make test      all that CI runs: format, lint, types, import directions, tests
+# make test-oldest   the tests with the lowest versions that pyproject.toml permits, in .venv-oldest
+# make oldest    writes requirements-oldest.txt again, after a change of a lower bound
 # make faults    kills, crashes, full disks and damaged files; writes docs/reliability.md (FAULTS="--only 4 --quick": less)
 # make format    ruff, in place
 # make build     the source archive and the wheel, into dist/
@@ -10,10 +12,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test faults format build clean help
+.PHONY: demo test test-oldest oldest faults format build clean help
 
 demo: .venv/installed
 	$(BIN)/openmae demo
+
+# The tests' tensors are tiny: a second thread of torch would only wait, and take a processor from the other tests.
+test test-oldest: export OMP_NUM_THREADS ?= 1
 
 test: .venv/installed-dev
 	$(BIN)/ruff format --check .
@@ -21,6 +26,14 @@ test: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4
+
+# OLDEST are more options of uv, such as a package index that has torch without CUDA: --extra-index-url URL
+test-oldest: .venv-oldest/installed
+	.venv-oldest/bin/pytest --numprocesses auto --maxprocesses 4
+
+oldest: .venv/installed-dev
+	$(BIN)/uv pip compile --quiet --resolution lowest-direct --all-extras --python-version 3.11 --no-header --no-annotate \
+	  pyproject.toml --output-file requirements-oldest.txt
 
 faults: .venv/installed-bench
 	$(BIN)/python -m tests.faults $(FAULTS)
@@ -47,9 +60,16 @@ help:
 	$(BIN)/pip install --quiet --editable .
 	@touch $@
 
-.venv/installed-dev: .venv/installed
-	@echo "Installing what the tests need …"
+.venv/installed-dev: pyproject.toml .venv/bin/python
+	@echo "Installing OpenMAE and what the tests need into .venv (several gigabytes; this takes a few minutes) …"
 	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch .venv/installed $@
+
+.venv-oldest/installed: requirements-oldest.txt .venv/installed-dev
+	@echo "Installing the oldest versions into .venv-oldest …"
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-oldest
+	$(BIN)/uv pip install --quiet --python .venv-oldest/bin/python $(OLDEST) --requirement requirements-oldest.txt
+	$(BIN)/uv pip install --quiet --python .venv-oldest/bin/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .venv/installed-bench: .venv/installed-dev
@@ -58,4 +78,4 @@ help:
 	@touch $@
 
 clean:
-	rm -rf .venv build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-oldest build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -225,6 +225,17 @@ def test_starting_the_command_line_does_not_import_torch() -> None:
     assert finished.returncode == 0, finished.stderr
 
 
+def test_on_a_system_without_posix_locks_one_sentence_says_where_it_runs() -> None:
+    program = (
+        "import sys, signal; sys.modules['fcntl'] = None; import openmae.cli; "
+        "sys.exit(openmae.cli.main(['pretrain', 'fashion-mnist', '--out', 'run']))"
+    )
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert finished.returncode == 1
+    assert finished.stderr.startswith("openmae: OpenMAE runs on Linux and macOS, and this is ")
+    assert finished.stderr.count("\n") == 1
+
+
 def test_a_closed_pipe_is_no_error_message() -> None:
     command = f"{sys.executable} -m openmae.cli recipes | head -1"
     finished = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)

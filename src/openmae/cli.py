@@ -20,6 +20,7 @@ from rich.console import Console
 
 import openmae
 from openmae import reporter, slurm
+from openmae.checkpoints.locking import require_locks
 from openmae.errors import UserError, WrongUsage
 from openmae.recipes.stages import RECIPE_TYPES
 from openmae.reporter import Reporter, plain_lines
@@ -100,6 +101,7 @@ def _run(arguments: list[str], console: Console) -> int:
         near = difflib.get_close_matches(name, [*VERBS, SLURM], n=1)
         hint = f"did you mean `openmae {near[0]}`?" if near else "`openmae --help` lists the verbs."
         raise WrongUsage(f"there is no verb called {name!r}; {hint}")
+    require_locks()
     verb = VERBS[name]
     call = parse(name, verb.run, words)
     if (code := _run_processes(arguments, call.arguments)) is not None:

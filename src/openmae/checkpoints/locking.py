@@ -1,8 +1,8 @@
 """One process at a time on a run folder."""
 
 import errno
-import fcntl
 import os
+import platform
 import socket
 import time
 from pathlib import Path
@@ -10,7 +10,21 @@ from typing import IO
 
 from openmae.errors import UserError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 LOCK = ".lock"
+
+
+def require_locks() -> None:
+    """Raise UserError on a system that OpenMAE does not run on, which has none of these locks."""
+    if fcntl is None:
+        raise UserError(
+            f"OpenMAE runs on Linux and macOS, and this is {platform.system()}; use it in WSL, a container or a "
+            "virtual machine"
+        )
 
 
 class FolderLock:
@@ -20,10 +34,11 @@ class FolderLock:
     They work on every network file system that has locks.
 
     Raises:
-        UserError: when another process holds it; says which.
+        UserError: when another process holds it; says which. Also on a system that has no such locks.
     """
 
     def __init__(self, folder: Path) -> None:
+        require_locks()
         self._file: IO[str] | None = (folder / LOCK).open("a+", encoding="utf-8")
         try:
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)

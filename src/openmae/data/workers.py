@@ -110,4 +110,5 @@ def _outlive_stop_signals(_worker: int) -> None:
 
     signal.signal(signal.SIGTERM, once)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    if hasattr(signal, "SIGUSR1"):
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)

@@ -8,7 +8,10 @@ from types import FrameType
 from typing import Any
 
 STOPPED = 75  # exit code, the system's EX_TEMPFAIL: try again later, here to continue
-REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+# Not every system has all of them.
+REQUESTS = tuple(
+    signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGUSR1") if name in signal.Signals.__members__
+)
 
 
 class Interrupted(Exception):
