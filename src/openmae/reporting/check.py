@@ -4,6 +4,7 @@ import contextlib
 import json
 import shlex
 from collections import Counter
+from collections.abc import Container
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
@@ -40,7 +41,6 @@ from openmae.reporting.contact_sheet import write_contact_sheet
 RESULT, SHEET = "check.json", "contact_sheet.png"
 RECIPE = "vit-b16-800e"
 MAX_KINDS_SHOWN = 12
-MEASURED = ("val", "test")
 
 
 class CheckResult(TypedDict):
@@ -167,7 +167,7 @@ def _result(
         },
         "left_out": [left._asdict() for left in opened.left_out],
         "duplicates": {"images": repeated, "examples": [[name(place) for place in group] for group in groups]},
-        "leaked": _leaked(surveys),
+        "leaked": _leaked(surveys, training.splits),
         "pixels": None if wanted is None else wanted._asdict(),
         "statistics": statistics,
         "command": f"openmae pretrain {RECIPE} --data {' --data '.join(map(shlex.quote, places))}{channels}"
@@ -176,9 +176,10 @@ def _result(
     }
 
 
-def _leaked(surveys: dict[str, Survey]) -> dict[str, int]:
-    trained = np.concatenate([survey.digests for name, survey in surveys.items() if name not in MEASURED])
-    leaked = {name: shared(surveys[name].digests, trained) for name in MEASURED if name in surveys}
+def _leaked(surveys: dict[str, Survey], training: Container[str]) -> dict[str, int]:
+    """For each split that is not for training, how many of its images are trained on as well."""
+    trained = np.concatenate([survey.digests for name, survey in surveys.items() if name in training])
+    leaked = {name: shared(found.digests, trained) for name, found in surveys.items() if name not in training}
     return {name: images for name, images in leaked.items() if images}
 
 
