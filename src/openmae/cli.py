@@ -32,6 +32,7 @@ from openmae.training.processes.launching import (
     require_startable,
     run_processes,
 )
+from openmae.training.processes.leaving import leaving_in_order
 from openmae.training.processes.stopping import STOPPED, Interrupted
 from openmae.verbs import VERBS
 from openmae.verbs.flags import ask_tyro, parse
@@ -103,7 +104,10 @@ def _run(arguments: list[str], console: Console) -> int:
     call = parse(name, verb.run, words)
     if (code := _run_processes(arguments, call.arguments)) is not None:
         return code
-    result = verb.run(**call.arguments)
+    if call.note:
+        reporter.say(call.note)
+    with leaving_in_order():
+        result = verb.run(**call.arguments)
     if process_rank() > 0:
         return DONE
     if call.json:

@@ -75,6 +75,38 @@ def test_a_packed_set_has_the_splits_labels_classes_and_names_of_its_source(clas
     assert result["bytes_after"] == sum(file.stat().st_size for file in (tmp_path / "packed").glob("*.tar"))
 
 
+def test_every_split_is_packed_and_is_the_same_split_again(said: list[str], tmp_path: Path) -> None:
+    for split in ("train", "val", "test"):
+        for number, name in enumerate(("cat", "dog")):
+            save(tmp_path / f"pictures/{split}/{name}/{split}.png", picture(number))
+    save(tmp_path / "pictures/more of it (train)/1.png", picture(5))
+    result, data = packed(tmp_path / "pictures", tmp_path / "packed")
+    assert {split: len(source) for split, source in data.splits.items()} == {
+        "train": 2, "val": 2, "test": 2, "more of it (train)": 1
+    }  # fmt: skip
+    assert (tmp_path / "packed/more of it _train_-000000.tar").is_file()
+    assert [data.splits[split].labels.tolist() for split in ("val", "test")] == [[0, 1], [0, 1]]
+    assert names(data.splits["val"]) == ["val-000000.tar/cat/val.jpg", "val-000000.tar/dog/val.jpg"]
+    line = "train: 2 images of 2 classes cat and dog; val: 2; test: 2; more of it (train): 1 without a label"
+    assert line in said
+    assert result["data"]["splits"]["more of it (train)"] == {"images": 1, "classes": 0, "unlabelled": 1}
+
+
+def test_splits_that_number_their_classes_in_another_order_are_packed_by_name(tmp_path: Path) -> None:
+    rows = [{"bytes": (save(tmp_path / "x.png", picture(1))).read_bytes(), "path": None}] * 2
+    for split, classes in (("train", ["cat", "dog"]), ("val", ["emu", "dog", "cat"])):
+        table = pa.table({"image": rows, "label": [0, 1]})
+        features = {"label": {"names": classes, "_type": "ClassLabel"}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+        (tmp_path / "data").mkdir(exist_ok=True)
+        pq.write_table(table, tmp_path / "data" / f"{split}.parquet")
+    _, data = packed(tmp_path / "data", tmp_path / "packed")
+    assert [[source.classes[label] for label in source.labels] for source in data.splits.values()] == [
+        ["cat", "dog"],
+        ["emu", "dog"],
+    ]
+
+
 def test_labels_of_a_file_and_images_without_one_are_kept(tmp_path: Path) -> None:
     for number in range(3):
         save(tmp_path / "flat" / f"{number}.png", picture(number))
@@ -349,7 +381,7 @@ def test_a_packed_set_can_be_packed_again(classes: Path, tmp_path: Path) -> None
     assert second.train.classes == first.train.classes
 
 
-def unmeasurable(source: Source, wanted: PixelFormat) -> statistics.Statistics:
+def unmeasurable(*_: object) -> statistics.Statistics:
     raise AssertionError("measured again")
 
 
@@ -403,6 +435,6 @@ def test_an_array_is_stored_without_pickle() -> None:
     from openmae.data.packing.reencoding import reencode
 
     buffer = io.BytesIO()
-    np.save(buffer, np.ones((5, 4, 2), np.float32))
+    np.save(buffer, np.ones((40, 50, 2), np.float32))
     again = reencode(buffer.getvalue(), PackSettings())
-    assert np.load(io.BytesIO(again.data), allow_pickle=False).shape == (5, 4, 2)
+    assert np.load(io.BytesIO(again.data), allow_pickle=False).shape == (40, 50, 2)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from openmae.data.decoding import PixelFormat
+from openmae.data.decoding.arrays import encode_array
 from openmae.data.sources.labels import GivenLabels, Labelled
 from openmae.data.statistics import decoded_bytes, measure, sample, stored_formats, widest_type
 from openmae.data.transforms import TrainTransform
@@ -29,11 +30,10 @@ class Arrays(Labelled):
         array = self.arrays[index]
         if isinstance(array, bytes):
             return array
+        if not self.jpeg:
+            return encode_array(array)
         buffer = io.BytesIO()
-        if self.jpeg:
-            Image.fromarray(array).save(buffer, "JPEG")
-        else:
-            np.save(buffer, array)
+        Image.fromarray(array).save(buffer, "JPEG")
         return buffer.getvalue()
 
     def name(self, index: int) -> str:

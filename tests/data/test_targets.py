@@ -30,7 +30,12 @@ def test_no_target_is_no_number_that_a_user_could_give() -> None:
     labels = read("labels", [["a"], None, [], ["b", "a"]])
     assert (labels.known.tolist(), labels.names) == ([True, False, True, True], ("a", "b"))
     assert labels.values.tolist() == [[True, False], [False, False], [False, False], [True, True]]
-    assert read("class", [1, None, -1, 0]).known.tolist() == [True, False, False, True]
+    classes = read("class", [1, None, -1, 0])
+    assert (classes.names, classes.values.tolist()) == (("-1", "0", "1"), [2, -1, 0, 1]), "-1 is a class like any other"
+    assert classes.known.tolist() == [True, False, True, True]
+    assert read("class", [1, None, -1, 0], ("cat", "dog")).known.tolist() == [True, False, False, True], (
+        "of named classes"
+    )
 
 
 def test_a_subset_may_name_images_without_a_target() -> None:
@@ -50,7 +55,6 @@ def test_a_subset_may_name_images_without_a_target() -> None:
             "multilabel",
         ),
         ("class", [1.0, 12.5], (), "numbers (such as 12.5), not classes", "regression"),
-        ("class", [-3], (), "label -3; write class numbers", "regression"),
         ("labels", [12.5], (), "numbers (such as 12.5), not labels", "regression"),
         (
             "number",
@@ -75,8 +79,7 @@ def test_labels_of_another_kind_are_refused_with_the_task_that_they_fit(
     ("kind", "values", "message"),
     [
         ("number", [float("inf")], "here has a number that is infinite; leave"),
-        ("labels", [[0], [-2]], "here has label -2; write label numbers"),
-        ("labels", [[10**9]], "here has label 1000000000 but names only"),
+        ("labels", list(range(20_001)), "here has 20,001 labels, more than 20,000; use --task classification"),
     ],
 )
 def test_labels_that_cannot_be_used_say_what_to_do(kind: Kind, values: list[Any], message: str) -> None:
@@ -97,14 +100,15 @@ def test_one_label_an_image_is_a_list_of_one() -> None:
         [True, False],
     ]
     assert read("labels", ["b", "-", None, "a"]).known.tolist() == [True, True, False, True]
-    assert read("labels", [1, -1, 0]).known.tolist() == [True, False, True]
+    assert read("labels", [1, -1, 0]).names == ("-1", "0", "1")
+    assert read("labels", [1, -1, 0], ("cat", "dog")).known.tolist() == [True, False, True]
 
 
 def test_a_test_split_has_the_labels_of_the_training_split() -> None:
     train = GivenLabels(pa.chunked_array([pa.array([["b"], ["a", "c"]])]), where="train")
     test = read("labels", [["c"], ["emu", "a"]], train=train)
-    assert (test.names, test.known.tolist()) == (("a", "b", "c"), [True, False])
-    assert test.values.tolist() == [[False, False, True], [False] * 3]
+    assert (test.names, test.known.tolist()) == (("a", "b", "c", "emu"), [True, True])
+    assert test.values.tolist() == [[False, False, True, False], [True, False, False, True]]
 
 
 # Masks

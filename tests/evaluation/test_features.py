@@ -1,5 +1,6 @@
 """Features and embeddings: unmasked, deterministic, independent of how images are batched."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,12 @@ import torch
 from PIL import Image
 
 from openmae.data.sources import open_data
+from openmae.data.transforms import apply
 from openmae.evaluation.embedding import embed
 from openmae.evaluation.features import extract_features, pool_tokens
 from openmae.evaluation.forward import evaluation_transform
 from openmae.recipes import PretrainRecipe, find_recipe
+from openmae.recipes.values import ImageSize
 from openmae.weights.building import load_encoder
 from openmae.weights.networks import network_of
 
@@ -63,7 +66,8 @@ def test_table_has_one_row_per_image_with_path_split_and_label(
 ) -> None:
     counts = embed(tiny_run, str(small_fashion), tmp_path / "e.parquet")
     table = pq.read_table(tmp_path / "e.parquet").to_pylist()
-    assert counts == {"images": 160, "bad": 0}
+    assert (counts["images"], counts["bad"]) == (160, 0)
+    assert counts["data"]["splits"]["test"] == {"images": 40, "classes": 10, "unlabelled": 0}
     assert len(table) == 160
     assert {row["split"] for row in table} == {"train", "test"}
     assert table[0]["path"] == "train.parquet:0"
@@ -79,9 +83,25 @@ def test_flat_folder_has_null_labels_and_bad_images_are_counted(tiny_run: Path, 
     (folder / "broken.png").write_bytes(b"<html>not an image</html>")
     counts = embed(tiny_run, str(folder), tmp_path / "e.parquet")
     rows = pq.read_table(tmp_path / "e.parquet").to_pylist()
-    assert counts == {"images": 3, "bad": 1}
+    assert (counts["images"], counts["bad"]) == (3, 1)
     assert [row["path"] for row in rows] == ["0.png", "1.png", "2.png"]
     assert {row["label"] for row in rows} == {None}
+
+
+def test_every_split_is_embedded_and_stays_apart(said: list[str], tiny_run: Path, tmp_path: Path) -> None:
+    for name in ("train/a", "val/b", "test/c", "unlabeled/d", "unlabeled/e"):
+        file = tmp_path / f"photos/{name}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (28, 28), 60).save(file)
+    embed(tiny_run, str(tmp_path / "photos"), tmp_path / "e.parquet")
+    rows = pq.read_table(tmp_path / "e.parquet").to_pylist()
+    assert [(row["split"], row["path"]) for row in rows] == [
+        ("train", "a.png"), ("val", "b.png"), ("test", "c.png"), ("unlabeled", "d.png"), ("unlabeled", "e.png")
+    ]  # fmt: skip
+    assert (
+        "train: 1 image without a label; val: 1 without a label; test: 1 without a label; unlabeled: 2 without a label"
+        in said
+    )
 
 
 def test_nothing_but_broken_images_is_an_error(tiny_run: Path, tmp_path: Path) -> None:
@@ -111,3 +131,13 @@ def test_fine_tuned_mean_passes_through_its_norm(tiny_recipe: PretrainRecipe) ->
     torch.nn.init.constant_(vit.fc_norm.bias, 5.0)
     pooled = pool_tokens(vit, torch.randn(2, 50, 32))
     assert pooled.mean.mean(dim=1).tolist() == pytest.approx([5.0, 5.0], abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["cifar10-finetune", "vit-b16-800e-linear", "vit-b16-800e-finetune", "vit-b16-800e"])
+def test_at_another_image_size_every_protocol_sees_nearly_the_whole_picture(name: str) -> None:
+    network = network_of(replace(find_recipe(name), image_size=ImageSize(64, 64)))
+    framed = np.zeros((128, 128, 3), np.uint8)
+    framed[:16] = 255
+    seen = apply(evaluation_transform(network), framed)
+    assert network.eval_resize == 73
+    assert 3 <= (seen[:, 32, 0] > 127).sum() <= 5, "a ninth of the picture, less what is cropped"

@@ -116,7 +116,7 @@ def _spoil(rank: int, place: str, times: int, *, first: int = 14) -> None:
             nan = float("nan")
             if now and place == "pixels":
                 images = batch.images.float()
-                images[0, 0, 0, 0] = nan
+                images[0, 0, 0, 0] = float("inf")  # NaN is no data
                 batch = batch._replace(images=images)
             if now and place == "weights":
                 with torch.no_grad():

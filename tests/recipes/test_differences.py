@@ -6,6 +6,7 @@ import pytest
 
 from openmae.recipes import FinetuneRecipe, LinearRecipe, PretrainRecipe, Recipe, find_recipe
 from openmae.recipes.differences import Difference, differences_in_results
+from openmae.recipes.saved import from_yaml, to_yaml
 from openmae.recipes.values import Every, ImageSize
 
 PRETRAIN = find_recipe("cifar10", "pretrain")
@@ -20,6 +21,7 @@ EVERY_STAGE = {
     "peer_timeout",
     "max_bad",
     "track",
+    "accept_changed_data",
 }
 
 
@@ -56,7 +58,46 @@ def test_each_field_that_changes_results_and_differs_is_named_with_both_values_i
     ]
 
 
+@pytest.mark.parametrize("recipe", [PRETRAIN, find_recipe("cifar10", "linear"), find_recipe("cifar10", "finetune")])
+def test_a_run_from_before_splits_could_be_chosen_may_be_continued(recipe: Recipe) -> None:
+    old = "".join(
+        line for line in to_yaml(recipe).splitlines(keepends=True) if not line.startswith(("split:", "train_split:"))
+    )
+    assert differences_in_results(from_yaml(old), recipe) == []
+
+
+def test_a_run_on_other_splits_is_another_run() -> None:
+    assert isinstance(PRETRAIN, PretrainRecipe)
+    assert differences_in_results(PRETRAIN, replace(PRETRAIN, split=("train",))) == [Difference("split", [], ["train"])]
+
+
 def test_a_recipe_of_another_stage_differs() -> None:
     found = differences_in_results(PRETRAIN, find_recipe("cifar10", "linear"))
     assert found[0] == Difference("stage", "pretrain", "linear")
     assert Difference("head_std", None, 0.01) in found
+
+
+@pytest.mark.parametrize(
+    ("changes", "differences"),
+    [
+        ({}, []),
+        ({"eval_resize": 256}, []),
+        ({"eval_resize": 224}, [Difference("eval_resize", 256, 224)]),
+        ({"image_size": 64}, [Difference("image_size", "224x224", "64x64"), Difference("eval_resize", 256, 73)]),
+        ({"image_size": 64, "eval_resize": 256}, [Difference("image_size", "224x224", "64x64")]),
+    ],
+)
+def test_an_evaluation_size_that_was_recorded_is_compared_with_the_one_that_follows(
+    changes: dict[str, Any], differences: list[Difference]
+) -> None:
+    recipe = find_recipe("vit-b16-800e-finetune")
+    recorded = from_yaml(to_yaml(recipe).replace("eval_resize: null", "eval_resize: 256"))
+    assert differences_in_results(recorded, replace(recipe, **changes)) == differences
+
+
+def test_a_run_at_another_image_size_that_recorded_256_is_another_unless_256_is_given() -> None:
+    recipe = replace(find_recipe("vit-b16-800e-finetune"), image_size=ImageSize(64, 64))
+    recorded = from_yaml(to_yaml(recipe).replace("eval_resize: null", "eval_resize: 256"))
+    assert differences_in_results(recorded, recipe) == [Difference("eval_resize", 256, 73)]
+    given: dict[str, Any] = {"eval_resize": 256}
+    assert differences_in_results(recorded, replace(recipe, **given)) == []

@@ -71,7 +71,7 @@ COMMON: dict[tuple[Stage, str], dict[str, Any]] = {
         "crop_attempts": 1,
         "flip": 0.5,
         "interpolation": "bicubic",
-        "eval_resize": 256,
+        "resized_to": 256,
         "pool": "cls",
         "head_std": 0.01,
         "scale_bias_lr": False,
@@ -185,7 +185,7 @@ def test_fine_tuning_has_the_figures_and_the_size_dependent_settings_of_its_row(
         assert recipe.backbone == row.backbone
         assert (recipe.epochs, recipe.base_lr, recipe.layer_decay, recipe.drop_path) == expected
         assert recipe.image_size == (224, 224)
-        assert recipe.eval_resize == 256
+        assert recipe.resized_to == 256
 
 
 def test_fine_tuning_at_448_differs_from_224_in_size_and_figures_only() -> None:
@@ -196,11 +196,11 @@ def test_fine_tuning_at_448_differs_from_224_in_size_and_figures_only() -> None:
     for form in ("", "-mm"):
         large, usual = get(AT_448 + form), get("vit-h14-1600e-finetune" + form)
         assert large.image_size == (448, 448)
-        assert large.eval_resize == 512
+        assert large.resized_to == 512
         assert "assumed" in large.note
         assert "bf16" in large.note
         differing = {f.name for f in fields(large) if getattr(large, f.name) != getattr(usual, f.name)}
-        assert differing - FROM_THE_SOURCE == {"image_size", "eval_resize"}
+        assert differing - FROM_THE_SOURCE == {"image_size"}
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "linear", "finetune"])

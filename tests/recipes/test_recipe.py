@@ -173,7 +173,12 @@ def test_a_range_that_cannot_be_checked_fails_with_the_first_recipe() -> None:
         (PRETRAIN, {"seed": 2**32}, "--seed must lie in 0 … 4294967295", "not 4294967296"),
         (LINEAR, {"label_fraction": 0.0}, r"--label-fraction must lie in \(0, 1\]", "not 0.0; 0.01 is one per cent"),
         (FINETUNE, {"label_fraction": 10.0}, r"--label-fraction must lie in \(0, 1\]", "not 10.0"),
-        (FINETUNE, {"eval_resize": 200}, "--eval-resize 200 is smaller than the image size 224x224", "at least 224"),
+        (
+            FINETUNE,
+            {"eval_resize": 200},
+            "--eval-resize 200 is smaller than the image size 224x224",
+            "at least 224, or leave it out",
+        ),
     ],
 )
 def test_a_value_out_of_bounds_is_refused_by_the_name_of_its_flag(

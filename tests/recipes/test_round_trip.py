@@ -60,7 +60,7 @@ def any_recipe(draw: st.DrawFn, kind: type[Recipe]) -> Recipe:
     values["crop_scale"] = tuple(sorted(values["crop_scale"]))
     if values["strategy"] == "fsdp":
         values |= {"ema_decay": None, "precision": "auto"}
-    if "eval_resize" in values:
+    if values.get("eval_resize") is not None:
         values["eval_resize"] = max(values["eval_resize"], min(values["image_size"]))
     return kind(**values)
 

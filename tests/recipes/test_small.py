@@ -37,8 +37,8 @@ def test_the_measuring_recipes_have_the_network_and_the_data_of_pretraining(name
 @pytest.mark.parametrize("name", FAMILIES)
 def test_small_images_are_evaluated_whole(name: str) -> None:
     _, linear, finetune = family(name)
-    assert linear.eval_resize == min(linear.image_size)
-    assert finetune.eval_resize == min(finetune.image_size)
+    assert linear.resized_to == min(linear.image_size)
+    assert finetune.resized_to == min(finetune.image_size)
 
 
 def test_cifar10_has_patches_of_4_in_32_by_32_colour_images() -> None:

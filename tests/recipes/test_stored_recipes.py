@@ -1,8 +1,13 @@
 """Recipes as version 0.1 stored them, in run folders and in weights files, stay readable."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import yaml
 
+from openmae.recipes import find_recipe
+from openmae.recipes.differences import differences_in_results
 from openmae.recipes.saved import from_yaml, to_dict
 from openmae.recipes.values import Every, ImageSize
 
@@ -244,3 +249,13 @@ def test_its_values_have_the_declared_types() -> None:
     assert (recipe.image_size, recipe.save_every) == (ImageSize(28, 56), Every(5.0, "min"))
     assert (recipe.image_size.height, recipe.save_every.unit) == (28, "min")
     assert (recipe.crop_scale, recipe.base_lr, recipe.data) == ((0.9, 1.0), 1e-5, "bilder/März 2024")
+
+
+@pytest.mark.parametrize("text", [LINEAR, FINETUNE], ids=["linear", "finetune"])
+def test_a_run_that_recorded_the_usual_evaluation_size_continues_with_the_recipe_of_today(text: str) -> None:
+    stored = from_yaml(text)
+    of_user: dict[str, Any] = {
+        name: getattr(stored, name) for name in ("data", "labels", "weights", "rand_augment") if hasattr(stored, name)
+    }
+    today = replace(find_recipe(stored.name, stored.stage), **of_user)
+    assert differences_in_results(stored, today) == []

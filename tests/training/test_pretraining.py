@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import openmae
 from openmae.checkpoints.checkpoint import list_checkpoints
 from openmae.checkpoints.locking import LOCK
-from openmae.checkpoints.names import ENCODER, ENVIRONMENT, LOG, METRICS, RECIPE, RESULTS
+from openmae.checkpoints.names import DATA, ENCODER, ENVIRONMENT, LOG, METRICS, RECIPE, RESULTS
 from openmae.checkpoints.reading import read_checkpoint
 from openmae.checkpoints.tensor_files import write_tensors
 from openmae.core.masking import Mask, kept_count
@@ -93,7 +93,7 @@ def test_a_finished_run_has_its_files_and_says_what_came_out(
 ) -> None:
     results = run_pretraining(recipe, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
-        RECIPE, ENVIRONMENT, METRICS, LOG, RESULTS, ENCODER, LOCK, "tensorboard", "checkpoints",
+        RECIPE, DATA, ENVIRONMENT, METRICS, LOG, RESULTS, ENCODER, LOCK, "tensorboard", "checkpoints",
     }  # fmt: skip
     assert results == json.loads((tmp_path / RESULTS).read_text())
     assert {"protocol", "recipe", "seed", "epoch", "loss", "images_per_second", "lr", "out"} <= set(results)
@@ -102,6 +102,27 @@ def test_a_finished_run_has_its_files_and_says_what_came_out(
     assert "120 images for 2 epochs" in text
     assert "7x7 patches of which 12 are visible, batch 40, adamw at" in text
     assert text.splitlines()[0] in (tmp_path / LOG).read_text()
+
+
+def test_every_image_that_is_not_held_out_is_trained_on_and_it_is_said(
+    said: list[str], recipe: PretrainRecipe, small_fashion: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in ("train", "validation", "test", "more"):
+        (data / f"{name}.parquet").symlink_to(small_fashion / ("test.parquet" if name != "train" else "train.parquet"))
+    results = run_pretraining(replace(recipe, data=str(data), epochs=1, warmup_epochs=0), tmp_path / "run")
+    assert "images: train 120, more 40; held out: val 40, test 40" in said
+    assert "on 160 images for 1 epochs" in "\n".join(said)
+    assert results["data"] == {
+        "splits": {
+            "train": {"images": 120, "used": True},
+            "val": {"images": 40, "used": False},
+            "test": {"images": 40, "used": False},
+            "more": {"images": 40, "used": True},
+        },
+        "left_out": [],
+    }
 
 
 def test_repeats_are_counted_as_samples_and_steps_and_said(

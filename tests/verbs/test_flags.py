@@ -16,6 +16,7 @@ from openmae.recipes import RECIPES, find_recipe
 from openmae.recipes.constraints import Range, at_least
 from openmae.recipes.conversion import flag
 from openmae.recipes.recipe import Recipe, declarations
+from openmae.recipes.saved import to_yaml
 from openmae.recipes.stages import RECIPE_TYPES
 from openmae.verbs import VERBS
 from openmae.verbs.flags import parse
@@ -201,3 +202,28 @@ def test_shell_and_python_make_the_same_recipe(
     for name in fields:
         assert type(getattr(from_python, name)) is type(getattr(from_shell, name))
     assert dataclasses.replace(from_shell) == from_shell
+
+
+@pytest.mark.parametrize(
+    ("words", "warmup"),
+    [
+        (["--epochs", "20"], 1),
+        (["--epochs=20"], 1),
+        (["--epochs", "20", "--warmup-epochs", "40"], 40),
+        (["--epochs", "20", "--warmup_epochs=40"], 40),
+        (["--epochs", "200"], 40),
+    ],
+)
+def test_a_shorter_run_has_a_shorter_warm_up_unless_it_is_given(
+    words: list[str], warmup: float, trained: Callable[..., Recipe], said: list[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(to_yaml(find_recipe("vit-b16-800e")))
+    for recipe in (["vit-b16-800e"], ["--recipe-file", str(file)]):
+        call = parse("pretrain", VERBS["pretrain"].run, [*recipe, *words])
+        assert call.arguments["recipe"].warmup_epochs == warmup
+        assert call.note.startswith("the warm-up is 1 of 20 epochs") is (warmup == 1)
+    fields = {"warmup_epochs": 40} if "--warmup" in " ".join(words) else {}
+    from_python = trained("vit-b16-800e", epochs=200 if "200" in words else 20, **fields)
+    assert from_python == call.arguments["recipe"]
+    assert len(said) == (words != ["--epochs", "200"])

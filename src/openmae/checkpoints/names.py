@@ -1,7 +1,8 @@
 """The names of what a run folder holds."""
 
-RECIPE, ENVIRONMENT, METRICS, BAD_IMAGES, REWINDS, LOG, RESULTS, ENCODER = (
+RECIPE, DATA, ENVIRONMENT, METRICS, BAD_IMAGES, REWINDS, LOG, RESULTS, ENCODER = (
     "recipe.yaml",
+    "data.parquet",
     "environment.json",
     "metrics.jsonl",
     "bad_images.jsonl",

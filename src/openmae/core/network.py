@@ -62,6 +62,10 @@ class Network:
     """Mean of each channel, with integer pixels scaled to 0 … 1; () while it has not been measured."""
     std: tuple[float, ...]
     """Standard deviation of each channel, likewise."""
+    nodata: float | Literal["auto", "none"] = "auto"
+    """The value of pixels that hold no data, which get the mean of their channel; auto: as a GeoTIFF names it."""
+    pages: Literal["auto", "channels", "images", "first"] = "auto"
+    """What the pages of a TIFF are."""
     interpolation: Interpolation = "bicubic"
     """How images are resized."""
     eval_resize: int

@@ -9,7 +9,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
-from openmae.data.decoding import BadImage, PixelFormat, Pixels, Scratch, open_image, why_unreadable
+from openmae.data.decoding import (
+    AS_USUAL,
+    BadImage,
+    PixelFormat,
+    Pixels,
+    Reading,
+    Scratch,
+    open_image,
+    why_unreadable,
+)
 from openmae.data.memory import shared_memory
 from openmae.data.pixel_cache import PixelCache
 from openmae.data.randomness import Stream, random_stream
@@ -78,6 +87,7 @@ class SeededImages(Dataset[Sample]):
         source: where the bytes come from.
         transform: what is done to the pixels.
         format: channels and type of the pixels.
+        reading: how files are read where they leave it open.
         targets: of the images of `source`; None when they are not needed.
         seed: of everything random.
         uniform: the number of uniform random numbers for each view.
@@ -90,6 +100,7 @@ class SeededImages(Dataset[Sample]):
     source: Source
     transform: Transform
     format: PixelFormat
+    reading: Reading = AS_USUAL
     targets: SeenTargets | None = None
     seed: int = 0
     uniform: int = 0
@@ -137,7 +148,7 @@ class SeededImages(Dataset[Sample]):
             crops = plan(height, width)
         else:
             try:
-                opened = open_image(self.source.read(image))
+                opened = open_image(self.source.read(image), self.reading)
                 height, width = opened.height, opened.width
                 crops = plan(height, width)
                 pixels = opened.decode(self.format, shrink=min(map(self.transform.shrink, crops)), scratch=SCRATCH)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from openmae.data.batches import BadRecord
-from openmae.data.decoding import BadImage, PixelFormat, open_image, why_unreadable
+from openmae.data.decoding import AS_USUAL, BadImage, PixelFormat, Reading, open_image, why_unreadable
 from openmae.data.sources import Source, classes_if_any
 from openmae.data.statistics import widest_type
 
@@ -41,16 +41,17 @@ class Chunks(Dataset[Findings]):
     """The findings about IMAGES_PER_CHUNK images at a time."""
 
     source: Source
+    reading: Reading = AS_USUAL
 
     def __len__(self) -> int:
         return -(-len(self.source) // IMAGES_PER_CHUNK)
 
     def __getitem__(self, chunk: int) -> Findings:
         start = chunk * IMAGES_PER_CHUNK
-        return inspect(self.source, range(start, min(start + IMAGES_PER_CHUNK, len(self.source))))
+        return inspect(self.source, range(start, min(start + IMAGES_PER_CHUNK, len(self.source))), self.reading)
 
 
-def inspect(source: Source, images: range) -> Findings:
+def inspect(source: Source, images: range, reading: Reading = AS_USUAL) -> Findings:
     """Read and decode these images."""
     kinds: Counter[str] = Counter()
     formats: Counter[PixelFormat] = Counter()
@@ -62,7 +63,7 @@ def inspect(source: Source, images: range) -> Findings:
         try:
             data = source.read(image)
             digest = hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
-            opened = open_image(data)
+            opened = open_image(data, reading)
             opened.decode(opened.stored)
         except (BadImage, OSError) as error:
             bad.append(BadRecord(image, source.name(image), why_unreadable(error)))
@@ -75,14 +76,14 @@ def inspect(source: Source, images: range) -> Findings:
     return Findings(kinds, formats, shaped, np.frombuffer(bytes(digests), f"V{DIGEST_BYTES}"), bad)
 
 
-def inspect_all(source: Source, *, workers: int) -> Iterator[Findings]:
+def inspect_all(source: Source, *, workers: int, reading: Reading = AS_USUAL) -> Iterator[Findings]:
     """Inspect every image once, in order, in `workers` processes.
 
     A DataLoader and not a process pool: sources are made to be sent to its workers, and it prefetches only a few
     chunks, so that memory stays bounded when the caller is slow.
     """
     loader: DataLoader[Findings] = DataLoader(
-        Chunks(source), batch_size=None, num_workers=workers, collate_fn=_uncollated
+        Chunks(source, reading), batch_size=None, num_workers=workers, collate_fn=_uncollated
     )
     yield from loader
 

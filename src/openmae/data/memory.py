@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 
 def shared_memory(*shape: int, dtype: torch.dtype) -> Tensor:
@@ -42,3 +43,10 @@ def available_memory() -> int:
         return min(free, limit - used)
     except (OSError, ValueError):  # not in a container, or "max": no limit
         return free
+
+
+def memory_of_a_worker() -> int:
+    """The share of the available memory of each process of this machine that decodes images."""
+    worker = get_worker_info()
+    processes = (1 if worker is None else worker.num_workers) * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return available_memory() // processes

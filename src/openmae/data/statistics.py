@@ -8,8 +8,18 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from openmae.data.decoding import LARGEST, BadImage, PixelFormat, Pixels, PixelType, open_image, why_unreadable
-from openmae.data.sources import ShardSource, Source
+from openmae.data.decoding import (
+    AS_USUAL,
+    LARGEST,
+    BadImage,
+    PixelFormat,
+    Pixels,
+    PixelType,
+    Reading,
+    open_image,
+    why_unreadable,
+)
+from openmae.data.sources import JoinedSource, ShardSource, Source
 from openmae.data.transforms import Box, Crop, Transform
 from openmae.errors import UserError
 
@@ -49,12 +59,12 @@ class RunningStatistics:
         return Statistics(*(tuple(float(f"{value:.5g}") for value in row) for row in (mean, std)))
 
 
-def stored_formats(source: Source) -> Counter[PixelFormat]:
+def stored_formats(source: Source, reading: Reading = AS_USUAL) -> Counter[PixelFormat]:
     """How the pixels of a sample are stored, by the headers of its images; unreadable images are left out."""
     formats: Counter[PixelFormat] = Counter()
     for index in sample(len(source), FORMAT_SAMPLE):
         try:
-            formats[open_image(source.read(index)).stored] += 1
+            formats[open_image(source.read(index), reading).stored] += 1
         except (BadImage, OSError):
             continue
     return formats
@@ -72,13 +82,13 @@ def widest_type(formats: Counter[PixelFormat]) -> PixelType:
 
 def noted_statistics(source: Source, wanted: PixelFormat) -> Statistics | None:
     """The statistics in packed.json; None when the source is no packed set, or one of another format."""
-    notes = source.packed if isinstance(source, ShardSource) else None
+    notes = source.packed if isinstance(source, ShardSource | JoinedSource) else None
     if notes is None or notes.mean is None or notes.std is None or notes.format != wanted:
         return None
     return Statistics(notes.mean, notes.std)
 
 
-def measure(source: Source, wanted: PixelFormat) -> Statistics:
+def measure(source: Source, wanted: PixelFormat, reading: Reading = AS_USUAL) -> Statistics:
     """Mean and deviation of a sample of the images.
 
     Raises:
@@ -88,7 +98,7 @@ def measure(source: Source, wanted: PixelFormat) -> Statistics:
     why = "there are none"
     for index in sample(len(source), STATISTICS_SAMPLE):
         try:
-            running.add(open_image(source.read(index)).decode(wanted))
+            running.add(open_image(source.read(index), reading).decode(wanted))
         except (BadImage, OSError) as error:
             why = f"{source.name(index)}: {why_unreadable(error)}"
     if not running.images:
@@ -99,12 +109,12 @@ def measure(source: Source, wanted: PixelFormat) -> Statistics:
     return running.result()
 
 
-def decoded_bytes(source: Source, wanted: PixelFormat, transform: Transform) -> float:
+def decoded_bytes(source: Source, wanted: PixelFormat, transform: Transform, reading: Reading = AS_USUAL) -> float:
     """Mean bytes of a decoded image, by the headers of a sample; infinite when most can be decoded smaller."""
     sizes, shrunk = [], 0
     for index in sample(len(source), FORMAT_SAMPLE):
         try:
-            image = open_image(source.read(index))
+            image = open_image(source.read(index), reading)
         except (BadImage, OSError):
             continue
         shrunk += image.shrinks and transform.shrink(Crop(Box(0, 0, image.width, image.height))) > 1
@@ -122,11 +132,11 @@ def sample(images: int, most: int) -> Sequence[int]:
     return [int(place) for place in places]
 
 
-def why_unreadable_as(source: Source, wanted: PixelFormat) -> Iterator[str]:
+def why_unreadable_as(source: Source, wanted: PixelFormat, reading: Reading = AS_USUAL) -> Iterator[str]:
     """For each image of a small sample: why it cannot be read in that format, or an empty string when it can."""
     for index in sample(len(source), 8):
         try:
-            open_image(source.read(index)).decode(wanted)
+            open_image(source.read(index), reading).decode(wanted)
             yield ""
         except (BadImage, OSError) as error:
             yield f"{source.name(index)}: {why_unreadable(error)}"

@@ -1,7 +1,7 @@
 """Targets: what a network learns to predict for each image. They go through crops and flips with the picture."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -60,6 +60,24 @@ class Targets:
         taken[missing] = {"class": UNKNOWN_CLASS, "labels": False, "number": np.nan}[self.kind]
         known = (self.known[indices] if len(self) else np.zeros(len(indices), bool)) & ~missing
         return Targets(kind=self.kind, values=taken, known=known, names=self.names)
+
+    def numbered(self, names: tuple[str, ...]) -> "Targets":
+        """The same classes or labels, in the order of `names`, which have all that occur. Numbers have no names."""
+        if self.kind == "number" or self.names == names:
+            return self
+        place = {name: number for number, name in enumerate(names)}
+        if self.kind == "class":
+            # Its last -1 is for the images without a class.
+            places = np.array([*(place.get(name, UNKNOWN_CLASS) for name in self.names), UNKNOWN_CLASS], dtype=np.int64)
+            assert (places[self.values[self.known]] != UNKNOWN_CLASS).all(), "a class that occurs has no place"
+            return replace(self, values=places[self.values], names=names)
+        values = np.zeros((len(self), len(names)), dtype=bool)
+        for column, name in enumerate(self.names):
+            if name in place:
+                values[:, place[name]] = self.values[:, column]
+            else:
+                assert not self.values[:, column].any(), "a label that occurs has no place"
+        return replace(self, values=values, names=names)
 
     def of_views(self, image: int, views: Sequence[View]) -> list[NDArray[Any]]:
         """The target of the image for each view of it; labels become 0.0 and 1.0."""

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from openmae.data.batches import Batch, SeededImages, collate
 from openmae.data.sampling import StepSampler
+from openmae.errors import UserError
 
 MAX_AUTOMATIC_WORKERS = 8
 PREFETCHED_BATCHES = 4  # of each worker; see docs/performance.md
@@ -63,16 +64,39 @@ def _loader(
 def batches_of(loader: DataLoader[Batch]) -> Iterator[Iterator[Batch]]:
     """The batches of a loader. Its workers end with the block, also when the block ends with an error.
 
+    A user's mistake that a worker finds comes without the worker's traceback, and a worker that dies is one, too.
+
     torch itself ends the workers when the iterator is no longer referred to, but the traceback of an error still refers
     to it. A notebook keeps that traceback; the workers would stay, and delay the exit, because they ignore the first
     SIGTERM.
     """
     batches = iter(loader)
     try:
-        yield batches
+        yield _with_plain_errors(batches)
     finally:
         if loader.num_workers:
             batches._shutdown_workers()  # type: ignore[attr-defined]  # there is no public way
+
+
+def _with_plain_errors(batches: Iterator[Batch]) -> Iterator[Batch]:
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except UserError as error:
+            message = str(error).strip()
+            if message.startswith("Caught "):  # torch puts the name of the worker and a traceback before it
+                message = message.rsplit(f"{type(error).__name__}: ", 1)[-1]
+            raise UserError(message) from error
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise UserError(
+                f"a process that decodes images has died ({error}); if memory was short use fewer --workers, and run "
+                "the same command again to continue"
+            ) from error
+        yield batch
 
 
 def _outlive_stop_signals(_worker: int) -> None:

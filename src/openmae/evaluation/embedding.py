@@ -6,11 +6,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from openmae.data.decoding import Pages
+from openmae.data.pages import as_images
 from openmae.data.sources import classes_if_any, open_data
+from openmae.data.sources.taking import everything, record_of_all
 from openmae.data.targets import Targets
 from openmae.errors import UserError
 from openmae.evaluation.features import BATCH_SIZE, Features, extract_features
+from openmae.evaluation.results import EmbedResult
 from openmae.reporter import say
+from openmae.training.pixels import reading_of
 from openmae.training.processes.devices import measuring_processes
 from openmae.weights.building import encoder_from
 from openmae.weights.reading import read_weights
@@ -23,33 +28,43 @@ def embed(
     *,
     labels: str | None = None,
     batch_size: int = BATCH_SIZE,
+    pages: Pages | None = None,
+    max_pixels: int | None = None,
     devices: int = 1,
     nodes: int = 1,
-) -> dict[str, int]:
+) -> EmbedResult:
     """Write one row per readable image: path, split, label, class, and features `cls` and `mean`.
 
     Masking is off and nothing is random: the same file and the same weights give the same rows.
 
-    Returns:
-        How many `images` were written and how many were `bad`.
     """
     fabric = measuring_processes(devices=devices, nodes=nodes)
     loaded = read_weights(weights)
     vit = encoder_from(loaded)
-    opened = open_data(data, labels=labels)
+    reading = reading_of(loaded.network, pages=pages, max_pixels=max_pixels)
+    opened = as_images(open_data(data, labels=labels), reading)
+    classes = {split: classes_if_any(source) for split, source in opened.splits.items()}
+    say(everything(opened, classes))
+    # Splits may have classes that no other has: one number means one class in the whole table.
+    every_class = tuple(dict.fromkeys(name for targets in classes.values() for name in targets.names))
     tables, bad = [], 0
     for split, source in opened.splits.items():
-        features = extract_features(vit, loaded.network, source, batch_size=batch_size, fabric=fabric)
+        features = extract_features(vit, loaded.network, source, reading=reading, batch_size=batch_size, fabric=fabric)
         bad += len(features.bad)
         if features.bad:
             first = features.bad[0]
             say(f"{len(features.bad)} images could not be decoded and were left out, e.g. {first.name}: {first.reason}")
         names = [source.name(int(index)) for index in features.indices]
-        tables.append(_table(names, split, features, classes_if_any(source).subset(features.indices)))
+        tables.append(_table(names, split, features, classes[split].numbered(every_class).subset(features.indices)))
     table = pa.concat_tables(tables)
-    counts = {"images": len(table), "bad": bad}
+    result: EmbedResult = {
+        "images": len(table),
+        "bad": bad,
+        "data": record_of_all(opened, classes),
+        "out": str(out),
+    }
     if not fabric.is_global_zero:
-        return counts
+        return result
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(table, out)
@@ -57,7 +72,7 @@ def embed(
         raise UserError(
             f"cannot write {out} ({error.strerror}); give --out a file in a folder that you may write"
         ) from error
-    return counts
+    return result
 
 
 def _table(names: list[str], split: str, features: Features, classes: Targets) -> pa.Table:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from openmae.core.drop_path import drop_paths
 from openmae.data.batches import BadRecord, Batch, SeededImages
+from openmae.data.pages import as_images
 from openmae.data.sources import open_data
 from openmae.data.transforms import TrainTransform, normalise_pixels
 from openmae.errors import UserError
@@ -20,13 +22,14 @@ from openmae.evaluation.measuring import Evaluation, require_readable
 from openmae.evaluation.splits import Split, labelled_splits
 from openmae.evaluation.tasks import TASKS, task_for
 from openmae.evaluation.tasks.task import Task
+from openmae.evaluation.understood import Understood
 from openmae.evaluation.unreadable import Role, describe_unreadable, listed_by_training
 from openmae.recipes import FinetuneRecipe, SupervisedRecipe
 from openmae.reporter import say
 from openmae.training.optimizers import build_optimizer
-from openmae.training.pixels import adopt_pixels, hold_pixels, pixel_format, resolve_pixels
+from openmae.training.pixels import adopt_pixels, hold_pixels, pixel_format, reading_of, resolve_pixels
 from openmae.training.processes.devices import start_fabric
-from openmae.training.runs import Run, fit_batch
+from openmae.training.runs import Run, fit_batch, open_run
 from openmae.training.spec import TrainSpec
 from openmae.training.trainer import train
 from openmae.weights.comparing import require_architecture
@@ -45,6 +48,7 @@ class Experiment:
     train: Split
     test: Split
     weights: Weights
+    understood: Understood
 
 
 def open_experiment(recipe: R) -> tuple[R, Experiment]:
@@ -62,12 +66,17 @@ def open_experiment(recipe: R) -> tuple[R, Experiment]:
     weights = read_weights(recipe.weights)
     require_architecture(weights, recipe)
     data = open_data(recipe.data, labels=recipe.labels)
+    recipe = adopt_pixels(recipe, weights.network)
+    data = as_images(data, reading_of(recipe))
     kind = TASKS[recipe.task].kind
-    train, test = labelled_splits(data, kind, fraction=recipe.label_fraction, seed=recipe.seed, hold_out=True)
+    train, test, understood = labelled_splits(
+        data, kind, fraction=recipe.label_fraction, seed=recipe.seed, hold_out=True
+    )
+    say(understood.sentence())
     assert test is not None, "hold_out makes one"
     task = task_for(recipe.task, train.targets, recipe.class_weights)
-    recipe = resolve_pixels(adopt_pixels(recipe, weights.network), train.images)
-    return recipe, Experiment(task=task, train=train, test=test, weights=weights)
+    recipe = resolve_pixels(recipe, train.images)
+    return recipe, Experiment(task=task, train=train, test=test, weights=weights, understood=understood)
 
 
 def run_experiment(
@@ -92,7 +101,7 @@ def run_experiment(
     task, labelled, test = experiment.task, experiment.train, experiment.test
     recipe = fit_batch(recipe, len(labelled), even=isinstance(recipe, FinetuneRecipe))
     fabric = start_fabric(recipe)
-    with closing(Run(out, recipe, writes=fabric.is_global_zero)) as run:
+    with closing(open_run_of(fabric, experiment, recipe, out)) as run:
         if (results := run.finished()) is not None:
             return results
         require_readable(recipe, test)
@@ -118,6 +127,7 @@ def run_experiment(
                 source=labelled.images,
                 transform=transform,
                 format=pixel_format(recipe),
+                reading=reading_of(recipe),
                 targets=labelled.targets,
                 seed=recipe.seed,
                 uniform=drop_paths(model),
@@ -136,6 +146,19 @@ def run_experiment(
 def metadata_of(recipe: SupervisedRecipe, task: Task) -> dict[str, str]:
     """The metadata of the files of weights: the recipe, and the meaning of the outputs."""
     return {**recipe_metadata(recipe), TASK_KEY: json.dumps(task.notes())}
+
+
+def open_run_of(fabric: Fabric, experiment: Experiment, recipe: SupervisedRecipe, out: Path) -> Run:
+    """Open the run folder of an experiment; every process must call this together."""
+    splits = {"train": experiment.train, "test": experiment.test}
+    return open_run(
+        fabric,
+        out,
+        recipe,
+        images={name: split.images for name, split in splits.items()},
+        targets={name: split.targets for name, split in splits.items()},
+        weights=experiment.weights,
+    )
 
 
 def train_transform(recipe: SupervisedRecipe) -> TrainTransform:
@@ -183,6 +206,7 @@ def describe_results(
         "train_images": len(experiment.train) - len(bad["train"]),
         "test_images": len(experiment.test) - len(bad["test"]),
         **describe_unreadable(bad),
+        "data": experiment.understood.record(),
         **names,
         **figures,
         **details,

@@ -12,6 +12,7 @@ from torch import Tensor
 from openmae.core.encoder import encode_images
 from openmae.core.network import Network
 from openmae.data.batches import BadRecord, Batch
+from openmae.data.decoding import Reading
 from openmae.data.sources import Source
 from openmae.data.transforms import normalise_pixels
 from openmae.data.workers import automatic_workers
@@ -63,6 +64,7 @@ def extract_features(
     network: Network,
     source: Source,
     *,
+    reading: Reading | None = None,
     batch_size: int = BATCH_SIZE,
     fabric: Fabric | None = None,
 ) -> Features:
@@ -74,6 +76,7 @@ def extract_features(
         vit: in eval mode; moved to the GPU if there is one.
         network: of these weights: image size, channels, statistics.
         source: the images.
+        reading: how their files are read; as the network says when not given.
         batch_size: does not change the features beyond rounding (1e-5).
         fabric: the processes that share the work; this one alone when not given.
     """
@@ -88,7 +91,7 @@ def extract_features(
 
     passed = run_over(
         fabric,
-        evaluation_images(network, source),
+        evaluation_images(network, source, reading=reading),
         features_of,
         empty=torch.empty(0, 1 if vit.cls_token is None else 2, vit.embed_dim),
         batch_size=batch_size,

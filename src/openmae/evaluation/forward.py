@@ -12,6 +12,7 @@ from torch import Tensor
 
 from openmae.core.network import Network
 from openmae.data.batches import BadRecord, Batch, SeededImages
+from openmae.data.decoding import Reading
 from openmae.data.sources import Source
 from openmae.data.targets import Targets
 from openmae.data.transforms import EvalTransform
@@ -19,7 +20,7 @@ from openmae.data.workers import batches_of, evaluation_loader
 from openmae.errors import UserError
 from openmae.evaluation.gathering import add_up, gather_bad, gather_rows
 from openmae.reporter import ProgressView
-from openmae.training.pixels import pixel_format
+from openmae.training.pixels import pixel_format, reading_of
 
 
 class Passed(NamedTuple):
@@ -40,12 +41,15 @@ def evaluation_transform(network: Network) -> EvalTransform:
     )
 
 
-def evaluation_images(network: Network, source: Source, targets: Targets | None = None) -> SeededImages:
+def evaluation_images(
+    network: Network, source: Source, targets: Targets | None = None, *, reading: Reading | None = None
+) -> SeededImages:
     """Every image of `source` as this network wants it when nothing may be random; bad ones are left out."""
     return SeededImages(
         source=source,
         transform=evaluation_transform(network),
         format=pixel_format(network),
+        reading=reading or reading_of(network),
         targets=targets,
         replace_bad=False,
     )

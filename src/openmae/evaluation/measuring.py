@@ -15,6 +15,7 @@ from openmae.evaluation.splits import Split
 from openmae.evaluation.tasks.task import Task
 from openmae.evaluation.unreadable import list_unreadable, say_unreadable
 from openmae.recipes import SupervisedRecipe
+from openmae.training.pixels import reading_of
 from openmae.training.processes.devices import choose_workers
 from openmae.training.runs import Run
 from openmae.weights.networks import network_of
@@ -89,7 +90,7 @@ def evaluate(
 
     passed = run_over(
         fabric,
-        evaluation_images(network_of(recipe), test.images, test.targets),
+        evaluation_images(network_of(recipe), test.images, test.targets, reading=reading_of(recipe)),
         rows_of,
         empty=task.rows(torch.empty(0, task.outputs), torch.from_numpy(test.targets.values[:0])),
         batch_size=EVALUATION_BATCH,
@@ -107,7 +108,7 @@ def require_readable(recipe: SupervisedRecipe, test: Split) -> None:
     Raises:
         UserError: when none is; before the training, which the measurement at its end would be missing from.
     """
-    dataset = evaluation_images(network_of(recipe), test.images)
+    dataset = evaluation_images(network_of(recipe), test.images, reading=reading_of(recipe))
     bad: list[BadRecord] = []
     for index in range(len(dataset)):
         sample = dataset[0, index]

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from openmae.data.batches import Batch
-from openmae.data.sources import Source, open_data
+from openmae.data.decoding import Pages
+from openmae.data.pages import as_images
+from openmae.data.sources import Data, Source, open_data
 from openmae.data.transforms import normalise_pixels
 from openmae.data.workers import automatic_workers
 from openmae.errors import UserError
@@ -23,6 +25,7 @@ from openmae.evaluation.results import PredictResult
 from openmae.evaluation.spreadsheet import write_csv
 from openmae.files import replacing
 from openmae.reporter import say
+from openmae.training.pixels import reading_of
 from openmae.training.processes.devices import measuring_processes
 
 FIRST = 10
@@ -31,7 +34,14 @@ NOT_A_NUMBER = "the network gives no number for it"
 
 
 def predict(
-    weights: str | Path, data: str, *, out: Path | None = None, devices: int = 1, nodes: int = 1
+    weights: str | Path,
+    data: str,
+    *,
+    out: Path | None = None,
+    pages: Pages | None = None,
+    max_pixels: int | None = None,
+    devices: int = 1,
+    nodes: int = 1,
 ) -> PredictResult:
     """Predict every image of every split; one row each, also for those that cannot be read.
 
@@ -41,13 +51,15 @@ def predict(
     fabric = measuring_processes(devices=devices, nodes=nodes)
     _require_place(out, data)
     classifier = load_classifier(weights)
-    splits = open_data(data).splits
+    reading = reading_of(classifier.network, pages=pages, max_pixels=max_pixels)
+    opened = as_images(open_data(data), reading)
+    say(_sentence(opened))
     classifier.to(fabric.device)
     tables, bad = [], 0
-    for split, source in splits.items():
+    for split, source in opened.splits.items():
         passed = run_over(
             fabric,
-            evaluation_images(classifier.network, source),
+            evaluation_images(classifier.network, source, reading=reading),
             lambda batch: _answers(classifier, batch),
             empty=classifier.task.answers(torch.empty(0, classifier.task.outputs)),
             batch_size=EVALUATION_BATCH,
@@ -74,9 +86,23 @@ def predict(
         "images": len(table) - bad,
         "unreadable": bad,
         "predicted": _counts(table),
+        "data": {
+            "splits": {split: len(source) for split, source in opened.splits.items()},
+            "left_out": [left._asdict() for left in opened.left_out],
+        },
         "first": table.slice(0, FIRST).to_pylist(),
         "out": None if out is None else str(out),
     }
+
+
+def _sentence(data: Data) -> str:
+    """The splits and what is left out: "train: 48 images; val: 18; left out: extra.tar"."""
+    parts = [
+        f"{split}: {len(source):,}{'' if place else ' images'}"
+        for place, (split, source) in enumerate(data.splits.items())
+    ]
+    left_out = ", ".join(left.what for left in data.left_out)
+    return "; ".join([*parts, *([f"left out: {left_out}"] if left_out else [])])
 
 
 @torch.inference_mode()

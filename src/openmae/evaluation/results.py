@@ -95,6 +95,8 @@ class PredictResult(TypedDict):
     unreadable: int
     predicted: dict[str, int]
     """Images by predicted class or label, the most frequent first; {} for numbers."""
+    data: dict[str, Any]
+    """The splits with their numbers of images, and what was left out."""
     first: list[dict[str, Any]]
     """The first ten rows."""
     out: str | None
@@ -105,4 +107,6 @@ class EmbedResult(TypedDict):
 
     images: int
     bad: int
+    data: dict[str, Any]
+    """The splits with their numbers of images, and what was left out."""
     out: str

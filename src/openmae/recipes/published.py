@@ -200,5 +200,4 @@ def finetune_448(row: Row) -> Iterator[FinetuneRecipe]:
             published_top1=top1,
             note="batch 1024 and rate 4e-3 are assumed from the 224 recipe; use bf16, not fp16: users report NaN",
             image_size=ImageSize(448, 448),
-            eval_resize=512,
         )

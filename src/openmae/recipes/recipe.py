@@ -22,7 +22,7 @@ from openmae.recipes.constraints import (
     at_most,
 )
 from openmae.recipes.conversion import convert, flag
-from openmae.recipes.values import Every, ImageSize
+from openmae.recipes.values import Every, ImageSize, Nodata, Pages, usual_eval_resize
 
 Stage = Literal["pretrain", "linear", "finetune"]
 
@@ -80,6 +80,16 @@ class Recipe:
     """Number of encoder blocks; the backbone's own when not given."""
     heads: Annotated[int | None, at_least(1), at_most(65536)] = None
     """Attention heads per encoder block; the backbone's own when not given."""
+
+    nodata: Nodata = "auto"
+    """The value of pixels that hold no data, such as -9999. They are left out of mean, std and loss, and images become
+    float32. auto: the value that a GeoTIFF names, or a negative or huge one far from all others; none: no value does.
+    NaN is no data in any case."""
+    pages: Pages = "auto"
+    """The pages of a TIFF: channels of one picture, images of their own, or previews of the first. auto believes what
+    OME and ImageJ files say, and asks where nothing says it."""
+    max_pixels: Annotated[int, at_least(1)] = 200_000_000
+    """Images with more pixels are bad: they could be a decompression bomb."""
 
     normalize: Literal["auto", "recipe", "from-data"] = "auto"
     """from-data measures mean and std on a sample of the images and saves them with the weights; recipe never does.
@@ -152,6 +162,8 @@ class Recipe:
     """Seconds without a sign of life from one of several processes, or from a stopped data worker, until all end."""
     max_bad: Annotated[float, SHARE, NO_EFFECT_ON_RESULTS] = 0.01
     """Stop when more than this share of the images read cannot be decoded."""
+    accept_changed_data: Annotated[bool, NO_EFFECT_ON_RESULTS] = False
+    """Continue a run though its images have changed since it began; the changes are recorded in its results."""
 
     def __post_init__(self) -> None:
         for name, declared in declarations(type(self)).items():
@@ -186,6 +198,11 @@ class Recipe:
             return self.normalize == "from-data"
         default = (self.mean, self.std) == (IMAGENET_MEAN, IMAGENET_STD)
         return default and (self.channels != 3 or self.pixel_type not in ("auto", "uint8"))
+
+    @property
+    def resized_to(self) -> int:
+        """For evaluation, the short side is resized to this many pixels, then the centre is cropped."""
+        return usual_eval_resize(self.image_size)
 
     @property
     def lr(self) -> float:

@@ -88,7 +88,6 @@ def family(pretrain: PretrainRecipe) -> Iterator[Recipe]:
         weight_decay=0.0,
         warmup_epochs=2,
         crop_scale=(0.5, 1.0),
-        eval_resize=min(pretrain.image_size),
     )
     yield FinetuneRecipe(
         **network,
@@ -110,5 +109,4 @@ def family(pretrain: PretrainRecipe) -> Iterator[Recipe]:
         erasing=0.0,
         mixup=0.0,
         cutmix=0.0,
-        eval_resize=min(pretrain.image_size),
     )

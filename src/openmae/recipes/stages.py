@@ -31,6 +31,8 @@ class PretrainRecipe(Recipe):
 
     published_linear_top1: Suppress[Annotated[float | None, PERCENT]] = None
     """Published ImageNet-1k top-1 of linear evaluation in per cent."""
+    split: tuple[str, ...] = ()
+    """The splits to train on, such as train unlabeled; all but those for measuring (val, test) when not given."""
     weights: str | None = None
     """Start from this encoder rather than from fresh weights; channels and image size may differ."""
     repeats: Annotated[int, at_least(1)] = 1
@@ -55,6 +57,10 @@ class PretrainRecipe(Recipe):
 class SupervisedRecipe(Recipe):
     """The fields that linear evaluation and fine-tuning share."""
 
+    split: str | None = None
+    """The split to measure on; test when not given, else val, the first that has labels."""
+    train_split: str | None = None
+    """The split to train on; train when not given."""
     weights: str | None = None
     """Pre-trained weights: a run folder, a checkpoint, or a file or folder of fair, OpenMMLab, Hugging Face or timm."""
     task: TaskName = "classification"
@@ -69,8 +75,9 @@ class SupervisedRecipe(Recipe):
     """Input of the classifier: the class token after the norm, or the mean of the patch tokens."""
     crop_attempts: Annotated[int, at_least(1)] = 10
     """Number of attempts to draw a random crop that fits into the image; with 1, the first one is clipped instead."""
-    eval_resize: Annotated[int, at_least(1)] = 256
-    """For evaluation, the short side is resized to this, then the centre is cropped."""
+    eval_resize: Annotated[int | None, at_least(1)] = None
+    """For evaluation, the short side is resized to this, then the centre is cropped. When not given it follows the
+    image size: 256 for 224 pixels, 73 for 64, and the whole picture below."""
     eval_every: Annotated[int, at_least(1), NO_EFFECT_ON_RESULTS] = 1
     """Epochs between two evaluations on the test split; the end of a run is always evaluated."""
     head_std: Annotated[float, POSITIVE] = 0.01
@@ -78,11 +85,15 @@ class SupervisedRecipe(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.eval_resize < min(self.image_size):
+        if self.resized_to < min(self.image_size):
             raise UserError(
                 f"--eval-resize {self.eval_resize} is smaller than the image size {self.image_size}; make it at least "
-                f"{min(self.image_size)}"
+                f"{min(self.image_size)}, or leave it out: it then follows the image size"
             )
+
+    @property
+    def resized_to(self) -> int:
+        return super().resized_to if self.eval_resize is None else self.eval_resize
 
 
 @dataclass(frozen=True, kw_only=True)

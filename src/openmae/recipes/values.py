@@ -8,6 +8,8 @@ from typing import Literal, NamedTuple
 from openmae.errors import UserError
 
 Pooling = Literal["cls", "mean"]
+Pages = Literal["auto", "channels", "images", "first"]
+Nodata = float | Literal["auto", "none"]
 TaskName = Literal["classification", "multilabel", "regression"]
 ClassWeights = Literal["equal", "balanced"]
 
@@ -32,6 +34,23 @@ class ImageSize(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.height}x{self.width}"
+
+
+# ImageNet's habit: evaluate the central 224 of an image whose short side is 256.
+RESIZE_FACTOR = 256 / 224
+SMALL_IMAGE = 64
+
+
+def usual_eval_resize(image_size: tuple[int, int]) -> int:
+    """The short side before the centre is cropped, where nobody says otherwise: 256/224 of the image size.
+
+    Of a picture below 64 pixels the border is part of the subject, so that nothing is cropped.
+
+    >>> [usual_eval_resize((side, side)) for side in (28, 64, 224, 448)]
+    [28, 73, 256, 512]
+    """
+    short = min(image_size)
+    return short if short < SMALL_IMAGE else round(short * RESIZE_FACTOR)
 
 
 class Every(NamedTuple):

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shlex
+from collections import Counter
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -21,13 +22,16 @@ from openmae.data.checking import (
     duplicates,
     inspect_all,
 )
-from openmae.data.sources import Source, open_data
+from openmae.data.decoding import AS_USUAL, Reading
+from openmae.data.pages import as_images
+from openmae.data.sources import Data, Source, classes_if_any, open_data
+from openmae.data.sources.taking import everything, for_pretraining
 from openmae.data.statistics import STATISTICS_SAMPLE, measure
 from openmae.data.workers import automatic_workers
 from openmae.errors import UserError
 from openmae.files import write_text
 from openmae.recipes import PretrainRecipe, find_recipe
-from openmae.reporter import ProgressView, plain
+from openmae.reporter import ProgressView, plain, say
 from openmae.reporting.contact_sheet import write_contact_sheet
 
 RESULT, SHEET = "check.json", "contact_sheet.png"
@@ -46,6 +50,8 @@ class CheckResult(TypedDict):
     max_bad: float
     bad_reasons: dict[str, Any]
     splits: dict[str, Any]
+    left_out: list[dict[str, Any]]
+    """Images that belong to no split: which, how many, and why."""
     duplicates: dict[str, Any]
     pixels: dict[str, Any] | None
     statistics: dict[str, Any] | None
@@ -55,39 +61,45 @@ class CheckResult(TypedDict):
 
 
 def run_check(
-    data: str, *, labels: str | None = None, out: Path | None = None, workers: int | None = None
+    data: str,
+    *,
+    labels: str | None = None,
+    out: Path | None = None,
+    workers: int | None = None,
+    reading: Reading = AS_USUAL,
 ) -> CheckResult:
     """Survey all splits; writes check.json, bad_images.jsonl and contact_sheet.png into `out`, runs/check-NAME if None.
 
     Raises:
         UserError: when no image can be read, or `out` cannot be written.
     """
-    opened = open_data(data, labels=labels)
+    opened = as_images(open_data(data, labels=labels), reading)
+    say(everything(opened, {split: classes_if_any(source) for split, source in opened.splits.items()}))
     splits = dict(opened.splits)
     out = out or Path("runs") / f"check-{Path(data.rstrip('/')).name or 'data'}"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        surveys = _survey(splits, out / BAD_IMAGES, automatic_workers() if workers is None else workers)
+        surveys = _survey(splits, out / BAD_IMAGES, automatic_workers() if workers is None else workers, reading)
     except OSError as error:
         raise UserError(f"cannot write to {out} ({error.strerror}); give --out a folder that you may write") from error
-    result = _result(data, splits, surveys, out)
+    result = _result(data, opened, surveys, out, reading)
     write_text(out / RESULT, json.dumps(result, indent=1))
     if not any(survey.images - survey.bad for survey in surveys.values()):
         why = next(iter(result["bad_reasons"]), "there are none")
         raise UserError(
             f"none of the {result['images']:,} images can be read ({why}); see the reasons in {out / BAD_IMAGES}"
         )
-    write_contact_sheet(opened.train, out / SHEET)
+    write_contact_sheet(for_pretraining(opened).images, out / SHEET, reading)
     return result
 
 
-def _survey(splits: dict[str, Source], bad_images: Path, workers: int) -> dict[str, Survey]:
+def _survey(splits: dict[str, Source], bad_images: Path, workers: int, reading: Reading) -> dict[str, Survey]:
     surveys = {name: Survey() for name in splits}
     done = 0
     total = sum(map(len, splits.values()))
     with bad_images.open("w", encoding="utf-8") as file, ProgressView("check", total) as view:
         for name, source in splits.items():
-            for findings in inspect_all(source, workers=workers):
+            for findings in inspect_all(source, workers=workers, reading=reading):
                 surveys[name].add(findings)
                 file.writelines(json.dumps(record._asdict()) + "\n" for record in findings.bad)
                 done += len(findings.digests)
@@ -95,7 +107,8 @@ def _survey(splits: dict[str, Source], bad_images: Path, workers: int) -> dict[s
     return surveys
 
 
-def _result(data: str, splits: dict[str, Source], surveys: dict[str, Survey], out: Path) -> CheckResult:
+def _result(data: str, opened: Data, surveys: dict[str, Survey], out: Path, reading: Reading) -> CheckResult:
+    splits = opened.splits
     sources = list(splits.values())
     starts = np.cumsum([0, *map(len, sources)])
 
@@ -104,13 +117,15 @@ def _result(data: str, splits: dict[str, Source], surveys: dict[str, Survey], ou
         return sources[split].name(place - int(starts[split]))
 
     repeated, groups = duplicates(np.concatenate([survey.digests for survey in surveys.values()]))
-    train = surveys["train"]
-    wanted = common_format(train.formats)
+    training = for_pretraining(opened)
+    trained = [surveys[split] for split in training.splits]
+    wanted = common_format(sum((survey.formats for survey in trained), Counter()))
     statistics = None
     if wanted is not None:
         with contextlib.suppress(UserError):  # the sample of a mixture may have no image of that format
-            mean, std = measure(splits["train"], wanted)
-            statistics = {"sample": min(STATISTICS_SAMPLE, len(sources[0])), "mean": list(mean), "std": list(std)}
+            images = training.images
+            mean, std = measure(images, wanted, reading)
+            statistics = {"sample": min(STATISTICS_SAMPLE, len(images)), "mean": list(mean), "std": list(std)}
     recipe = find_recipe(RECIPE, "pretrain")
     assert isinstance(recipe, PretrainRecipe)
     channels = f" --channels {wanted.channels}" if wanted is not None and wanted.channels != recipe.channels else ""
@@ -118,7 +133,7 @@ def _result(data: str, splits: dict[str, Source], surveys: dict[str, Survey], ou
         "data": data,
         "images": sum(survey.images for survey in surveys.values()),
         "bad": sum(survey.bad for survey in surveys.values()),
-        "stops_training": train.bad > recipe.max_bad * train.images,
+        "stops_training": sum(one.bad for one in trained) > recipe.max_bad * sum(one.images for one in trained),
         "max_bad": recipe.max_bad,
         "bad_reasons": _reasons(list(surveys.values())),
         "splits": {
@@ -132,6 +147,7 @@ def _result(data: str, splits: dict[str, Source], surveys: dict[str, Survey], ou
             }
             for split, survey in surveys.items()
         },
+        "left_out": [left._asdict() for left in opened.left_out],
         "duplicates": {"images": repeated, "examples": [[name(place) for place in group] for group in groups]},
         "pixels": None if wanted is None else wanted._asdict(),
         "statistics": statistics,

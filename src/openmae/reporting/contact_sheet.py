@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from openmae.data.decoding import SHRINKS, BadImage, PixelFormat, Pixels, open_image
+from openmae.data.decoding import AS_USUAL, SHRINKS, BadImage, PixelFormat, Pixels, Reading, open_image
 from openmae.data.sources import Source
 from openmae.data.statistics import sample
 from openmae.reporter import plain
@@ -18,7 +18,7 @@ TILE, GAP, CAPTION = 150, 8, 18
 UNREADABLE, MARK = (238, 226, 226), (170, 40, 40)
 
 
-def write_contact_sheet(source: Source, out: Path) -> Path:
+def write_contact_sheet(source: Source, out: Path, reading: Reading = AS_USUAL) -> Path:
     """Draw a sample spread evenly over all images to a PNG, each whole and upright in a square tile.
 
     Deep pixels and many bands are stretched for the screen as in the pictures of reconstructions.
@@ -33,7 +33,7 @@ def write_contact_sheet(source: Source, out: Path) -> Path:
         left = MARGIN + number % columns * (TILE + GAP)
         top = MARGIN + number // columns * (TILE + CAPTION + GAP)
         try:
-            tile = _tile(source.read(index))
+            tile = _tile(source.read(index), reading)
             canvas.paste(tile, (left + (TILE - tile.width) // 2, top + (TILE - tile.height) // 2))
         except (BadImage, OSError):
             pen.rectangle((left, top, left + TILE, top + TILE), fill=UNREADABLE)
@@ -44,8 +44,8 @@ def write_contact_sheet(source: Source, out: Path) -> Path:
     return out
 
 
-def _tile(data: bytes) -> Image.Image:
-    opened = open_image(data)
+def _tile(data: bytes, reading: Reading) -> Image.Image:
+    opened = open_image(data, reading)
     shrink = next(factor for factor in SHRINKS if factor == 1 or max(opened.height, opened.width) >= factor * TILE)
     channels = opened.colours
     pixels = opened.decode(PixelFormat(channels, opened.stored.kind), shrink=shrink)

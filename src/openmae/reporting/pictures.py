@@ -12,13 +12,14 @@ from openmae.core.masking import Mask, kept_count, mask_from_noise
 from openmae.core.model import MaskedAutoencoder
 from openmae.core.network import Network
 from openmae.core.patches import patch_statistics
-from openmae.data.decoding import LARGEST, BadImage, Pixels, decode, why_unreadable
+from openmae.data.decoding import LARGEST, BadImage, Pages, Pixels, decode, why_unreadable
+from openmae.data.pages import pages_of
 from openmae.data.randomness import Stream, random_stream
 from openmae.data.sources import Source
 from openmae.data.transforms import apply, normalise_pixels
 from openmae.errors import UserError
 from openmae.evaluation.forward import evaluation_transform
-from openmae.training.pixels import pixel_format
+from openmae.training.pixels import pixel_format, reading_of
 from openmae.weights.building import LoadedAutoencoder, load_autoencoder
 
 COLUMNS = ("original", "masked", "reconstruction", "with visible patches")
@@ -35,7 +36,14 @@ INK, PAPER = (30, 30, 30), (255, 255, 255)
 
 
 def reconstruct(
-    weights: str | Path, images: Sequence[Path], out: Path, *, mask_ratio: float | None = None, seed: int = 0
+    weights: str | Path,
+    images: Sequence[Path],
+    out: Path,
+    *,
+    mask_ratio: float | None = None,
+    seed: int = 0,
+    pages: Pages | None = None,
+    max_pixels: int | None = None,
 ) -> Path:
     """Write a PNG with one row for each image file.
 
@@ -45,17 +53,26 @@ def reconstruct(
     if not images:
         raise UserError("no images to reconstruct; name image files, or a data set with --data")
     loaded = load_autoencoder(weights)
+    reading = reading_of(loaded.network, pages=pages, max_pixels=max_pixels)
     arrays = []
     for path in images:
         try:
-            arrays.append(decode(path.read_bytes(), pixel_format(loaded.network)))
+            arrays.append(decode(path.read_bytes(), pixel_format(loaded.network), reading))
         except (BadImage, OSError) as error:
             raise UserError(f"{path} cannot be read ({why_unreadable(error)}); leave it out or repair it") from error
     return write_picture(loaded, arrays, out, mask_ratio=mask_ratio, seed=seed)
 
 
 def reconstruct_sample(
-    weights: str | Path, source: Source, out: Path, *, rows: int, mask_ratio: float | None = None, seed: int = 0
+    weights: str | Path,
+    source: Source,
+    out: Path,
+    *,
+    rows: int,
+    mask_ratio: float | None = None,
+    seed: int = 0,
+    pages: Pages | None = None,
+    max_pixels: int | None = None,
 ) -> Path:
     """Write the same picture for `rows` readable images drawn from a source.
 
@@ -63,13 +80,15 @@ def reconstruct_sample(
         UserError: when none of them can be read, and as `reconstruct` does.
     """
     loaded = load_autoencoder(weights)
+    reading = reading_of(loaded.network, pages=pages, max_pixels=max_pixels)
+    source = pages_of(source, reading)
     arrays: list[Pixels] = []
     why = "it is empty"
     for index in random_stream(seed, Stream.SUBSET).permutation(len(source)):
         if len(arrays) == rows:
             break
         try:
-            arrays.append(decode(source.read(int(index)), pixel_format(loaded.network)))
+            arrays.append(decode(source.read(int(index)), pixel_format(loaded.network), reading))
         except (BadImage, OSError) as error:
             why = f"{source.name(int(index))}: {why_unreadable(error)}"
     if not arrays:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from openmae.core.network import Network
-from openmae.data.decoding import PixelFormat
+from openmae.data.decoding import MAX_PIXELS, Nodata, Pages, PixelFormat, Reading
 from openmae.data.pixel_cache import PixelCache, pixel_cache_bytes
 from openmae.data.sources import Source
 from openmae.data.statistics import (
@@ -31,16 +31,35 @@ def pixel_format(trained: Recipe | Network) -> PixelFormat:
     return PixelFormat(trained.channels, "uint8" if trained.pixel_type == "auto" else trained.pixel_type)
 
 
+def reading_of(
+    trained: Recipe | Network,
+    *,
+    pages: Pages | None = None,
+    nodata: Nodata | None = None,
+    max_pixels: int | None = None,
+) -> Reading:
+    """How files are read for this recipe, or for this network; the other arguments replace its own values."""
+    if max_pixels is None:
+        max_pixels = trained.max_pixels if isinstance(trained, Recipe) else MAX_PIXELS
+    return Reading(
+        pages=trained.pages if pages is None else pages,
+        nodata=trained.nodata if nodata is None else nodata,
+        max_pixels=max_pixels,
+        channels=trained.channels,
+    )
+
+
 def resolve_pixels(recipe: R, source: Source) -> R:
     """`recipe` with pixel type and statistics as the images have them, where it leaves them open.
 
     Raises:
         UserError: when the images have another number of channels than the recipe.
     """
+    reading = reading_of(recipe)
     if recipe.pixel_type == "auto":
-        recipe = replace(recipe, pixel_type=widest_type(stored_formats(source)))
+        recipe = replace(recipe, pixel_type=widest_type(stored_formats(source, reading)))
     wanted = pixel_format(recipe)
-    reasons = list(why_unreadable_as(source, wanted))
+    reasons = list(why_unreadable_as(source, wanted, reading))
     if all(reasons):
         raise UserError(
             f"the images cannot be read as {wanted.channels} channels of {wanted.kind}, e.g. {reasons[0]}; "
@@ -50,7 +69,7 @@ def resolve_pixels(recipe: R, source: Source) -> R:
         statistics = noted_statistics(source, wanted)
         if statistics is None:
             say("measuring mean and standard deviation on a sample of the images")
-            statistics = measure(source, wanted)
+            statistics = measure(source, wanted, reading)
         recipe = replace(recipe, mean=statistics.mean, std=statistics.std)
         mean, std = (" ".join(f"{value:.3g}" for value in values) for values in statistics)
         say(f"{wanted.channels} channels of {wanted.kind}, mean {mean}, standard deviation {std}")
@@ -58,9 +77,13 @@ def resolve_pixels(recipe: R, source: Source) -> R:
 
 
 def adopt_pixels(recipe: R, trained: Network) -> R:
-    """`recipe` with the pixel type and statistics that weights were trained with, unless it says otherwise."""
+    """`recipe` with the pixel type, statistics, pages and nodata of the weights, unless it says otherwise."""
+    if recipe.pages == "auto":
+        recipe = replace(recipe, pages=trained.pages)
     if recipe.channels != trained.channels:
         return recipe
+    if recipe.nodata == "auto":
+        recipe = replace(recipe, nodata=trained.nodata)
     if recipe.pixel_type == "auto":
         recipe = replace(recipe, pixel_type=pixel_format(trained).kind)
     if recipe.normalize == "auto" and trained.mean and (recipe.mean, recipe.std) != (trained.mean, trained.std):
@@ -74,7 +97,7 @@ def hold_pixels(recipe: Recipe, source: Source, transform: Transform) -> PixelCa
     if not recipe.hold or recipe.epochs < 2:
         return None
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", recipe.devices))
-    needed = MARGIN * decoded_bytes(source, pixel_format(recipe), transform) * len(source)
+    needed = MARGIN * decoded_bytes(source, pixel_format(recipe), transform, reading_of(recipe)) * len(source)
     if not 0 < needed <= pixel_cache_bytes(processes):
         return None
     say(f"caching the decoded images in memory ({needed / 2**20:,.0f} MB; --no-hold decodes them anew each epoch)")

@@ -14,15 +14,18 @@ from openmae.core.geometry import size_text
 from openmae.core.masking import kept_count, mask_from_noise
 from openmae.core.model import MAEOutput, MaskedAutoencoder
 from openmae.data.batches import Batch, SeededImages
+from openmae.data.pages import as_images
 from openmae.data.sources import open_data
+from openmae.data.sources.taking import for_pretraining
 from openmae.data.transforms import TrainTransform, normalise_pixels
 from openmae.errors import UserError
 from openmae.recipes import PretrainRecipe
 from openmae.reporter import say
+from openmae.training.continuing import keep_recorded
 from openmae.training.optimizers import build_optimizer
-from openmae.training.pixels import adopt_pixels, hold_pixels, pixel_format, resolve_pixels
+from openmae.training.pixels import adopt_pixels, hold_pixels, pixel_format, reading_of, resolve_pixels
 from openmae.training.processes.devices import start_fabric
-from openmae.training.runs import Run, fit_batch
+from openmae.training.runs import fit_batch, open_run
 from openmae.training.spec import TrainSpec
 from openmae.training.trainer import train
 from openmae.weights.comparing import require_architecture
@@ -36,14 +39,19 @@ def run_pretraining(recipe: PretrainRecipe, out: Path) -> dict[str, Any]:
     """Pre-train as `recipe` says into the run folder `out`, or continue what is there; returns the results."""
     if recipe.data is None:
         raise UserError("no images to train on; give --data a folder of images, a Parquet file, or fashion-mnist")
-    source = open_data(recipe.data, labels=recipe.labels).train
+    asked = recipe
+    data = open_data(recipe.data, labels=recipe.labels)
     weights = None if recipe.weights is None else read_weights(recipe.weights)
     if weights is not None:
         require_architecture(weights, recipe)
         recipe = adopt_pixels(recipe, weights.network)
-    recipe = resolve_pixels(fit_batch(recipe, len(source) * recipe.repeats), source)
+    taken = for_pretraining(as_images(data, reading_of(recipe)), recipe.split)
+    source = taken.images
+    say(taken.sentence())
+    recipe = keep_recorded(out, asked, resolve_pixels(recipe, source))
+    recipe = fit_batch(recipe, len(source) * recipe.repeats)
     fabric = start_fabric(recipe)
-    with closing(Run(out, recipe, writes=fabric.is_global_zero)) as run:
+    with closing(open_run(fabric, out, recipe, images={"train": source}, weights=weights)) as run:
         if (results := run.finished()) is not None:
             return results
         torch.manual_seed(recipe.seed)
@@ -66,6 +74,7 @@ def run_pretraining(recipe: PretrainRecipe, out: Path) -> dict[str, Any]:
                 source=source,
                 transform=transform,
                 format=pixel_format(recipe),
+                reading=reading_of(recipe),
                 seed=recipe.seed,
                 uniform=model.geometry.patches,
                 repeats=recipe.repeats,
@@ -78,7 +87,14 @@ def run_pretraining(recipe: PretrainRecipe, out: Path) -> dict[str, Any]:
         )
         figures = train(fabric, spec, run)
         return run.finish(
-            {"protocol": "pretrain", "recipe": recipe.name, "seed": recipe.seed, **figures, "out": str(out)}
+            {
+                "protocol": "pretrain",
+                "recipe": recipe.name,
+                "seed": recipe.seed,
+                "data": taken.record(),
+                **figures,
+                "out": str(out),
+            }
         )
 
 

@@ -1,6 +1,6 @@
 """The result of a training, as it is returned and written to results.json."""
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
 
 class PretrainResult(TypedDict, total=False):
@@ -9,6 +9,8 @@ class PretrainResult(TypedDict, total=False):
     protocol: str
     recipe: str
     seed: int
+    data: dict[str, Any]
+    """The splits with the number of their images and whether they were used, and what was left out."""
     out: str
     epoch: float
     samples: int

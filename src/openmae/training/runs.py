@@ -7,18 +7,20 @@ import platform
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from lightning_fabric import Fabric
 
-from openmae.checkpoints.checkpoint import directory_name, list_checkpoints
 from openmae.checkpoints.locking import FolderLock
 from openmae.checkpoints.names import (
     BAD_IMAGES,
     CHECKPOINTS,
+    DATA,
     ENVIRONMENT,
     LOG,
     METRICS,
@@ -26,20 +28,48 @@ from openmae.checkpoints.names import (
     RESULTS,
     REWINDS,
 )
+from openmae.data.sources import Source
+from openmae.data.targets import Targets
 from openmae.errors import UserError
 from openmae.files import sync_file, write_text
 from openmae.recipes import Recipe
-from openmae.recipes.differences import differences_in_results
-from openmae.recipes.saved import from_yaml, to_dict, to_yaml
+from openmae.recipes.saved import to_dict, to_yaml
 from openmae.reporter import TensorBoard, Tracker, current, open_tracker, say
+from openmae.training.continuing import (
+    NOT_COMPARED,
+    Compared,
+    compare,
+    has_begun,
+    moved_to,
+    recorded_recipe,
+    require_continuable,
+)
+from openmae.training.fingerprint import Fingerprint, take_fingerprint
+from openmae.weights.weights import Weights
 
 PACKAGES = ("openmae", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow", "pyarrow", "safetensors")
 
 
 class Run:
-    """One run folder, opened to start or to continue. Only the first process of a distributed run writes to it."""
+    """One run folder, opened to start or to continue. Only the first process of a distributed run writes to it.
 
-    def __init__(self, path: Path, recipe: Recipe, *, writes: bool) -> None:
+    Args:
+        path: the folder.
+        recipe: of the run.
+        writes: whether this process writes to it.
+        data: the images of the run, where this process knows them.
+        compared: these images beside those that the run began with.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        recipe: Recipe,
+        *,
+        writes: bool,
+        data: Fingerprint | None = None,
+        compared: Compared = NOT_COMPARED,
+    ) -> None:
         self.path = path
         self.recipe = recipe
         self.writes = writes
@@ -49,21 +79,38 @@ class Run:
         self._unwritten: dict[str, str] = {}
         self.figures: dict[str, Any] = {}
         """The newest of each figure that is logged."""
-        check_continuable(path, recipe)
+        self._accepted, self._change = compared.accepted, compared.change
+        require_continuable(path, recipe, compared)
         if not writes or (path / RESULTS).is_file():
             return
+        before = recorded_recipe(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._lock = FolderLock(path)
-            if not _has_begun(path):
+            if not has_begun(path):
                 shutil.rmtree(path / CHECKPOINTS, ignore_errors=True)  # first weights, maybe of another recipe
-            write_text(path / RECIPE, to_yaml(recipe))
+            write_text(path / RECIPE, to_yaml(replace(recipe, accept_changed_data=False)))
             write_text(path / ENVIRONMENT, json.dumps(describe_environment(recipe.seed), indent=1))
             current().log_to(path / LOG)
+            if data is not None:
+                self._record(data, compared, before)
         except OSError as error:
             raise UserError(
                 f"cannot write to {path} ({error.strerror}); give --out a folder that you may write"
             ) from error
+
+    def _record(self, data: Fingerprint, compared: Compared, before: Recipe | None) -> None:
+        """Write which images the run is of, and say what is unusual about them."""
+        if before is not None and compared.known and not compared.change:
+            if moved := moved_to(before, self.recipe):
+                say(moved)
+            return
+        if before is not None and compared.known:
+            say(f"going on with changed images: {compared.change}")
+            self._accepted = (*compared.accepted, compared.change)
+        elif before is not None:
+            say(f"nobody recorded the images that {self.path} began with; those of now are recorded")
+        replace(data, accepted=self._accepted).write(self.path / DATA)
 
     @property
     def checkpoints(self) -> Path:
@@ -138,11 +185,14 @@ class Run:
         if not file.is_file():
             return None
         results: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        say(f"{self.path} is already finished; delete it or use another --out to train again")
+        other = " on other images" if self._change else ""
+        say(f"{self.path} is already finished{other}; delete it or use another --out to train again")
         return results
 
     def finish(self, results: dict[str, Any]) -> dict[str, Any]:
         """Mark the run as completed, with its results."""
+        if self._accepted:
+            results = {**results, "accepted_data_changes": list(self._accepted)}
         if self.writes:
             write_text(self.path / RESULTS, json.dumps(results, indent=1))
         return results
@@ -157,6 +207,35 @@ class Run:
             self._lock.release()
 
 
+def open_run(
+    fabric: Fabric,
+    path: Path,
+    recipe: Recipe,
+    *,
+    images: Mapping[str, Source],
+    targets: Mapping[str, Targets] | None = None,
+    weights: Weights | None = None,
+) -> Run:
+    """Open a run folder for these images; every process must call this together, and the first one looks at them.
+
+    Args:
+        fabric: the processes.
+        path: the folder.
+        recipe: of the run.
+        images: the images that the run uses, by split.
+        targets: their targets, where the run uses any.
+        weights: those that it starts from.
+
+    Raises:
+        UserError: in every process, when the folder holds another run, or one of other images.
+    """
+    data, compared = None, NOT_COMPARED
+    if fabric.is_global_zero:
+        data = take_fingerprint(images, targets, weights="" if weights is None else weights.digest)
+        compared = compare(path, data)
+    return Run(path, recipe, writes=fabric.is_global_zero, data=data, compared=fabric.broadcast(compared))
+
+
 R = TypeVar("R", bound=Recipe)
 
 
@@ -166,26 +245,6 @@ def fit_batch(recipe: R, images: int, *, even: bool = False) -> R:
         return recipe
     say(f"{images} images do not fill a batch of {recipe.batch_size}: taking all of them as one batch")
     return replace(recipe, batch_size=max(1, images - images % 2 if even else images))
-
-
-def check_continuable(path: Path, recipe: Recipe) -> None:
-    """Raise UserError when `path` holds a run of another recipe; one that never logged a step is no run."""
-    file = path / RECIPE
-    if not file.is_file() or not _has_begun(path):
-        return
-    changed = differences_in_results(from_yaml(file.read_text(encoding="utf-8")), recipe)
-    if changed:
-        differences = ", ".join(f"{name} {old} there, {new} now" for name, old, new in changed[:3])
-        raise UserError(
-            f"{path} holds another run ({differences}); use another --out, or the same command as before to continue it"
-        )
-
-
-def _has_begun(path: Path) -> bool:
-    """Whether anything of a run would be lost: a figure, or a checkpoint of more than the first weights."""
-    if any((path / name).exists() for name in (METRICS, RESULTS)):
-        return True
-    return any(checkpoint.name != directory_name(0) for checkpoint in list_checkpoints(path / CHECKPOINTS))
 
 
 def describe_environment(seed: int) -> dict[str, Any]:

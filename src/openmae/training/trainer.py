@@ -67,6 +67,7 @@ def train(fabric: Fabric, spec: TrainSpec, run: Run) -> dict[str, float]:
         )
         while True:
             checkpoints.restore(state)
+            _require_steps_left(state)
             rest = replace(sampler, first_step=state.step, reshuffled=divergence.reshuffled)
             try:
                 _make_steps(fabric, spec, state, rest, observers)
@@ -105,7 +106,7 @@ def train_step(
     losses: list[Tensor] = []
     for turn in range(recipe.accumulate):
         waiting = time.perf_counter()
-        batch = _next(batches)
+        batch = next(batches)
         waited += time.perf_counter() - waiting
         for observer in observers:
             observer.received(batch)
@@ -165,19 +166,14 @@ def _sampler(fabric: Fabric, spec: TrainSpec) -> StepSampler:
     return replace(sampler, last_step=recipe.epochs * sampler.steps_per_epoch)
 
 
-def _next(batches: Iterator[Batch]) -> Batch:
-    """The next batch. An error in the data reaches the user without the traceback of a loader process."""
-    try:
-        return next(batches)
-    except UserError as error:
-        raise UserError(str(error).strip().rsplit("UserError: ", 1)[-1]) from error
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
+def _require_steps_left(state: TrainState) -> None:
+    """Raise UserError for a run that has made more steps than its images now make in all epochs."""
+    made, total = state.step, state.schedule.total_steps
+    if made > total:
         raise UserError(
-            f"a process that decodes images has died ({error}); if memory was short use fewer --workers, and run the "
-            "same command again to continue"
-        ) from error
+            f"the run has made {made} steps, and with so few images all of its epochs have only {total}; use another "
+            "--out to train on these images"
+        )
 
 
 def _export(fabric: Fabric, spec: TrainSpec, state: TrainState, run: Run) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from openmae.recipes.constraints import NOT_NEGATIVE, at_least, at_most
+from openmae.recipes.values import Nodata, Pages
 from openmae.verbs.verb import verb
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ def check(
     labels: str | Path | None = None,
     out: str | Path | None = None,
     workers: Annotated[int | None, NOT_NEGATIVE] = None,
+    pages: Pages = "auto",
+    nodata: Nodata = "auto",
+    max_pixels: Annotated[int, at_least(1)] = 200_000_000,
 ) -> "CheckResult":
     """Decode every image of a data set once: kinds, sizes, classes, duplicates, and the broken ones.
 
@@ -26,7 +30,13 @@ def check(
         labels: A CSV file with the columns path and label, for images that are not in class folders.
         out: Folder for check.json, bad_images.jsonl and contact_sheet.png; runs/check-NAME when not given.
         workers: Processes that decode; one per spare processor when not given.
+        pages: What the pages of a TIFF are: channels of one picture, images of their own, or previews of the first;
+            auto believes what OME and ImageJ files say, and asks where nothing says it.
+        nodata: The value of pixels that hold no data, such as -9999; auto is the value that a GeoTIFF names, none
+            is none.
+        max_pixels: Images with more pixels are refused.
     """
+    from openmae.data.decoding import Reading
     from openmae.reporting.check import run_check
 
     return run_check(
@@ -34,6 +44,7 @@ def check(
         labels=None if labels is None else str(labels),
         out=None if out is None else Path(out),
         workers=workers,
+        reading=Reading(pages=pages, nodata=nodata, max_pixels=max_pixels),
     )
 
 
@@ -48,6 +59,9 @@ def pack(
     format: Literal["auto", "jpeg", "raw"] = "auto",  # noqa: A002  # the name of the flag
     shard_size: Annotated[int, at_least(1)] = 500,
     workers: Annotated[int | None, NOT_NEGATIVE] = None,
+    pages: Pages = "auto",
+    nodata: Nodata = "auto",
+    max_pixels: Annotated[int, at_least(1)] = 200_000_000,
 ) -> "PackResult":
     """Copy a data set to tar shards of smaller images, which decode faster.
 
@@ -62,15 +76,23 @@ def pack(
         format: raw stores pixels as they are: larger, and fastest. auto: raw up to 64 pixels, else JPEG.
         shard_size: Megabytes in one shard.
         workers: Processes; one per processor, up to 9, when not given.
+        pages: What the pages of a TIFF are: channels of one picture, images of their own, or previews of the first;
+            auto believes what OME and ImageJ files say, and asks where nothing says it.
+        nodata: The value of pixels that hold no data, such as -9999; they are packed as NaN. auto is the value that a
+            GeoTIFF names, or a negative or huge one far from all others; none is none.
+        max_pixels: Images with more pixels are left out as bad.
     """
+    from openmae.data.decoding import Reading
     from openmae.data.packing import pack as write_shards
     from openmae.data.packing.reencoding import PackSettings
+    from openmae.data.pages import as_images
     from openmae.data.sources import open_data
     from openmae.data.workers import automatic_workers
     from openmae.reporter import ProgressView
 
-    settings = PackSettings(short_side=short_side, quality=quality, format=format)
-    data = open_data(str(source), labels=None if labels is None else str(labels))
+    reading = Reading(pages=pages, nodata=nodata, max_pixels=max_pixels)
+    settings = PackSettings(short_side=short_side, quality=quality, format=format, reading=reading)
+    data = as_images(open_data(str(source), labels=None if labels is None else str(labels)), reading)
     images = sum(map(len, data.splits.values()))
     with ProgressView("packing", images) as view:
         return write_shards(

@@ -11,8 +11,10 @@ import tyro
 
 from openmae.errors import UserError, WrongUsage, one_line
 from openmae.recipes import RECIPES, Recipe, Stage, find_recipe
+from openmae.recipes.conversion import flag
 from openmae.recipes.saved import from_yaml
 from openmae.recipes.values import Every, ImageSize
+from openmae.recipes.warmup import fit_warmup
 from openmae.verbs.verb import convert_arguments, is_positional
 
 RECIPE, RECIPE_FILE = "recipe", "--recipe-file"
@@ -22,10 +24,17 @@ JSON = Annotated[bool, tyro.conf.arg(help="Print the result as JSON.")]
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """A command that was understood: the arguments of the verb, and whether to print JSON."""
+    """A command that was understood.
+
+    Args:
+        arguments: of the verb.
+        json: whether to print the result as JSON.
+        note: a sentence for the user about the arguments; "" when there is nothing to say.
+    """
 
     arguments: dict[str, Any]
     json: bool
+    note: str = ""
 
 
 def parse(name: str, function: Callable[..., Any], words: Sequence[str]) -> Call:
@@ -46,9 +55,13 @@ def parse(name: str, function: Callable[..., Any], words: Sequence[str]) -> Call
         fields: Any = Annotated[type(recipe), tyro.conf.arg(help=inspect.getdoc(recipe))]
         parameters = [_flag(RECIPE, fields, recipe) if one.name == RECIPE else one for one in parameters]
     found = ask_tyro(f"openmae {name}", [*map(_for_shell, parameters), _flag("json", JSON, False)], text, words)
-    json = found.pop("json")
+    json, note = found.pop("json"), ""
+    if stage is not None:
+        fitted = fit_warmup(found[RECIPE], named=recipe, given=_is_given("warmup_epochs", words))
+        if fitted.recipe != found[RECIPE]:  # else the verb says it, to callers from Python too
+            found[RECIPE], note = fitted
     try:
-        return Call(arguments=convert_arguments(function, found), json=json)
+        return Call(arguments=convert_arguments(function, found), json=json, note=note)
     except UserError as error:
         raise WrongUsage(f"{error} (`openmae {name} --help` explains every flag)") from error
 
@@ -72,6 +85,11 @@ def describe(recipe: Recipe) -> str:
     published = f"; published top-1 {recipe.published_top1} ({recipe.published_by})" if recipe.published_top1 else ""
     note = f"; {recipe.note}" if recipe.note else ""
     return f"{recipe.stage} of {recipe.backbone}, {recipe.epochs} epochs, batch {recipe.batch_size}{published}{note}."
+
+
+def _is_given(name: str, words: Sequence[str]) -> bool:
+    """Whether the words set a flag; tyro takes it with underscores as well."""
+    return any(word.partition("=")[0].replace("_", "-") == flag(name) for word in words)
 
 
 def _stage_of(parameters: Sequence[inspect.Parameter]) -> Stage | None:

@@ -9,7 +9,7 @@ from openmae.evaluation.results import EmbedResult, Measurement, PredictResult
 from openmae.recipes.constraints import at_least
 from openmae.recipes.recipe import SEED
 from openmae.recipes.stages import LABEL_FRACTION
-from openmae.recipes.values import Pooling
+from openmae.recipes.values import Pages, Pooling
 from openmae.verbs.verb import verb
 
 
@@ -24,6 +24,8 @@ def knn(
     pool: Pooling = "mean",
     untrained: bool = False,
     seed: Annotated[int, SEED] = 0,
+    pages: Pages | None = None,
+    max_pixels: Annotated[int | None, at_least(1)] = None,
     devices: Annotated[int, at_least(1)] = 1,
     nodes: Annotated[int, at_least(1)] = 1,
 ) -> Measurement:
@@ -40,6 +42,9 @@ def knn(
         pool: The class token, or the mean of the patch tokens.
         untrained: For comparison: measure the same network with fresh weights.
         seed: Seed of the subset. Fresh weights take the seed of their own recipe where it is known, else this one.
+        pages: What the pages of a TIFF are: channels of one picture, images of their own, or previews of the first;
+            as the weights were trained when not given.
+        max_pixels: Images with more pixels are refused; 200,000,000 when not given.
         devices: Devices per machine; under torchrun, its count is used instead.
         nodes: Number of machines.
     """
@@ -54,6 +59,8 @@ def knn(
         pool=pool,
         untrained=untrained,
         seed=seed,
+        pages=pages,
+        max_pixels=max_pixels,
         devices=devices,
         nodes=nodes,
     )
@@ -65,6 +72,8 @@ def predict(
     weights: str | Path,
     data: str | Path,
     out: str | Path | None = None,
+    pages: Pages | None = None,
+    max_pixels: Annotated[int | None, at_least(1)] = None,
     devices: Annotated[int, at_least(1)] = 1,
     nodes: Annotated[int, at_least(1)] = 1,
 ) -> PredictResult:
@@ -78,12 +87,23 @@ def predict(
         weights: The run folder of finetune or linear, or a classifier of fair, OpenMMLab, Hugging Face or timm.
         data: A folder of images, Parquet, tar shards, or fashion-mnist; labels are not needed.
         out: The .csv or .parquet file to write; when not given, the first ten rows are printed.
+        pages: What the pages of a TIFF are: channels of one picture, images of their own, or previews of the first;
+            as the weights were trained when not given.
+        max_pixels: Images with more pixels are refused; 200,000,000 when not given.
         devices: Devices per machine; under torchrun, its count is used instead.
         nodes: Number of machines.
     """
     from openmae.evaluation.predicting import predict as predict_images
 
-    return predict_images(weights, str(data), out=None if out is None else Path(out), devices=devices, nodes=nodes)
+    return predict_images(
+        weights,
+        str(data),
+        out=None if out is None else Path(out),
+        pages=pages,
+        max_pixels=max_pixels,
+        devices=devices,
+        nodes=nodes,
+    )
 
 
 @verb
@@ -94,6 +114,8 @@ def embed(
     out: str | Path,
     labels: str | Path | None = None,
     batch_size: Annotated[int, at_least(1)] = 256,
+    pages: Pages | None = None,
+    max_pixels: Annotated[int | None, at_least(1)] = None,
     devices: Annotated[int, at_least(1)] = 1,
     nodes: Annotated[int, at_least(1)] = 1,
 ) -> EmbedResult:
@@ -107,18 +129,22 @@ def embed(
         out: The Parquet file to write.
         labels: A CSV file with the columns path and label, for images that are not in class folders.
         batch_size: Images encoded at once.
+        pages: What the pages of a TIFF are: channels of one picture, images of their own, or previews of the first;
+            as the weights were trained when not given.
+        max_pixels: Images with more pixels are refused; 200,000,000 when not given.
         devices: Devices per machine; under torchrun, its count is used instead.
         nodes: Number of machines.
     """
     from openmae.evaluation.embedding import embed as write_embeddings
 
-    counts = write_embeddings(
+    return write_embeddings(
         weights,
         str(data),
         Path(out),
         labels=None if labels is None else str(labels),
         batch_size=batch_size,
+        pages=pages,
+        max_pixels=max_pixels,
         devices=devices,
         nodes=nodes,
     )
-    return {"images": counts["images"], "bad": counts["bad"], "out": str(out)}

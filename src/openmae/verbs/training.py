@@ -7,6 +7,8 @@ from typing import Any, TypeVar, cast
 from openmae.errors import UserError
 from openmae.evaluation.results import Measurement
 from openmae.recipes import FinetuneRecipe, LinearRecipe, PretrainRecipe, Recipe, find_recipe
+from openmae.recipes.warmup import fit_warmup
+from openmae.reporter import say
 from openmae.training.results import PretrainResult
 from openmae.verbs.verb import verb
 
@@ -61,6 +63,8 @@ def finetune(recipe: str | FinetuneRecipe, *, out: str | Path | None = None, **f
 def resolve(recipe: str | R, kind: type[R], fields: dict[str, Any]) -> R:
     """The recipe with this name, or this recipe, with other values of some fields.
 
+    A warm-up that is too long for other epochs is shortened, and that is said.
+
     Raises:
         UserError: when there is no such recipe or no such field, or a value does not fit.
     """
@@ -71,7 +75,11 @@ def resolve(recipe: str | R, kind: type[R], fields: dict[str, Any]) -> R:
         raise UserError(
             f"a {found.stage} recipe has no {', '.join(unknown)}; `openmae recipes {found.name}` prints its fields"
         )
-    return dataclasses.replace(found, **fields)
+    fitted = fit_warmup(dataclasses.replace(found, **fields), named=found, given="warmup_epochs" in fields)
+    if fitted.note:
+        say(fitted.note)
+    assert isinstance(fitted.recipe, kind)
+    return fitted.recipe
 
 
 def run_folder(recipe: Recipe, out: str | Path | None) -> Path:

@@ -4,11 +4,7 @@ from dataclasses import replace
 
 from openmae.core.decoder import DecoderConfig
 from openmae.core.network import Network
-from openmae.recipes import PretrainRecipe, Recipe, SupervisedRecipe
-
-# ImageNet's habit: evaluate the central 224 of an image whose short side is 256.
-RESIZE_FACTOR = 256 / 224
-SMALL_IMAGE = 64
+from openmae.recipes import PretrainRecipe, Recipe
 
 
 def network_of(recipe: Recipe) -> Network:
@@ -29,8 +25,10 @@ def network_of(recipe: Recipe) -> Network:
         pixel_type="uint8" if recipe.pixel_type == "auto" else recipe.pixel_type,
         mean=recipe.mean if measured else (),
         std=recipe.std if measured else (),
+        nodata=recipe.nodata,
+        pages=recipe.pages,
         interpolation=recipe.interpolation,
-        eval_resize=_eval_resize(recipe),
+        eval_resize=recipe.resized_to,
         exact_decoding=recipe.decode == "exact",
     )
     if not isinstance(recipe, PretrainRecipe):
@@ -41,14 +39,3 @@ def network_of(recipe: Recipe) -> Network:
         normalise_target=recipe.normalise_target,
         axis_order=recipe.axis_order,
     )
-
-
-def _eval_resize(recipe: Recipe) -> int:
-    return recipe.eval_resize if isinstance(recipe, SupervisedRecipe) else usual_eval_resize(recipe.image_size)
-
-
-def usual_eval_resize(image_size: tuple[int, int]) -> int:
-    """The short side before the centre is cropped, where nobody says otherwise: 256 for images of 224 pixels."""
-    short = min(image_size)
-    # Of a small picture the border is part of the subject.
-    return short if short <= SMALL_IMAGE else round(short * RESIZE_FACTOR)

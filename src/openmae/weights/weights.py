@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from openmae.checkpoints.digest import digest_of
 from openmae.core.network import Network
 from openmae.recipes import Recipe
 
@@ -41,6 +43,11 @@ class Weights:
     def classes(self) -> tuple[str, ...]:
         """The names of the classes or labels that a classifier gives scores for; () where they are not known."""
         return tuple(self.notes.get("classes", self.notes.get("labels", ())))
+
+    @cached_property
+    def digest(self) -> str:
+        """The digest of the tensors: of the same weights it is the same, wherever they lie."""
+        return digest_of(self.tensors)
 
     @property
     def has_decoder(self) -> bool:

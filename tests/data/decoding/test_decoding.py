@@ -171,7 +171,7 @@ def test_a_file_of_another_kind_is_called_not_an_image(data: bytes) -> None:
         decode(data, COLOUR)
 
 
-@pytest.mark.parametrize("side", [10_000, 50_000])
+@pytest.mark.parametrize("side", [20_000, 50_000])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_decompression_bomb_is_refused(side: int, channels: int) -> None:
     bomb = png(side, side, depth=8, colour=2, rows=b"\0" * 1000)
@@ -303,12 +303,12 @@ def with_orientation(pixels: Pixels, value: int) -> Image.Image:
     return Image.open(io.BytesIO(encoded(Image.fromarray(pixels), "PNG", exif=orientation(value))))
 
 
-def test_values_that_are_not_finite_are_refused() -> None:
+def test_infinite_values_are_refused() -> None:
     pixels = np.zeros((4, 4), dtype=np.float32)
-    for value in (np.nan, np.inf):
+    for value in (-np.inf, np.inf):
         pixels[1, 2] = value
         for data in (npy(pixels), tiff(pixels)):
-            with pytest.raises(BadImage, match="not finite"):
+            with pytest.raises(BadImage, match="infinite"):
                 decode(data, PixelFormat(1, "float32"))
 
 

@@ -22,6 +22,7 @@ from tests.data.decoding.zoo_kinds import (
     SECOND,
     Kind,
     Read,
+    Refused,
 )
 
 GREY_AS_COLOUR = np.repeat(GREY[:, :, None], 3, axis=2)
@@ -69,7 +70,7 @@ def _kinds() -> list[Kind]:
     floats = GREY.astype(np.float32) / 7
     line = np.arange(20_000, dtype=np.uint8).reshape(1, 20_000)
 
-    def kind(name: str, ending: str, outcome: Read, *files: bytes) -> Kind:
+    def kind(name: str, ending: str, outcome: Read | Refused, *files: bytes) -> Kind:
         return Kind(name=name, ending=ending, outcome=outcome, make=lambda: files)
 
     return [
@@ -189,10 +190,16 @@ def _kinds() -> list[Kind]:
             encoded(PICTURE, "PNG", **frames),
         ),
         kind(
-            "TIFF of several pages",
+            "TIFF of several pages of one size",
+            "tif",
+            Refused("--pages channels, images or first says what they are"),
+            encoded(PICTURE, "TIFF", **frames),
+        ),
+        kind(
+            "TIFF with a smaller preview as its second page",
             "tif",
             Read(pixels=PIXELS, note="the first page"),
-            encoded(PICTURE, "TIFF", **frames),
+            encoded(PICTURE, "TIFF", save_all=True, append_images=[PICTURE.resize((7, 5))]),
         ),
         kind(
             "MPO (JPEG of several views)",

@@ -67,6 +67,22 @@ def test_a_test_split_without_labels_gives_way_to_one_that_has_them(tmp_path: Pa
     assert test.read(0) == png(3)
 
 
+def test_splits_of_which_none_is_for_training_stay_apart_and_a_choice_is_asked_for(tmp_path: Path) -> None:
+    data = open_data(saved(tmp_path / "s", small=split(1), large=split(2), test=split(3)))
+    assert {name: len(source) for name, source in data.splits.items()} == {"test": 1, "small": 1, "large": 1}
+    with pytest.raises(ValueError, match="none of the splits test, small, large is called train; choose what to train"):
+        _ = data.train
+
+
+def test_every_split_of_a_hub_data_set_is_there_and_the_usual_names_come_first(tmp_path: Path) -> None:
+    spec = saved(tmp_path / "s", unsupervised=split(4), test=split(3), validation=split(2), train=split(1))
+    data = open_data(spec)
+    assert {name: source.read(0) for name, source in data.splits.items()} == {
+        "train": png(1), "val": png(2), "test": png(3), "unsupervised": png(4)
+    }  # fmt: skip
+    assert list(data.splits) == ["train", "val", "test", "unsupervised"]
+
+
 def test_a_single_split_of_any_name_is_trained_on(tmp_path: Path) -> None:
     data = open_data(saved(tmp_path / "s", everything=split(1)))
     assert (data.train.read(0), data.test) == (png(1), None)
@@ -147,10 +163,6 @@ def test_a_data_set_without_rows_is_refused() -> None:
         HubSource(split(), "it")
 
 
-def several_splits(root: Path) -> str:
-    return saved(root / "s", small=split(1), large=split(2))
-
-
 def fractional_labels(root: Path) -> str:
     return saved(root / "s", train=split(1).remove_columns("label").add_column("label", [0.5]))
 
@@ -163,7 +175,6 @@ def nothing_there(root: Path) -> str:
     ("make", "found", "remedy"),
     [
         (no_images, "has no image column (found: label)", "choose a data set of images"),
-        (several_splits, "has the splits small, large, none called train", "save the one you want"),
         (fractional_labels, "gives numbers (such as 0.5), not classes", "--task regression"),
         (nothing_there, "cannot be loaded", "check its name and your access to it"),
     ],

@@ -1,3 +1,5 @@
+import datetime
+import decimal
 import json
 import pickle
 import re
@@ -204,8 +206,8 @@ def test_labels_that_are_names_become_classes_in_their_order(tmp_path: Path) -> 
     assert data.train.classes == ("cat", "dog")
     assert data.train.labels.tolist() == [1, 0, -1, -1]
     assert data.test is not None
-    assert data.test.classes == ("cat", "dog")
-    assert data.test.labels.tolist() == [-1, 1, 0]
+    assert data.test.classes == ("cat", "dog", "emu"), "the numbers of the training split, and its own behind them"
+    assert data.test.labels.tolist() == [2, 1, 0]
 
 
 def test_names_in_a_dictionary_are_names(tmp_path: Path) -> None:
@@ -214,21 +216,43 @@ def test_names_in_a_dictionary_are_names(tmp_path: Path) -> None:
     assert (source.classes, source.labels.tolist()) == (("cat", "dog"), [1, 0, 1])
 
 
-def test_damaged_labels_are_noticed_at_opening(tmp_path: Path) -> None:
+def test_damaged_labels_are_noticed_when_they_are_needed(tmp_path: Path) -> None:
     file = put(tmp_path / "x.parquet", embedded(b"one"), label=[7])
     damage(file, 2)
+    source = open_data(str(file)).train
+    assert source.read(0) == b"one"
     with pytest.raises(ValueError, match=r"x\.parquet has damaged labels .*; copy it again"):
-        open_data(str(file))
+        _ = source.labels
 
 
-@pytest.mark.parametrize("label", [-2, 10**12])
-def test_a_label_that_is_no_class_number_is_refused(tmp_path: Path, label: int) -> None:
-    file = put(tmp_path / "x.parquet", embedded(b"", b""), label=[0, label])
-    with pytest.raises(ValueError, match=rf"x\.parquet has label {label}; write class numbers"):
-        _ = open_data(str(file)).train.labels
+@pytest.mark.parametrize("label", [-2, -1, 10**12])
+def test_any_whole_number_may_be_the_name_of_a_class(tmp_path: Path, label: int) -> None:
+    source = open_data(str(put(tmp_path / "x.parquet", embedded(b"", b"", b""), label=[0, label, None]))).train
+    assert source.classes == tuple(map(str, sorted((0, label))))
+    assert [source.classes[number] for number in source.labels[:2]] == ["0", str(label)]
+    assert source.labels[2] == -1
 
 
-def test_only_footers_and_labels_are_read_at_opening(two_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numbers_beyond_64_bits_and_dictionaries_of_numbers_are_names(tmp_path: Path) -> None:
+    large = pa.array([2**64 - 1, 2**64 - 2], pa.uint64())
+    assert open_data(str(put(tmp_path / "a.parquet", embedded(b"", b""), label=large))).train.classes == (
+        str(2**64 - 2),
+        str(2**64 - 1),
+    )
+    encoded = pa.array([7, 3]).dictionary_encode()
+    assert open_data(str(put(tmp_path / "b.parquet", embedded(b"", b""), label=encoded))).train.classes == ("3", "7")
+
+
+def test_whole_numbers_stored_as_floats_are_classes_and_nan_is_no_label(tmp_path: Path) -> None:
+    """As pandas writes whole numbers of which some are missing."""
+    file = put(tmp_path / "x.parquet", embedded(b"", b"", b""), label=[1.0, float("nan"), 0.0])
+    source = open_data(str(file)).train
+    assert (source.classes, source.labels.tolist()) == (("0", "1"), [1, -1, 0])
+
+
+def test_only_footers_are_read_at_opening_and_labels_once_on_demand(
+    two_files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(parquet, "available_memory", lambda: 0)
     columns: list[Any] = []
     original = pq.ParquetFile.read
@@ -239,7 +263,9 @@ def test_only_footers_and_labels_are_read_at_opening(two_files: Path, monkeypatc
 
     monkeypatch.setattr(pq.ParquetFile, "read", noting)
     read = groups_read(monkeypatch)
-    open_data(str(two_files))
+    source = open_data(str(two_files)).train
+    assert (columns, read) == ([], [])
+    assert len(source.labels) == len(source.targets("class")) == len(source)
     assert (columns, read) == ([["label"], ["label"]], [])
 
 
@@ -266,7 +292,7 @@ def test_lists_of_names_are_several_labels(tmp_path: Path, labels: pa.Array) -> 
 def test_lists_of_numbers_are_several_labels(tmp_path: Path, item: pa.DataType) -> None:
     file = put(tmp_path / "x.parquet", embedded(b"", b""), label=pa.array([[2], [0, 2]], pa.list_(item)))
     targets = open_data(str(file)).train.targets("labels")
-    assert (targets.names, targets.values.tolist()) == (("0", "1", "2"), [[False, False, True], [True, False, True]])
+    assert (targets.names, targets.values.tolist()) == (("0", "2"), [[False, True], [True, True]])
 
 
 def test_numbers_whole_in_one_file_and_fractional_in_another_are_numbers(tmp_path: Path) -> None:
@@ -277,9 +303,21 @@ def test_numbers_whole_in_one_file_and_fractional_in_another_are_numbers(tmp_pat
 
 
 def test_labels_of_any_kind_are_no_obstacle_to_who_needs_none(tmp_path: Path) -> None:
-    for number, labels in enumerate(([[0], [1]], [0.5, 2], [-7, 3])):
+    unusable = (
+        [[0.5], [1]],
+        [{"a": 1}, None],
+        [[[0]], [[1]]],
+        [b"mask", b""],
+        [datetime.date(2026, 1, 1), datetime.date(2026, 1, 2)],
+        [datetime.datetime(2026, 1, 1), None],
+    )
+    usable = ([[0], [1]], [0.5, 2], [-7, 3], [True, False], [decimal.Decimal("1.5"), decimal.Decimal(2)])
+    for number, labels in enumerate((*usable, *unusable)):
         source = open_data(str(put(tmp_path / f"{number}.parquet", embedded(b"one", b"two"), label=labels))).train
         assert source.read(1) == b"two"
+        if number >= len(usable):
+            with pytest.raises(ValueError, match=rf"^column 'label' of .*{number}\.parquet has labels of the type"):
+                source.targets("class")
 
 
 def test_names_of_several_labels_come_from_hugging_face_metadata(tmp_path: Path) -> None:

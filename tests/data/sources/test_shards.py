@@ -11,6 +11,7 @@ import pytest
 
 from openmae.data.sources import Source, index_cache, open_data, shards, storage
 from openmae.data.sources.shards import ShardSource
+from openmae.data.targets import Kind, Targets
 
 ReadEverywhere = Callable[[Source], list[tuple[str, bytes, int]]]
 
@@ -100,7 +101,36 @@ def test_labels_come_from_json_where_there_is_no_cls(tmp_path: Path) -> None:
         "6.json": '[1]',
     }  # fmt: skip
     source = open_data(str(put_shard(tmp_path / "x.tar", members))).train
-    assert source.labels.tolist() == [3, 1, 0, -1, -1, -1]
+    assert (source.labels.tolist(), source.classes) == ([2, 1, 0, -1, -1, -1], ("0", "1", "3"))
+
+
+@pytest.mark.parametrize(
+    "label", ["0.5", "[0, 2]", "[]", "null", '{"a": 1}', "[[1]]", "[0.5]", "[null]", "true", "NaN", "1e999", '"x"', "}"]
+)
+def test_labels_of_any_kind_are_no_obstacle_to_who_needs_none(tmp_path: Path, label: str) -> None:
+    file = put_shard(tmp_path / "x.tar", {"1.jpg": "one", "1.json": f'{{"label": {label}}}', "2.jpg": "", "2.cls": "1"})
+    assert contents(open_data(str(file)).train) == [b"one", b""]
+
+
+def test_json_gives_any_label_that_a_task_can_learn(tmp_path: Path) -> None:
+    def read(kind: Kind, **labels: str) -> Targets:
+        members: dict[str, str | bytes] = {}
+        for name, label in labels.items():
+            members |= {f"{name}.jpg": "", f"{name}.json": f'{{"label": {label}}}'}
+        return open_data(str(put_shard(tmp_path / "x.tar", members))).train.targets(kind)
+
+    assert read("number", a="0.5", b="2", c="NaN").values[:2].tolist() == [0.5, 2.0]
+    assert read("class", a="1.0", b="-1", c="null", d="true").values.tolist() == [1, 0, -1, 1]
+    labels = read("labels", a='["rust", "crack"]', b="[]", c='"rust"', d="null")
+    assert (labels.names, labels.known.tolist()) == (("crack", "rust"), [True, True, True, False])
+    assert labels.values.tolist() == [[True, True], [False, False], [False, True], [False, False]]
+
+
+def test_the_cached_index_keeps_labels_of_every_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_cache, "MIN_IMAGES", 1)
+    file = put_shard(tmp_path / "x.tar", {"1.jpg": "", "1.json": '{"label": [0, 2]}', "2.jpg": "", "2.cls": "2"})
+    for _ in range(2):
+        assert open_data(str(file)).train.targets("labels").values.tolist() == [[True, True], [False, True]]
 
 
 def test_labels_that_are_names_become_classes_in_their_order(tmp_path: Path) -> None:
@@ -110,8 +140,8 @@ def test_labels_that_are_names_become_classes_in_their_order(tmp_path: Path) -> 
     assert data.train.classes == ("cat", "dog")
     assert data.train.labels.tolist() == [1, 0]
     assert data.test is not None
-    assert data.test.classes == ("cat", "dog")
-    assert data.test.labels.tolist() == [1, -1]
+    assert data.test.classes == ("cat", "dog", "emu")
+    assert data.test.labels.tolist() == [1, 2]
 
 
 def test_class_names_come_from_a_member_called_classes_txt(tmp_path: Path) -> None:
@@ -352,6 +382,18 @@ def fractional_label(root: Path) -> Path:
     return put_shard(root / "x.tar", {"1.jpg": "", "1.json": '{"label": 0.5}'})
 
 
+def list_of_labels(root: Path) -> Path:
+    return put_shard(root / "x.tar", {"1.jpg": "", "1.json": '{"label": [0, 2]}'})
+
+
+def nested_label(root: Path) -> Path:
+    return put_shard(root / "x.tar", {"1.jpg": "", "1.json": '{"label": {"a": 1}}'})
+
+
+def list_of_fractions(root: Path) -> Path:
+    return put_shard(root / "x.tar", {"1.jpg": "", "1.json": '{"label": [0.5, 1]}'})
+
+
 def broken_json(root: Path) -> Path:
     return put_shard(root / "x.tar", {"1.jpg": "", "1.json": "{"})
 
@@ -359,14 +401,6 @@ def broken_json(root: Path) -> Path:
 def label_without_class(root: Path) -> Path:
     (root / "classes.txt").write_text("cat\ndog\n")
     return put_shard(root / "x.tar", {"1.jpg": "", "1.cls": "2"})
-
-
-def negative_label(root: Path) -> Path:
-    return put_shard(root / "x.tar", {"1.jpg": "", "1.cls": "-2"})
-
-
-def absurd_label(root: Path) -> Path:
-    return put_shard(root / "x.tar", {"1.jpg": "", "1.cls": "1000000000000"})
 
 
 def damaged_packing_notes(root: Path) -> Path:
@@ -394,11 +428,12 @@ def endless_braces(root: Path) -> Path:
         (folder_of_compressed, "x.tar.gz is compressed", "unpack it, or write plain .tar"),
         (compressed_by_content, "x.tar is compressed with gzip", "unpack it, or write plain .tar"),
         (without_images, "no member has the name of one", "give shards that hold images"),
-        (fractional_label, "x.tar: 1.json has the label 0.5", "write a class number or a name"),
-        (broken_json, "x.tar: 1.json is not JSON", "repair it"),
+        (fractional_label, "gives numbers (such as 0.5), not classes", "--task regression"),
+        (list_of_labels, "several labels to an image (such as 0;2), not one class", "--task multilabel"),
+        (nested_label, "x.tar: 1.json has the label {'a': 1}", "write a class, a number or a list of labels"),
+        (list_of_fractions, "x.tar: 1.json has the label [0.5, 1]", "or leave it out of the shard"),
+        (broken_json, "x.tar: 1.json is not JSON", "or leave it out of the shard"),
         (label_without_class, "label 2 but names only 2 classes", "repair its labels"),
-        (negative_label, "x.tar has label -2", "write class numbers"),
-        (absurd_label, "x.tar has label 1000000000000", "write class numbers"),
         (damaged_packing_notes, "packed.json is damaged", "pack the data again"),
         (missing_shard, "x-1.tar", "check that all of them are there"),
         (backward_braces, "{5..1}", "write {000..012}"),

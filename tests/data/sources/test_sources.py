@@ -61,6 +61,10 @@ def contents(source: Source) -> list[str]:
     return [source.read(index).decode("utf-8") for index in range(len(source))]
 
 
+def splits(data: Data) -> dict[str, list[str]]:
+    return {split: names(source) for split, source in data.splits.items()}
+
+
 def held_out(data: Data) -> Source:
     assert data.test is not None
     return data.test
@@ -99,10 +103,17 @@ def test_a_single_class_folder_is_no_label(tmp_path: Path) -> None:
     assert source.labels.tolist() == [-1, -1]
 
 
-def test_an_image_beside_class_folders_makes_all_unlabelled(tmp_path: Path) -> None:
+def test_images_beside_class_folders_have_no_label_and_the_others_keep_theirs(tmp_path: Path) -> None:
     source = open_data(str(put(tmp_path, "cat/1.png", "dog/1.png", "stray.png"))).train
+    assert source.classes == ("cat", "dog")
+    assert names(source) == ["cat/1.png", "dog/1.png", "stray.png"]
+    assert source.labels.tolist() == [0, 1, -1]
+
+
+def test_folders_are_no_classes_when_half_of_the_images_lie_beside_them(tmp_path: Path) -> None:
+    source = open_data(str(put(tmp_path, "cat/1.png", "dog/1.png", "3.png", "4.png"))).train
     assert source.classes == ()
-    assert source.labels.tolist() == [-1, -1, -1]
+    assert source.labels.tolist() == [-1, -1, -1, -1]
 
 
 @pytest.mark.parametrize("test_name", ["test", "val", "valid", "validation", "Test"])
@@ -119,9 +130,10 @@ def test_train_and_test_folders_are_splits_with_the_classes_of_train(
     assert held_out(data).labels.tolist() == [1, 2]
 
 
-def test_a_class_that_only_the_test_split_has_is_unlabelled_there(tmp_path: Path) -> None:
+def test_a_class_that_only_the_test_split_has_comes_behind_those_of_the_training_split(tmp_path: Path) -> None:
     put(tmp_path, "train/ant/1.png", "train/bee/1.png", "test/ant/1.png", "test/zebra/1.png")
-    assert held_out(open_data(str(tmp_path))).labels.tolist() == [0, -1]
+    test = held_out(open_data(str(tmp_path)))
+    assert (test.labels.tolist(), test.classes) == ([0, 2], ("ant", "bee", "zebra"))
 
 
 def test_the_test_folder_goes_before_val(tmp_path: Path) -> None:
@@ -153,9 +165,57 @@ def test_a_flat_train_folder_is_a_split_when_nothing_beside_it_is_a_class(tmp_pa
     assert names(open_data(str(put(tmp_path, "train/1.png", beside))).train) == ["1.png"]
 
 
-def test_folders_beside_the_two_splits_are_left_out(tmp_path: Path) -> None:
-    data = open_data(str(put(tmp_path, "train/1.png", "test/2.png", "unlabelled/3.png")))
-    assert (contents(data.train), contents(held_out(data))) == (["train/1.png"], ["test/2.png"])
+def test_folders_beside_a_training_split_are_splits_of_their_own(tmp_path: Path) -> None:
+    data = open_data(str(put(tmp_path, "train/1.png", "test/2.png", "unlabelled/3.png", "val/4.png")))
+    assert {name: contents(source) for name, source in data.splits.items()} == {
+        "train": ["train/1.png"], "val": ["val/4.png"], "test": ["test/2.png"], "unlabelled": ["unlabelled/3.png"]
+    }  # fmt: skip
+    assert list(data.splits) == ["train", "val", "test", "unlabelled"]
+
+
+def test_images_beside_the_folders_of_splits_are_left_out_counted_and_named(tmp_path: Path) -> None:
+    data = open_data(str(put(tmp_path, "train/1.png", "test/2.png", "a.png", "b.png", "c.png", "d.png")))
+    assert data.left_out == (("a.png, b.png, c.png, …", 4, "beside the folders of the splits"),)
+
+
+def test_val_and_test_folders_without_a_training_split_are_no_classes(tmp_path: Path) -> None:
+    data = open_data(str(put(tmp_path, "val/cat/1.png", "val/dog/2.png", "test/cat/3.png", "test/dog/4.png")))
+    assert splits(data) == {"val": ["cat/1.png", "dog/2.png"], "test": ["cat/3.png", "dog/4.png"]}
+    assert (names(data.train), data.train.classes) == (["cat/1.png", "dog/2.png"], ("cat", "dog"))
+    assert names(held_out(data)) == ["cat/3.png", "dog/4.png"]
+
+
+def test_classes_called_valid_and_invalid_are_classes(tmp_path: Path) -> None:
+    data = open_data(str(put(tmp_path, "valid/1.png", "invalid/2.png")))
+    assert data.train.classes == ("invalid", "valid")
+    assert list(data.splits) == ["train"]
+
+
+def test_a_test_folder_beside_the_class_folders_that_it_repeats_is_their_test_split(tmp_path: Path) -> None:
+    data = open_data(str(put(tmp_path, "cat/1.png", "dog/2.png", "test/cat/3.png", "test/dog/4.png")))
+    assert splits(data) == {"train": ["cat/1.png", "dog/2.png"], "test": ["cat/3.png", "dog/4.png"]}
+    assert data.train.classes == held_out(data).classes == ("cat", "dog")
+
+
+def test_a_test_folder_with_classes_beside_one_folder_without_is_a_split(tmp_path: Path) -> None:
+    data = open_data(str(put(tmp_path, "images/1.png", "test/cat/3.png", "test/dog/4.png")))
+    assert splits(data) == {"train": ["1.png"], "test": ["cat/3.png", "dog/4.png"]}
+
+
+def test_folders_for_one_split_are_never_merged_and_the_second_stays_held_out(tmp_path: Path) -> None:
+    data = open_data(str(put(tmp_path, "train/1.png", "dev/2.png", "eval/3.png", "test2019/4.png")))
+    assert splits(data) == {"train": ["1.png"], "val": ["2.png"], "test": ["4.png"], "eval": ["3.png"]}
+
+
+def test_the_folders_of_an_unlabelled_split_are_no_classes(tmp_path: Path) -> None:
+    put(tmp_path, "train/cat/1.png", "train/dog/2.png", "unlabeled/monday/3.png", "unlabeled/tuesday/4.png")
+    unlabelled = open_data(str(tmp_path)).splits["unlabeled"]
+    assert (unlabelled.labels.tolist(), unlabelled.classes) == ([-1, -1], ())
+
+
+def test_a_split_with_a_single_class_folder_has_the_class_of_the_training_split(tmp_path: Path) -> None:
+    data = open_data(str(put(tmp_path, "train/cat/1.png", "train/dog/2.png", "test/dog/3.png", "test/4.png")))
+    assert held_out(data).labels.tolist() == [-1, 1]
 
 
 def test_a_hidden_folder_beside_train_changes_nothing(tmp_path: Path) -> None:
@@ -304,8 +364,8 @@ def test_parquet_without_a_label_column_is_unlabelled(tmp_path: Path) -> None:
 
 def test_missing_labels_are_minus_one(tmp_path: Path) -> None:
     source = open_data(str(put_parquet(tmp_path / "x.parquet", [None, 2, None]))).train
-    assert source.labels.tolist() == [-1, 2, -1]
-    assert source.classes == ("0", "1", "2")
+    assert source.labels.tolist() == [-1, 0, -1]
+    assert source.classes == ("2",)
 
 
 def test_labelled_and_unlabelled_files_go_together(tmp_path: Path) -> None:
@@ -314,6 +374,14 @@ def test_labelled_and_unlabelled_files_go_together(tmp_path: Path) -> None:
     source = open_data(str(tmp_path)).train
     assert source.labels.tolist() == [-1, 0, 1]
     assert source.classes == ("no", "yes")
+
+
+def test_files_that_count_their_classes_in_another_order_are_joined_by_name(tmp_path: Path) -> None:
+    put_parquet(tmp_path / "a.parquet", [0, 1], classes=["cat", "dog"])
+    put_parquet(tmp_path / "b.parquet", [0, 1, 2], classes=["dog", "cat", "emu"])
+    source = open_data(str(tmp_path)).train
+    assert source.classes == ("cat", "dog", "emu")
+    assert source.labels.tolist() == [0, 1, 1, 0, 2]
 
 
 def test_rows_of_several_row_groups_and_files_keep_their_names(tmp_path: Path) -> None:
@@ -333,6 +401,19 @@ def test_a_row_without_bytes_is_an_error_of_that_row_only(tmp_path: Path) -> Non
     assert source.read(0) == b"x"
     with pytest.raises(OSError, match="no embedded bytes"):
         source.read(1)
+
+
+def test_parquet_files_that_name_no_split_beside_a_training_split_are_splits_of_their_own(tmp_path: Path) -> None:
+    files = ("train-0", "validation-00000-of-00001", "test-0", "extra-00000-of-00002", "extra-00001-of-00002", "more/0")
+    for name in files:
+        put_parquet(tmp_path / f"{name}.parquet", [0])
+    assert splits(open_data(str(tmp_path))) == {
+        "train": ["train-0.parquet:0"],
+        "val": ["validation-00000-of-00001.parquet:0"],
+        "test": ["test-0.parquet:0"],
+        "extra": ["extra-00000-of-00002.parquet:0", "extra-00001-of-00002.parquet:0"],
+        "more": ["0.parquet:0"],
+    }
 
 
 # Subsets and the bundled images
@@ -428,9 +509,10 @@ def parquet_files_of_differing_layout(root: Path) -> str:
     return str(root)
 
 
-def parquet_files_of_differing_classes(root: Path) -> str:
+def parquet_files_of_several_namings(root: Path) -> str:
     put_parquet(root / "a.parquet", [0], classes=["cat", "dog"])
-    return str(put_parquet(root / "b.parquet", [0], classes=["dog", "cat"]).parent)
+    put_parquet(root / "b.parquet", [0], classes=["dog", "cat"])
+    return str(put_parquet(root / "c.parquet", [0]).parent)
 
 
 def glob_without_match(root: Path) -> str:
@@ -463,7 +545,7 @@ def empty_test_folder(root: Path) -> str:
         (parquet_with_fractional_labels, "numbers (such as 0.5), not classes", "--task regression"),
         (parquet_with_a_label_beyond_its_classes, "label 5 but names only 2 classes", "repair its labels"),
         (parquet_files_of_differing_layout, "b.parquet has no image column", "a column 'image' of {bytes, path}"),
-        (parquet_files_of_differing_classes, "differ in the names of their classes", "pass one of them"),
+        (parquet_files_of_several_namings, "c.parquet has no names for its classes", "write the names into each file"),
         (glob_without_match, "matches no Parquet files", "give a pattern such as 'data/train-*.parquet'"),
         (glob_of_images, "matches no Parquet files", "give a pattern such as 'data/train-*.parquet'"),
         (empty_test_folder, "it is empty", "point --data at a folder"),

@@ -362,3 +362,18 @@ def test_no_connection_is_kept_in_a_source(web: str, tmp_path: Path) -> None:
 )
 def test_braces_expand_to_numbers(pattern: str, expected: list[str]) -> None:
     assert storage.expand(pattern) == expected
+
+
+# Files that are read by ranges
+
+
+def test_an_open_file_behind_a_url_reads_as_a_local_one(place: tuple[str, Put], tmp_path: Path) -> None:
+    url, put = place
+    data = bytes(range(256)) * 8_000
+    put("x.bin", data)
+    (tmp_path / "same.bin").write_bytes(data)
+    with storage.open_file(storage.resolve(f"{url}/x.bin")) as remote, (tmp_path / "same.bin").open("rb") as local:
+        for offset, whence, size in ((0, 0, 10), (1_900_000, 0, 300_000), (-7, 2, 100), (-50, 1, 20), (3, 0, -1)):
+            assert remote.seek(offset, whence) == local.seek(offset, whence)
+            assert remote.read(size) == local.read(size)
+            assert remote.tell() == local.tell()

@@ -1,76 +1,33 @@
-"""TIFF files, of any depth and number of bands, and .npy arrays."""
+"""Arrays in .npy files, and which of their axes is which."""
 
 import io
-import logging
 
 import numpy as np
-import tifffile
 
-from openmae.data.decoding.conversion import (
-    as_channels,
-    as_type,
-    make_upright,
-    plain_numbers,
-    require_convertible,
-    type_of,
+from openmae.data.decoding.conversion import as_channels, as_type, plain_numbers, require_convertible, type_of
+from openmae.data.decoding.opened import (
+    AS_USUAL,
+    DAMAGED,
+    BadImage,
+    OpenedImage,
+    PixelFormat,
+    Pixels,
+    Reading,
+    Scratch,
+    require_sane_size,
 )
-from openmae.data.decoding.opened import DAMAGED, BadImage, OpenedImage, PixelFormat, Pixels, Scratch, require_sane_size
-from openmae.data.decoding.pictures import ORIENTATION, open_with_pillow
 
-logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it warns of becomes a BadImage here
-
-
-def open_tiff(data: bytes) -> OpenedImage:
-    """Read a TIFF header. Pillow decodes ordinary pictures, tifffile deep and multi-band ones."""
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
-        page = file.pages.first
-        size = height, width = page.imagelength, page.imagewidth
-        require_sane_size(height, width, PixelFormat(page.samplesperpixel))
-        if page.dtype is None:
-            raise BadImage(f"samples of {page.bitspersample} bits")
-        starts, sizes = page.dataoffsets, page.databytecounts
-        if (
-            not starts
-            or len(starts) != len(sizes)
-            or any(
-                start <= 0 or size <= 0 or start + size > len(data) for start, size in zip(starts, sizes, strict=True)
-            )
-        ):
-            raise BadImage(f"{DAMAGED} (strips or tiles are missing)")
-        # Pillow decodes 8-bit grey, colour and colour with alpha; palette, CMYK, YCbCr and CIELAB at any depth.
-        layouts = {(0, 1, ()), (1, 1, ()), (2, 3, ()), (2, 4, (1,)), (2, 4, (2,))}
-        layout = (page.photometric, page.samplesperpixel, tuple(page.extrasamples))
-        if (page.dtype in (np.uint8, bool) and layout in layouts) or page.photometric in (3, 5, 6, 8):
-            return open_with_pillow(data)
-        bands = page.samplesperpixel
-        stored = PixelFormat(bands, type_of(page.dtype))
-        # The stored type, which is allocated first, may be wider than the type that we keep.
-        require_sane_size(height, width, PixelFormat(bands * max(1, page.dtype.itemsize // 4), stored.kind))
-        if page.imagedepth != 1:
-            raise BadImage(f"a volume of {page.imagedepth} slices, not a picture")
-        orientation = page.tags.valueof(ORIENTATION, 1)
-        inverted = page.photometric == 0 and page.dtype in (np.uint8, np.uint16)
-        planar = page.planarconfig == 2 and bands > 1
-
-    def load(wanted: PixelFormat, _shrink: int, _scratch: Scratch | None) -> Pixels:
-        require_convertible(stored, wanted, alpha=False)
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
-            pixels = file.pages.first.asarray()
-        pixels = np.moveaxis(pixels, 0, -1) if planar else pixels.reshape(*size, bands)
-        if inverted:
-            pixels = np.iinfo(pixels.dtype).max - pixels
-        pixels = as_channels(make_upright(plain_numbers(pixels), int(orientation)), wanted.channels)
-        return as_type(pixels, wanted.kind)
-
-    described = f"TIFF {bands}x{page.dtype}"
-    if orientation in range(5, 9):
-        height, width = width, height
-    return OpenedImage(
-        height=height, width=width, stored=stored, description=described, load=load, orientation=int(orientation)
-    )
+# More bands than this are no first axis of [channels, height, width].
+FEW = 32
+# A picture is rarely longer than this many times its width.
+LONGEST = 2
+# The channels of colour, and of colour with alpha.
+COLOURS = (3, 4)
+# Behind the numbers of an array that we wrote: its axes, where the shape itself does not say them.
+CHANNELS_LAST = b"height, width, channels"
 
 
-def open_array(data: bytes) -> OpenedImage:
+def open_array(data: bytes, reading: Reading = AS_USUAL) -> OpenedImage:
     """Read the header of an .npy file of plain numbers. A file that would need unpickling is refused."""
     file = io.BytesIO(data)
     version = np.lib.format.read_magic(file)
@@ -82,17 +39,77 @@ def open_array(data: bytes) -> OpenedImage:
         raise BadImage(f"an array of {dtype}, not of numbers")
     if len(shape) not in (2, 3):
         raise BadImage(f"an array of shape {shape}, not [height, width] or [height, width, channels]")
-    height, width, channels = (*shape, 1)[:3]
+    start, count = file.tell(), int(np.prod(shape, dtype=object))
+    end = start + count * dtype.itemsize
+    first = len(shape) == 3 and data[end:] != CHANNELS_LAST and channels_first(shape, reading.channels)
+    height, width, channels = (*shape[1:], shape[0]) if first else (*shape, 1)[:3]
+    nodata = reading.nodata_of(None)
     stored = PixelFormat(channels, type_of(dtype))
-    require_sane_size(height, width, PixelFormat(channels * max(1, dtype.itemsize // 4), stored.kind))
-    start, count = file.tell(), height * width * channels
-    if len(data) - start < count * dtype.itemsize:
+    wide = channels * max(1, dtype.itemsize // 4)
+    require_sane_size(height, width, PixelFormat(wide, "float32" if nodata is not None else stored.kind), reading)
+    if len(data) < end:
         raise BadImage(f"{DAMAGED} (the array is truncated)")
 
     def load(wanted: PixelFormat, _shrink: int, _scratch: Scratch | None) -> Pixels:
-        require_convertible(stored, wanted, alpha=False)
-        numbers = np.frombuffer(data, dtype, count, start)
-        pixels = numbers.reshape(shape, order="F" if fortran_order else "C").reshape(height, width, channels)
-        return as_type(as_channels(plain_numbers(pixels), wanted.channels), wanted.kind)
+        require_convertible(stored, wanted, alpha=False, nodata=nodata)
+        numbers = np.frombuffer(data, dtype, count, start).reshape(shape, order="F" if fortran_order else "C")
+        pixels = np.moveaxis(numbers, 0, -1) if first else numbers.reshape(height, width, channels)
+        return as_type(as_channels(plain_numbers(pixels, nodata, wanted.kind), wanted.channels), wanted.kind)
 
-    return OpenedImage(height=height, width=width, stored=stored, description=f"NPY {channels}x{dtype}", load=load)
+    return OpenedImage(
+        height=height,
+        width=width,
+        stored=stored if nodata is None else PixelFormat(channels, "float32"),
+        description=f"NPY {channels}x{dtype}",
+        load=load,
+        nodata=nodata,
+    )
+
+
+def encode_array(pixels: Pixels) -> bytes:
+    """[H, W, C] as an .npy file that is read back with the same axes."""
+    file = io.BytesIO()
+    np.lib.format.write_array(file, pixels, version=(1, 0), allow_pickle=False)
+    return file.getvalue() + (b"" if _reads_as_written(pixels.shape) else CHANNELS_LAST)
+
+
+def _reads_as_written(shape: tuple[int, ...]) -> bool:
+    try:
+        return not channels_first(shape)
+    except BadImage:
+        return False
+
+
+def channels_first(shape: tuple[int, ...], expected: int | None = None) -> bool:
+    """Whether an array of this shape is [channels, height, width] rather than [height, width, channels].
+
+    Args:
+        shape: three numbers.
+        expected: the number of channels of the data set, which decides where the shape fits both.
+
+    Raises:
+        BadImage: when it may be either.
+
+    >>> channels_first((3, 48, 48)), channels_first((48, 48, 3)), channels_first((16, 16, 200))
+    (True, False, False)
+    """
+    first, middle, last = shape
+    if first > FEW or min(shape) < 1:
+        return False
+    picture_last, picture_first = _like_a_picture(first, middle), _like_a_picture(middle, last)
+    if last in COLOURS and (picture_last or first not in COLOURS):
+        return False
+    if picture_last != picture_first:
+        return picture_first
+    if last > FEW and not picture_last:
+        return True
+    if expected in (first, last) and first != last:
+        return expected == first
+    raise BadImage(
+        f"an array of shape {shape}, which may be [height, width, channels] or [channels, height, width]; --channels "
+        f"{last} or {first} says which"
+    )
+
+
+def _like_a_picture(height: int, width: int) -> bool:
+    return max(height, width) <= LONGEST * min(height, width)

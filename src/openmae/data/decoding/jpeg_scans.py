@@ -19,14 +19,19 @@ class Frame(NamedTuple):
     components: int
     scans: int
 
+    @property
+    def progressive(self) -> bool:
+        return self.marker == PROGRESSIVE
 
-def require_all_scans(data: bytes) -> None:
-    """Raise BadImage when pixels are missing, or when missing pixels could not be noticed."""
+
+def require_all_scans(data: bytes) -> Frame:
+    """The frame header; raises BadImage when pixels are missing, or when missing pixels could not be noticed."""
     frame = _frame(data)
     if frame.marker in ARITHMETIC:  # a gap decodes as zeros, like the end of the data (T.81, D.2.6)
         raise BadImage("a JPEG with arithmetic coding, in which missing data cannot be noticed")
-    if frame.marker == PROGRESSIVE and _lacks_scans(data, frame):
+    if frame.progressive and _lacks_scans(data, frame):
         raise BadImage(f"{DAMAGED} (scans are missing)")
+    return frame
 
 
 def _lacks_scans(data: bytes, frame: Frame) -> bool:

@@ -11,17 +11,26 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from openmae.data.memory import memory_of_a_worker
+
 Pixels = NDArray[Any]
 PixelType = Literal["uint8", "uint16", "float32"]
+Pages = Literal["auto", "channels", "images", "first"]
+Nodata = float | Literal["auto", "none"]
 
 LARGEST: dict[str, int] = {"uint8": 255, "uint16": 65535, "float32": 1}
 """The value of full brightness, by type; floats are used as they are."""
 SHRINKS = (8, 4, 2, 1)
 DAMAGED = "damaged or cut short"
 
-# Larger declared sizes are attacks or mistakes. Above MAX_PIXELS Pillow warns of a decompression bomb.
-MAX_PIXELS = 89_478_485
+# Larger declared sizes are attacks or mistakes, unless the user says otherwise. Telephones take 200 megapixels.
+MAX_PIXELS = 200_000_000
+# The most bytes of the decoded pixels; it grows with the permitted number of pixels.
 MAX_BYTES = 2**30
+# Smaller images are decoded without a look at the free memory.
+LARGE_BYTES = 64 << 20
+# A decoder keeps its own copy of the pixels, and conversion makes another.
+COPIES = 3
 # The most scratch memory that a thread keeps; larger images are decoded into new memory.
 MAX_SCRATCH_BYTES = 32 << 20
 
@@ -35,6 +44,34 @@ class PixelFormat(NamedTuple):
 
     channels: int = 3
     kind: PixelType = "uint8"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How files are read where they themselves leave it open.
+
+    Args:
+        pages: of a TIFF with several pages of one size: "channels" of one picture, "images" of their own (which
+            `openmae.data.pages` takes apart; elsewhere the first), or the "first" alone; "auto" trusts OME and ImageJ.
+        nodata: the value of pixels that hold no data; "auto" is the value that a GeoTIFF names, "none" is no value. NaN
+            is no data in any case.
+        max_pixels: larger images are refused.
+        channels: how many are expected; decides what the axes of an array are where its shape does not.
+    """
+
+    pages: Pages = "auto"
+    nodata: Nodata = "auto"
+    max_pixels: int = MAX_PIXELS
+    channels: int | None = None
+
+    def nodata_of(self, named: float | None) -> float | None:
+        """The value without meaning in a file that names this one."""
+        if self.nodata == "auto":
+            return named
+        return None if self.nodata == "none" else float(self.nodata)
+
+
+AS_USUAL = Reading()
 
 
 class Scratch(threading.local):
@@ -64,6 +101,7 @@ class OpenedImage:
         shrinks: whether it can be decoded at a smaller size.
         orientation: 1 … 8, as EXIF numbers the turns that make the stored pixels upright.
         alpha: whether the last channel is alpha.
+        nodata: the value of pixels that hold no data. As float32, which `stored` is then, they become NaN.
     """
 
     height: int
@@ -74,6 +112,7 @@ class OpenedImage:
     shrinks: bool = False
     orientation: int = 1
     alpha: bool = False
+    nodata: float | None = None
 
     @property
     def colours(self) -> int:
@@ -118,10 +157,35 @@ def errors_as_bad_image() -> Iterator[None]:
         raise BadImage(f"{DAMAGED} ({what})") from error
 
 
-def require_sane_size(height: int, width: int, stored: PixelFormat) -> None:
-    """Raise BadImage when the declared size is empty, or larger than that of any honest image."""
+def require_sane_size(height: int, width: int, stored: PixelFormat, reading: Reading = AS_USUAL) -> None:
+    """Raise BadImage when the declared size is empty, larger than permitted, or more than the memory holds."""
+    require_permitted_size(height, width, stored, reading)
+    require_memory(
+        height * width * pixel_bytes(stored), reading, f"{width}x{height} pixels of {stored.channels} channels"
+    )
+
+
+def require_permitted_size(height: int, width: int, stored: PixelFormat, reading: Reading) -> None:
+    """Raise BadImage when the declared size is empty, or has more pixels than permitted."""
     if height < 1 or width < 1:
         raise BadImage(f"its header claims {width}x{height} pixels")
-    size = height * width * stored.channels * np.dtype(stored.kind).itemsize
-    if height * width > MAX_PIXELS or size > MAX_BYTES:
-        raise BadImage(f"{width}x{height} pixels of {stored.channels} channels, which could be a decompression bomb")
+    if height * width > reading.max_pixels:
+        raise BadImage(
+            f"{width}x{height} pixels of {stored.channels} channels, which could be a decompression bomb; see "
+            "--max-pixels"
+        )
+
+
+def require_memory(size: int, reading: Reading, what: str) -> None:
+    """Raise BadImage when `size` bytes of decoded pixels are more than permitted, or than this process may take."""
+    if size > MAX_BYTES * max(1, reading.max_pixels / MAX_PIXELS):
+        raise BadImage(f"{what}, which could be a decompression bomb; see --max-pixels")
+    if size > LARGE_BYTES and COPIES * size > (free := memory_of_a_worker()):
+        raise BadImage(
+            f"{what}, for which there is not enough memory ({COPIES * size / 1e6:,.0f} MB needed, {free / 1e6:,.0f} MB "
+            "free for each worker)"
+        )
+
+
+def pixel_bytes(stored: PixelFormat) -> int:
+    return stored.channels * np.dtype(stored.kind).itemsize

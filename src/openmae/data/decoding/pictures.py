@@ -1,7 +1,9 @@
 """The usual picture formats: JPEG through libjpeg-turbo, all others through Pillow."""
 
 import io
+import struct
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, partial
 
 import numpy as np
@@ -10,7 +12,19 @@ from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from openmae.data.decoding.conversion import as_channels, as_type, make_upright, other_channels, require_convertible
 from openmae.data.decoding.jpeg_scans import require_all_scans
-from openmae.data.decoding.opened import DAMAGED, BadImage, OpenedImage, PixelFormat, Pixels, Scratch, require_sane_size
+from openmae.data.decoding.opened import (
+    AS_USUAL,
+    DAMAGED,
+    BadImage,
+    OpenedImage,
+    PixelFormat,
+    Pixels,
+    Reading,
+    Scratch,
+    require_memory,
+    require_permitted_size,
+    require_sane_size,
+)
 
 # The formats that Pillow may open. Left out are those that start another program (EPS) or only name other files.
 FORMATS = (
@@ -32,20 +46,27 @@ SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"\0\0\0\x0c
 AVIF = (b"ftypavif", b"ftypavis")
 
 
-def open_with_pillow(data: bytes) -> OpenedImage:
+def open_with_pillow(data: bytes, reading: Reading = AS_USUAL, *, frame: int = 0) -> OpenedImage:
+    """Read the header of any format that Pillow knows; of a TIFF, the header of that page."""
     image = pillow_image(data)
+    if frame:
+        image.seek(frame)
     stored = stored_format(image)
-    require_sane_size(image.height, image.width, stored)
+    jpeg = image.format in ("JPEG", "MPO")
+    # A JPEG may be decoded smaller than it is.
+    (require_permitted_size if jpeg else require_sane_size)(image.height, image.width, stored, reading)
     orientation = orientation_of(image)
     # Pillow itself turns a TIFF upright, and gives its upright size.
     turned = orientation >= 5 and image.format != "TIFF"
     height, width = (image.width, image.height) if turned else (image.height, image.width)
     load: Callable[[PixelFormat, int, Scratch | None], Pixels]
     shrinks = False
-    if image.format in ("JPEG", "MPO"):
-        require_all_scans(data)
+    if jpeg:
+        frame_header = require_all_scans(data)
         shrinks = image.mode in ("L", "RGB")
-        load = partial(_load_jpeg, data, image.size, image.mode, orientation, stored)
+        # Of a progressive JPEG the decoder keeps all coefficients, two bytes each, until the last scan.
+        kept = 2 * frame_header.components * image.width * image.height if frame_header.progressive else 0
+        load = partial(_load_jpeg, data, image.size, image.mode, orientation, stored, reading, kept)
     else:
         load = partial(_load_with_pillow, image, orientation, stored)
     description = f"{image.format} {image.mode}"
@@ -64,9 +85,25 @@ def open_with_pillow(data: bytes) -> OpenedImage:
 def pillow_image(data: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data), formats=_formats())
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        return _open_large(data)
     except UnidentifiedImageError as error:
         known = data.startswith(SIGNATURES) or data[4:12] in AVIF
         raise BadImage(f"{DAMAGED} (not even its header can be read)" if known else "not an image") from error
+
+
+def _open_large(data: bytes) -> Image.Image:
+    """Open an image of more pixels than Pillow lets pass, without changing that limit for the whole program.
+
+    Raises:
+        BadImage: for an icon, whose header does not say how large the image in it is.
+    """
+    for name in _formats():
+        factory, accepts = Image.OPEN[name]
+        if name != "ICO" and accepts is not None and accepts(data[:16]) is True:
+            with suppress(SyntaxError, IndexError, TypeError, struct.error):  # as Pillow: it is of another format then
+                return factory(io.BytesIO(data), "")
+    raise BadImage("so many pixels that it could be a decompression bomb")
 
 
 @cache
@@ -110,6 +147,8 @@ def _load_jpeg(
     mode: str,
     orientation: int,
     stored: PixelFormat,
+    reading: Reading,
+    kept: int,
     wanted: PixelFormat,
     shrink: int,
     scratch: Scratch | None,
@@ -121,6 +160,8 @@ def _load_jpeg(
     else:
         colours, channels = ("GRAY", 1) if wanted.channels == 1 else ("RGB", 3)
     width, height = size
+    scaled = -(-height // shrink) * -(-width // shrink) * channels
+    require_memory(scaled + kept, reading, f"{width}x{height} pixels of {stored.channels} channels")
     decode_jpeg = partial(
         simplejpeg.decode_jpeg,
         data,

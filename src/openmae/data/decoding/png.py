@@ -3,18 +3,26 @@
 import imagecodecs
 
 from openmae.data.decoding.conversion import as_channels, as_type, make_upright, require_convertible
-from openmae.data.decoding.opened import OpenedImage, PixelFormat, Pixels, Scratch, require_sane_size
+from openmae.data.decoding.opened import (
+    AS_USUAL,
+    OpenedImage,
+    PixelFormat,
+    Pixels,
+    Reading,
+    Scratch,
+    require_sane_size,
+)
 from openmae.data.decoding.pictures import orientation_of, pillow_image, stored_format
 from openmae.data.decoding.png_chunks import read_chunks
 
 
-def open_png(data: bytes) -> OpenedImage:
+def open_png(data: bytes, reading: Reading = AS_USUAL) -> OpenedImage:
     """Read the header of a PNG."""
     image = pillow_image(data)
     channels = {b"\x10\x02": 3, b"\x10\x04": 2, b"\x10\x06": 4}.get(data[24:26])
     stored = PixelFormat(channels, "uint16") if channels else stored_format(image)
     height, width = image.height, image.width
-    require_sane_size(height, width, stored)
+    require_sane_size(height, width, stored, reading)
     chunks = read_chunks(data)
     if chunks.exif is not None:
         image.info["exif"] = chunks.exif

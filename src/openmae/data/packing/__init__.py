@@ -4,35 +4,36 @@ The same command starts a stopped pack anew: packing.json marks the files in its
 and they are deleted.
 """
 
+import contextlib
 import json
 import re
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from openmae.data.decoding import BadImage, PixelFormat, why_unreadable
 from openmae.data.packing.reencoding import PackSettings, Reencoded, reencode
-from openmae.data.packing.shard_writing import ShardWriter, member_name, size_in_tar
+from openmae.data.packing.shard_writing import UNSAFE, ShardWriter, member_name, size_in_tar
 from openmae.data.packing.speed import decoding_speeds
-from openmae.data.sources import Data, Source, classes_if_any, open_data
+from openmae.data.sources import UNLABELLED, Data, Source, classes_if_any, open_data
 from openmae.data.sources.packed_notes import PACKED_FILE, UNFINISHED_FILE
 from openmae.data.sources.storage import is_remote
+from openmae.data.sources.taking import everything, for_pretraining, record_of_all
 from openmae.data.statistics import measure, sample, widest_type
-from openmae.data.targets import Targets
 from openmae.errors import UserError
 from openmae.files import TEMPORARY_PREFIX, write_text
+from openmae.reporter import say
 
 MEGABYTE = 1_000_000
 BAD_FILE = "bad_images.jsonl"
-# The files that a pack writes.
-OWN_FILES = re.compile(rf"({TEMPORARY_PREFIX})?((train|test)-\d{{6}}\.tar|{PACKED_FILE})|{UNFINISHED_FILE}|{BAD_FILE}")
 CHUNK = 16  # images that a worker sends at once
 SIZE_SAMPLE = 48
 # Allows for the error of estimating the size from a sample.
@@ -59,6 +60,8 @@ class PackResult(TypedDict):
     images_per_second: dict[str, float]
     """Of the "source" and of the "packed" set, decoded and cropped."""
     speedup: float
+    data: dict[str, Any]
+    """The splits with their numbers of images, and what was left out."""
     out: str
 
 
@@ -95,18 +98,25 @@ def pack(
     if shard_megabytes < 1:
         raise UserError(f"--shard-size is {shard_megabytes} MB; give 1 or more, such as 500")
     splits = dict(data.splits)
+    prefixes = _prefixes(splits)
     folder = _prepare_folder(destination)
     _require_space(splits, settings, folder)
-    notes = {"source": source, **asdict(settings), "shard_megabytes": shard_megabytes}
+    how = {name: value for name, value in asdict(settings).items() if name != "reading"}
+    notes = {"source": source, **how, "shard_megabytes": shard_megabytes}
+    notes["splits"] = {prefix: split for split, prefix in prefixes.items()}
     (folder / UNFINISHED_FILE).write_text(json.dumps(notes), encoding="utf-8")
     tally = Tally()
     classes = {split: classes_if_any(images) for split, images in splits.items()}
+    say(everything(data, classes))
+    names = tuple(dict.fromkeys(name for targets in classes.values() for name in targets.names))
+    number_of = {name: number for number, name in enumerate(names)}
     for split, images in splits.items():
-        writer = ShardWriter(folder, split, shard_megabytes * MEGABYTE)
+        writer = ShardWriter(folder, prefixes[split], shard_megabytes * MEGABYTE)
+        numbers = np.array([*(number_of[name] for name in classes[split].names), UNLABELLED])
         before = tally.images
         with writer:
             for name, outcome in _named(images, settings, workers):
-                _add(writer, tally, images, classes[split], split, name, outcome)
+                _add(writer, tally, images, numbers[classes[split].values], split, name, outcome)
                 show(tally.images + len(tally.bad))
         tally.bytes_after += writer.bytes
         if tally.images == before:
@@ -116,16 +126,15 @@ def pack(
         lines = "".join(json.dumps(record) + "\n" for record in tally.bad)
         (folder / BAD_FILE).write_text(lines, encoding="utf-8")
 
-    names = max((targets.names for targets in classes.values()), key=len)
     wanted = PixelFormat(tally.formats.most_common(1)[0][0].channels, widest_type(tally.formats))
     notes |= {"classes": names, "channels": wanted.channels, "pixel_type": wanted.kind, "images": tally.images}
     write_text(folder / PACKED_FILE, json.dumps(notes, indent=1))
-    packed = open_data(str(folder)).train
+    packed = for_pretraining(open_data(str(folder))).images
     write_text(folder / PACKED_FILE, json.dumps({**notes, "statistics": _statistics(packed, wanted)}, indent=1))
     (folder / UNFINISHED_FILE).unlink()
 
     seconds = time.monotonic() - started
-    speeds = decoding_speeds({"source": data.train, "packed": packed}, wanted)
+    speeds = decoding_speeds({"source": for_pretraining(data).images, "packed": packed}, wanted)
     return {
         "images": tally.images,
         "bad": len(tally.bad),
@@ -134,6 +143,7 @@ def pack(
         "seconds": round(seconds, 2),
         "images_per_second": {name: round(speed, 1) for name, speed in speeds.items()},
         "speedup": round(speeds["packed"] / speeds["source"], 2),
+        "data": record_of_all(data, classes),
         "out": destination,
     }
 
@@ -153,12 +163,35 @@ def _prepare_folder(destination: str) -> Path:
     if found and UNFINISHED_FILE not in found:
         what = "a packed set already" if PACKED_FILE in found else f"other files ({', '.join(found[:3])})"
         raise UserError(f"{destination} holds {what}; give a new folder, or delete this one")
-    if others := [name for name in found if not OWN_FILES.fullmatch(name)]:
+    own = _own_files(folder) if found else re.compile("")
+    if others := [name for name in found if not own.fullmatch(name)]:
         raise UserError(f"{destination} holds other files ({', '.join(others[:3])}); give a new folder")
     # packing.json is deleted last: until then it marks the rest as files of an unfinished pack.
     for name in sorted(found, key=lambda name: name == UNFINISHED_FILE):
         (folder / name).unlink()
     return folder
+
+
+def _prefixes(splits: Iterable[str]) -> dict[str, str]:
+    """How the names of each split's shards begin: as the split, as far as names of files may."""
+    prefixes: dict[str, str] = {}
+    for split in splits:
+        wanted = prefix = UNSAFE.sub("_", split)
+        number = 1
+        while prefix in prefixes.values():
+            number += 1
+            prefix = f"{wanted}_{number}"
+        prefixes[split] = prefix
+    return prefixes
+
+
+def _own_files(folder: Path) -> re.Pattern[str]:
+    """The files that an unfinished pack wrote. Its notes say which splits it packed."""
+    prefixes = {"train", "test"}
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        prefixes |= set(json.loads((folder / UNFINISHED_FILE).read_text(encoding="utf-8"))["splits"])
+    shards = "|".join(map(re.escape, sorted(prefixes)))
+    return re.compile(rf"({TEMPORARY_PREFIX})?(({shards})-\d{{6}}\.tar|{PACKED_FILE})|{UNFINISHED_FILE}|{BAD_FILE}")
 
 
 def _require_space(splits: dict[str, Source], settings: PackSettings, folder: Path) -> None:
@@ -220,15 +253,21 @@ def _named(source: Source, settings: PackSettings, workers: int) -> Iterator[tup
 
 
 def _add(
-    writer: ShardWriter, tally: Tally, source: Source, classes: Targets, split: str, name: str, outcome: Outcome
+    writer: ShardWriter,
+    tally: Tally,
+    source: Source,
+    classes: NDArray[np.int64],
+    split: str,
+    name: str,
+    outcome: Outcome,
 ) -> None:
     if outcome.packed is None:
         record = {"split": split, "image": outcome.image, "name": source.name(outcome.image), "reason": outcome.reason}
         tally.bad.append(record)
         return
     members = {f"{name}.{outcome.packed.extension}": outcome.packed.data}
-    if classes.known[outcome.image]:
-        members[f"{name}.cls"] = str(int(classes.values[outcome.image])).encode()
+    if classes[outcome.image] != UNLABELLED:
+        members[f"{name}.cls"] = str(int(classes[outcome.image])).encode()
     writer.add(members)
     tally.images += 1
     tally.bytes_before += outcome.bytes_before

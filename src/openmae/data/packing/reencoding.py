@@ -1,6 +1,5 @@
 """Encode one image for `openmae pack`: upright, no larger than training needs, in a format that decodes quickly."""
 
-import io
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
@@ -8,7 +7,8 @@ import imagecodecs
 import numpy as np
 import simplejpeg
 
-from openmae.data.decoding import OpenedImage, PixelFormat, Pixels, open_image
+from openmae.data.decoding import AS_USUAL, OpenedImage, PixelFormat, Pixels, Reading, open_image
+from openmae.data.decoding.arrays import encode_array
 from openmae.data.transforms import resize
 from openmae.errors import UserError
 
@@ -29,11 +29,13 @@ class PackSettings:
         quality: of JPEG, 1 … 100.
         format: "jpeg", "raw", or "auto": raw for images of up to 64 pixels, else JPEG. Images that JPEG cannot store
             (other depths or numbers of channels) are always raw, and images with alpha are always PNG.
+        reading: how the files are read where they leave it open.
     """
 
     short_side: int = 288
     quality: int = 90
     format: PackFormat = "auto"
+    reading: Reading = AS_USUAL
 
     def __post_init__(self) -> None:
         if self.short_side < 1:
@@ -58,7 +60,7 @@ def reencode(data: bytes, settings: PackSettings) -> Reencoded:
     Raises:
         BadImage: when it cannot be decoded to its end.
     """
-    image = open_image(data)
+    image = open_image(data, settings.reading)
     pixels = image.decode(image.stored)
     size = reduced_size(image.height, image.width, settings.short_side)
     extension = _extension(image, size, settings)
@@ -100,6 +102,4 @@ def _encode_png(pixels: Pixels, _quality: int) -> bytes:
 
 
 def _encode_array(pixels: Pixels, _quality: int) -> bytes:
-    file = io.BytesIO()
-    np.lib.format.write_array(file, pixels, version=(1, 0), allow_pickle=False)
-    return file.getvalue()
+    return encode_array(pixels)

@@ -3,17 +3,21 @@
 `open_data` understands every form of `--data`; each form has a file of its own beside this one.
 """
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from openmae.data.sources.data_set import Data, LeftOut, Source, Subset, classes_if_any
 from openmae.data.sources.folders import FolderSource, open_folder
 from openmae.data.sources.hub import SCHEME, HubSource, open_hub
+from openmae.data.sources.joined import JoinedSource
 from openmae.data.sources.label_files import label_from_file
-from openmae.data.sources.labels import UNLABELLED
-from openmae.data.sources.parquet import ParquetSource, open_parquet
+from openmae.data.sources.labels import UNLABELLED, GivenLabels, Labelled
+from openmae.data.sources.parquet import ParquetSource
 from openmae.data.sources.scanning import COMPRESSED_SHARDS, list_folder
-from openmae.data.sources.shards import ShardSource, compressed_error, open_shards
-from openmae.data.sources.storage import expand, is_pattern, is_remote, resolve
+from openmae.data.sources.shards import ShardSource, compressed_error, divide_shards
+from openmae.data.sources.split_names import divide
+from openmae.data.sources.storage import expand, fixed_folder, is_pattern, is_remote, resolve
 from openmae.errors import UserError, one_line
 from openmae.reporter import say
 
@@ -22,6 +26,7 @@ __all__ = [
     "Data",
     "FolderSource",
     "HubSource",
+    "JoinedSource",
     "LeftOut",
     "ParquetSource",
     "ShardSource",
@@ -38,13 +43,14 @@ COMPRESSED = tuple(ending.decode() for ending in COMPRESSED_SHARDS)
 def open_data(spec: str, *, labels: str | None = None) -> Data:
     """Open what `--data` names.
 
-    - a folder of images at any depth: the first folder level is the class where there are several; `train/` and `test/`
-      or `val/` are splits;
+    - a folder of images at any depth: the first folder level is the class where there are several;
     - a `.parquet` file in Hugging Face layout, a WebDataset `.tar` shard, or several: a folder of them, a glob, or
-      `shard-{000..012}.tar`; files whose names begin with `train` and `test` or `val` are splits;
+      `shard-{000..012}.tar`;
     - any of these behind a URL that fsspec understands: `s3://`, `gs://`, `https://`;
     - `hf://owner/name` or `hf:///path/on/disk`;
     - `fashion-mnist`, 12,000 images that ship with the package.
+
+    `split_names` says which names of folders and files make them splits.
 
     Args:
         spec: one of these.
@@ -59,27 +65,23 @@ def open_data(spec: str, *, labels: str | None = None) -> Data:
     return data
 
 
-def _data(opened: tuple[Source, Source | None]) -> Data:
-    train, test = opened
-    return Data(splits={"train": train} if test is None else {"train": train, "test": test})
-
-
 def _open(spec: str) -> Data:
     if spec == BUNDLED:
-        return _data(open_parquet(sorted(map(str, (Path(__file__).parents[1] / "fashion_mnist").glob("*.parquet")))))
+        folder = Path(__file__).parents[1] / "fashion_mnist"
+        return _parquet(sorted(map(str, folder.glob("*.parquet"))), str(folder))
     if spec.startswith(SCHEME):
-        return _data(open_hub(spec))
+        return Data(splits=open_hub(spec))
     place = resolve(spec)
     if is_pattern(place):
         return _open_pattern(place, spec)
     if is_remote(place):
-        opened = _open_containers([place])
+        opened = _open_containers([place], base=os.path.split(place)[0])
         return opened if opened is not None else _open_folder(place.rstrip("/"))
     if not Path(place).exists():
         raise UserError(f"there is no {spec}; give a folder of images, a Parquet file, tar shards, or '{BUNDLED}'")
     if Path(place).is_dir():
         return _open_folder(place)
-    opened = _open_containers([place])
+    opened = _open_containers([place], base=os.path.split(place)[0])
     if opened is None:
         raise UserError(
             f"{spec} is a single file; give the folder that holds the images, a .parquet file or a .tar shard"
@@ -92,7 +94,7 @@ def _open_pattern(pattern: str, spec: str) -> Data:
         places = expand(pattern)
     except OSError as error:
         raise UserError(f"{spec} cannot be listed ({one_line(error)}); check the path and your access to it") from error
-    opened = _open_containers(places) if places else None
+    opened = _open_containers(places, base=fixed_folder(pattern)) if places else None
     if opened is None:
         raise UserError(
             f"the pattern {spec} matches no Parquet files and no tar shards; give a pattern such as "
@@ -101,15 +103,34 @@ def _open_pattern(pattern: str, spec: str) -> Data:
     return opened
 
 
-def _open_containers(places: list[str]) -> Data | None:
-    """Open files that hold many images each; None when they are no such files, or not all of one kind."""
+def _open_containers(places: list[str], *, base: str) -> Data | None:
+    """Open files below `base` that hold many images each; None when they are no such files, or not all of one kind."""
     names = [place.partition("?")[0] if is_remote(place) else place for place in places]
     compressed = next((name for name in names if name.endswith(COMPRESSED)), None)
     if compressed is not None:
         raise compressed_error(compressed)
     if all(name.endswith(".parquet") for name in names):
-        return _data(open_parquet(places))
-    return _data(open_shards(places)) if all(name.endswith(".tar") for name in names) else None
+        return _parquet(places, base)
+    return _shards(places, base) if all(name.endswith(".tar") for name in names) else None
+
+
+def _parquet(files: list[str], base: str) -> Data:
+    splits: dict[str, ParquetSource] = {}
+    for split, parts in divide(files, base).items():
+        splits[split] = ParquetSource(parts, train=_labels_of_first(splits))
+    return Data(splits=splits)
+
+
+def _shards(shards: list[str], base: str) -> Data:
+    splits: dict[str, ShardSource] = {}
+    for split, parts in divide_shards(shards, base).items():
+        splits[split] = ShardSource(parts, train=_labels_of_first(splits))
+    return Data(splits=splits)
+
+
+def _labels_of_first(splits: Mapping[str, Labelled]) -> GivenLabels | None:
+    """The labels of the split to train on, whose names those of all others are."""
+    return next((source.given for source in splits.values()), None)
 
 
 def _open_folder(root: str) -> Data:
@@ -120,13 +141,13 @@ def _open_folder(root: str) -> Data:
     if parquet:
         if images:
             say(f"{root} holds Parquet files, which are read; the {images:,} image files beside them are left out")
-        return _data(open_parquet([f"{root}/{name}" for name in parquet]))
+        return _parquet([f"{root}/{name}" for name in parquet], root)
     containers = listing.containers_ending(b".tar", *COMPRESSED_SHARDS)
     if images and containers:
         say(f"{root} holds images, which are read; the {len(containers):,} tar archives beside them are left out")
     if containers and not images:
         shards = [name for name in containers if name.endswith(".tar")] or containers
-        opened = _open_containers([f"{root}/{name}" for name in shards])
+        opened = _open_containers([f"{root}/{name}" for name in shards], base=root)
         assert opened is not None  # all of them are tar archives
         return opened
-    return _data(open_folder(root, listing))
+    return open_folder(root, listing)

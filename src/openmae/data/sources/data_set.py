@@ -7,7 +7,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from openmae.data.sources.labels import UNLABELLED, ClassView
+from openmae.data.sources.labels import UNLABELLED, ClassView, Labelled
+from openmae.data.sources.split_names import is_held_out
 from openmae.data.targets import Kind, Targets
 from openmae.errors import UserError
 from openmae.reporter import say
@@ -74,13 +75,31 @@ class Data:
 
     @property
     def train(self) -> Source:
-        """The split to train on; the first one where none is called so."""
-        return self.splits.get("train") or next(iter(self.splits.values()))
+        """The split to train on; the first one where none is called so.
+
+        Raises:
+            UserError: when several that are not for measuring could be meant.
+        """
+        candidates = [split for split in self.splits if not is_held_out(split)]
+        if "train" not in self.splits and len(candidates) > 1:
+            raise UserError(
+                f"none of the splits {', '.join(self.splits)} is called train; choose what to train on with --split "
+                "(pretrain) or --train-split"
+            )
+        return self.splits["train" if "train" in self.splits else next(iter(candidates or self.splits))]
 
     @property
     def test(self) -> Source | None:
-        """The split to measure on when nobody chooses one; None when there is none."""
-        return self.splits.get("test", self.splits.get("val"))
+        """The split to measure on when nobody chooses one: test, else val, the first that has labels; None without."""
+        candidates = [self.splits[split] for split in ("test", "val") if split in self.splits]
+        if len(self.splits) == 1:
+            return None  # it is what there is to train on
+        return next(filter(has_labels, candidates), candidates[0] if candidates else None)
+
+
+def has_labels(source: Source) -> bool:
+    """Whether any image of a source has a label."""
+    return not isinstance(source, Labelled) or source.given.any()
 
 
 class Subset(ClassView):
@@ -104,10 +123,13 @@ class Subset(ClassView):
 
 
 def classes_if_any(source: Source) -> Targets:
-    """The classes of the images. When the labels are of another kind, a message says so, and there are none."""
+    """The classes of the images. When the labels are of another kind there are none, and a message says so, once."""
     try:
         return source.targets("class")
     except UserError as error:
-        say(f"the labels are left out: {error}")
+        if not (isinstance(source, Labelled) and source.given.refusal_said):
+            say(f"the labels are left out: {error}")
+        if isinstance(source, Labelled):
+            source.given.refusal_said = True
         unknown = np.full(len(source), UNLABELLED, dtype=np.int64)
         return Targets(kind="class", values=unknown, known=np.zeros(len(source), dtype=bool))

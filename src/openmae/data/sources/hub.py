@@ -1,13 +1,12 @@
 """Data sets of the Hugging Face hub, or in its formats on disk, through the `datasets` library."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
-from openmae.data.sources.labels import GivenLabels, Labelled, plain_labels
-from openmae.data.sources.naming import IMAGE_COLUMNS, LABEL_COLUMNS, TEST_NAMES, TRAIN_NAMES
+from openmae.data.sources.label_values import PlainLabels, null_labels, to_plain
+from openmae.data.sources.labels import GivenLabels, Labelled
+from openmae.data.sources.naming import IMAGE_COLUMNS, LABEL_COLUMNS
+from openmae.data.sources.split_names import SPLIT_OF, in_order, is_held_out, name_splits
 from openmae.data.sources.storage import read_file
 from openmae.errors import UserError, one_line
 
@@ -25,7 +24,7 @@ class HubSource(Labelled):
         train: the labels of the training split, whose classes number labels that are texts.
 
     Raises:
-        UserError: when it has no image column or no usable labels.
+        UserError: when it has no image column or no rows.
     """
 
     def __init__(self, dataset: Any, name: str, *, train: GivenLabels | None = None) -> None:
@@ -42,19 +41,12 @@ class HubSource(Labelled):
         self._images = dataset.select_columns([image]).cast_column(image, datasets.Image(decode=False))
         labels = (column for column, kind in features.items() if isinstance(kind, datasets.ClassLabel))
         label = next((column for column in LABEL_COLUMNS if column in features), next(labels, None))
-        values = pa.chunked_array([pa.nulls(len(dataset), pa.int64())])
-        if label is not None:
-            values = dataset.select_columns([label]).with_format("arrow")[:][label]
-        try:
-            values = plain_labels(values)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise UserError(
-                f"{name} has {values.type} labels in its column '{label}'; choose a data set with classes, lists of "
-                "labels, or numbers"
-            ) from error
+        self._label = label
+        self._labels = None if label is None else dataset.select_columns([label]).with_format("arrow")
         # A list of classes has its names one level down.
         named = getattr(features[label], "feature", features[label]) if label is not None else None
-        self.given = GivenLabels(values, where=name, names=tuple(getattr(named, "names", None) or ()), train=train)
+        self._class_names = tuple(getattr(named, "names", None) or ())
+        self.given = GivenLabels(self._read_labels, where=name, train=train)
 
     def __len__(self) -> int:
         return len(self._images)
@@ -68,12 +60,18 @@ class HubSource(Labelled):
     def name(self, index: int) -> str:
         return f"{self._name}:{index}"
 
+    def _read_labels(self) -> PlainLabels:
+        if self._labels is None:
+            return PlainLabels(null_labels(len(self)))
+        column = self._labels[:][self._label]
+        return PlainLabels(to_plain(column, f"column '{self._label}' of {self._name}"), self._class_names)
 
-def open_hub(spec: str) -> tuple[HubSource, HubSource | None]:
-    """Open `hf://owner/name`, `hf://owner/name/configuration` or `hf:///path/on/disk`.
+
+def open_hub(spec: str) -> dict[str, HubSource]:
+    """The splits of `hf://owner/name`, `hf://owner/name/configuration` or `hf:///path/on/disk`.
 
     Raises:
-        UserError: when the library is missing, or it cannot load the data, or finds no images or splits in them.
+        UserError: when the library is missing, or it cannot load the data, or finds no images in them.
     """
     try:
         import datasets
@@ -91,20 +89,15 @@ def open_hub(spec: str) -> tuple[HubSource, HubSource | None]:
     except Exception as error:  # the library, its file readers and its network client each have their own
         raise UserError(f"{spec} cannot be loaded ({one_line(error)}); check its name and your access to it") from error
     if not isinstance(loaded, dict):
-        return HubSource(loaded, spec), None
-    train, test = _splits(loaded, spec)
-    training = HubSource(loaded[train], f"{spec}/{train}")
-    tests = [HubSource(loaded[name], f"{spec}/{name}", train=training.given) for name in test]
-    labelled = (source for source in tests if source.given.any())  # hub test splits often keep theirs secret
-    return training, next(labelled, tests[0] if tests else None)
-
-
-def _splits(names: Sequence[str] | dict[str, Any], spec: str) -> tuple[str, list[str]]:
-    """The split to train on, and those that can be evaluated on, the best first."""
-    test = [name for name in TEST_NAMES if name in names]
-    train = [name for name in TRAIN_NAMES if name in names] or [name for name in names if name not in test]
-    if not train:
-        return test[0], []
-    if len(train) > 1 and train[0] not in TRAIN_NAMES:
-        raise UserError(f"{spec} has the splits {', '.join(names)}, none called train; save the one you want to disk")
-    return train[0], test
+        return {"train": HubSource(loaded, spec)}
+    names = name_splits(own for own in loaded if len(loaded[own]) or own in SPLIT_OF)
+    own_names = {split: own for own, split in names.items()}
+    others = [split for split in own_names if not is_held_out(split)]
+    if "train" not in own_names and len(others) == 1:
+        own_names["train"] = own_names.pop(others[0])
+    opened: dict[str, HubSource] = {}
+    for split, own in in_order(own_names).items():
+        first = next(iter(opened.values()), None)
+        train = None if first is None else first.given
+        opened[split] = HubSource(loaded[own], f"{spec}/{own}", train=train)
+    return opened

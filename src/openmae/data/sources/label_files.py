@@ -9,14 +9,13 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import pyarrow as pa
 
-from openmae.data.sources.labels import GivenLabels, Labelled, integers_if_all_are, numbers_if_all_are
-from openmae.data.sources.reading_labels import NONE_OF_THEM
+from openmae.data.sources.label_values import SEPARATOR, lists_of_cells, numbers_if_all_are
+from openmae.data.sources.labels import GivenLabels, Labelled
 from openmae.data.sources.storage import is_remote, resolve
 from openmae.errors import UserError
 
 PATH_HEADERS = ("path", "file", "file_name", "filename", "image")
 LABEL_HEADERS = ("label", "class", "target")
-SEPARATOR = ";"
 
 
 class Named(Protocol):
@@ -106,11 +105,7 @@ def _values(cells: list[str]) -> pa.ChunkedArray:
     """The labels of a column of texts: several in a cell stand between semicolons."""
     if not any(SEPARATOR in cell for cell in cells):
         return numbers_if_all_are(pa.chunked_array([pa.array(cells, pa.string())]))
-    lists: list[list[str] | None] = []
-    for cell in cells:
-        items = [item.strip() for item in cell.split(SEPARATOR) if item.strip()]
-        lists.append([] if items == [NONE_OF_THEM] else items or None)
-    return integers_if_all_are(lists)
+    return lists_of_cells(cells)
 
 
 def _one_hot(file: str, rows: list[list[str]], path: int) -> LabelFile:

@@ -17,6 +17,8 @@ class PackedNotes(NamedTuple):
     format: PixelFormat | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    splits: tuple[tuple[str, str], ...] = ()
+    """How the names of shards begin, and the split that these are; older notes lack it: they know train and test."""
 
 
 def read_notes(text: str, where: str) -> PackedNotes:
@@ -28,11 +30,12 @@ def read_notes(text: str, where: str) -> PackedNotes:
     try:
         notes = json.loads(text)
         classes = tuple(str(name) for name in notes["classes"])
+        splits = tuple((str(prefix), str(split)) for prefix, split in notes.get("splits", {}).items())
         statistics = notes.get("statistics")
         if not statistics:
-            return PackedNotes(classes)
+            return PackedNotes(classes, splits=splits)
         mean, std = (tuple(float(value) for value in statistics[name]) for name in ("mean", "std"))
-        return PackedNotes(classes, PixelFormat(int(notes["channels"]), notes["pixel_type"]), mean, std)
+        return PackedNotes(classes, PixelFormat(int(notes["channels"]), notes["pixel_type"]), mean, std, splits)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{where} is damaged ({error!r}); pack the data again") from error
 

@@ -1,4 +1,4 @@
-"""Parquet files in Hugging Face layout, read by row group. Opening them reads footers and labels only."""
+"""Parquet files in Hugging Face layout, read by row group. Opening them reads their footers only."""
 
 import contextlib
 import json
@@ -11,10 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from openmae.data.memory import available_memory
-from openmae.data.sources.labels import GivenLabels, Labelled, plain_labels
-from openmae.data.sources.naming import IMAGE_COLUMNS, LABEL_COLUMNS, by_split
+from openmae.data.sources.joining_labels import join
+from openmae.data.sources.label_values import PlainLabels, checked, to_plain
+from openmae.data.sources.labels import GivenLabels, Labelled
+from openmae.data.sources.naming import IMAGE_COLUMNS, LABEL_COLUMNS
 from openmae.data.sources.storage import is_remote, open_file, read_file
 from openmae.errors import UserError, one_line
 from openmae.reporter import say
@@ -46,7 +49,7 @@ class ParquetSource(Labelled):
         train: the labels of the training split, whose classes number labels that are texts.
 
     Raises:
-        UserError: when a file cannot be read, or has no usable images or labels.
+        UserError: when a file cannot be read, or has no usable images.
     """
 
     def __init__(self, files: Sequence[str], *, train: GivenLabels | None = None) -> None:
@@ -60,7 +63,7 @@ class ParquetSource(Labelled):
         self._file_rows = self._first_rows[self._first_groups]
         if not len(self):
             raise UserError(f"no images in {files[0]}: it has no rows; give Parquet files that hold images")
-        self.given = GivenLabels(self._read_labels(), where=files[0], names=self._class_names(), train=train)
+        self.given = GivenLabels(self._read_labels, where=self._label_place(0), train=train)
         self._keep()
 
     def __len__(self) -> int:
@@ -76,6 +79,11 @@ class ParquetSource(Labelled):
         if value is None:
             raise OSError("no embedded bytes in this row, and no path")
         return _read_beside(self._files[self._group_files[group]], value)
+
+    def sizes(self) -> NDArray[np.int64]:
+        """For each image, the bytes of all images of its row group: a footer has no others."""
+        groups = [size for footer in self._footers for size in footer.sizes]
+        return np.repeat(np.array(groups, dtype=np.int64), np.diff(self._first_rows))
 
     def name(self, index: int) -> str:
         file = int(np.searchsorted(self._file_rows, index, side="right")) - 1
@@ -140,7 +148,8 @@ class ParquetSource(Labelled):
             schema, metadata = handle.schema_arrow, handle.metadata
         except (pa.ArrowException, OSError) as error:
             raise UserError(
-                f"{file} is not a readable Parquet file ({one_line(error)}); check that it was copied whole"
+                f"{file} is not a readable Parquet file ({one_line(error)}); check that it was copied whole, and your "
+                "access to it"
             ) from error
         image = next((name for name in IMAGE_COLUMNS if name in schema.names), None)
         if image is None or not _holds_images(schema.field(image).type):
@@ -161,49 +170,51 @@ class ParquetSource(Labelled):
         classes = _class_names(schema.metadata or {}, label)
         return Footer(image, label, classes, [group.num_rows for group in groups], sizes)
 
-    def _read_labels(self) -> pa.ChunkedArray:
-        """The labels of all files, as `plain_labels` makes them."""
-        chunks: list[pa.Array] = []
-        for number, footer in enumerate(self._footers):
-            if footer.label is None:
-                chunks.append(pa.nulls(sum(footer.rows), pa.null()))
-                continue
-            try:
-                column = self._handle(number).read(columns=[footer.label], use_threads=False).column(0)
-            except (pa.ArrowException, OSError) as error:
-                raise UserError(
-                    f"{self._files[number]} has damaged labels ({one_line(error)}); copy it again"
-                ) from error
-            chunks.extend(_plain(column, self._files[number], footer.label).chunks)
-        types = {chunk.type for chunk in chunks if not pa.types.is_null(chunk.type)}
-        if types == {pa.int64(), pa.float64()}:
-            types = {pa.float64()}  # of one file all numbers happen to be whole
-        if len(types) > 1:
+    def _read_labels(self) -> PlainLabels:
+        """The labels of all files. Those of files that name their classes differently are joined by name.
+
+        Raises:
+            UserError: when the files have labels of different kinds, or only some of them say what their numbers mean.
+        """
+        columns = [self._read_column(number) for number in range(len(self._files))]
+        types = {column.type for column in columns if not pa.types.is_null(column.type)}
+        if len(types - {pa.int64()} if pa.float64() in types else types) > 1:
             raise UserError(
                 f"the Parquet files beside {self._files[0]} have labels of different types "
                 f"({', '.join(sorted(map(str, types)))}); pass files that agree"
             )
-        label_type = types.pop() if types else pa.int64()
-        return pa.chunked_array([chunk.cast(label_type) for chunk in chunks], label_type)
+        named = list(dict.fromkeys(footer.classes for footer in self._footers if footer.classes))
+        parts = []
+        for number, values in enumerate(columns):
+            names = self._footers[number].classes
+            if not names and named and values.null_count < len(values):
+                if len(named) > 1:
+                    raise UserError(
+                        f"{self._label_place(number)} has no names for its classes, and the files beside it have "
+                        "different ones; write the names into each file, or pass files that agree"
+                    )
+                names = named[0]
+            parts.append(checked(PlainLabels(values, names), self._label_place(number)))
+        return join(parts, self._files)
 
-    def _class_names(self) -> tuple[str, ...]:
-        named = {footer.classes for footer in self._footers if footer.classes}
-        if len(named) > 1:
-            raise UserError(
-                f"the Parquet files beside {self._files[0]} differ in the names of their classes; pass one of them"
-            )
-        return named.pop() if named else ()
+    def _read_column(self, number: int) -> pa.ChunkedArray:
+        """The labels of one file, in plain types; of the type null when it has none."""
+        footer = self._footers[number]
+        if footer.label is None:
+            return pa.chunked_array([pa.nulls(sum(footer.rows))])
+        layout = self._handle(number).schema_arrow.field(footer.label).type
+        to_plain(
+            pa.chunked_array([], layout), self._label_place(number)
+        )  # masks, say, are refused before they are read
+        try:
+            column = self._handle(number).read(columns=[footer.label], use_threads=False).column(0)
+        except (pa.ArrowException, OSError) as error:
+            raise UserError(f"{self._files[number]} has damaged labels ({one_line(error)}); copy it again") from error
+        return to_plain(column, self._label_place(number))
 
-
-def open_parquet(files: Sequence[str]) -> tuple[ParquetSource, ParquetSource | None]:
-    """Parquet files, divided into splits by their names.
-
-    Raises:
-        UserError: as ParquetSource does.
-    """
-    train, test = by_split(files)
-    training = ParquetSource(train)
-    return training, ParquetSource(test, train=training.given) if test else None
+    def _label_place(self, number: int) -> str:
+        label = self._footers[number].label
+        return self._files[number] if label is None else f"column '{label}' of {self._files[number]}"
 
 
 def _holds_images(layout: pa.DataType) -> bool:
@@ -222,16 +233,6 @@ def _class_names(metadata: dict[bytes, bytes], label: str | None) -> tuple[str, 
         return tuple(str(name) for name in names)
     except (AttributeError, KeyError, TypeError, ValueError):  # no such metadata, or none about classes
         return ()
-
-
-def _plain(column: pa.ChunkedArray, file: str, label: str) -> pa.ChunkedArray:
-    try:
-        return plain_labels(column)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise UserError(
-            f"{file} has {column.type} labels in its column '{label}'; write class numbers, 0 … classes-1, or names, "
-            "or lists of these, or numbers, or drop the column"
-        ) from error
 
 
 def _read_beside(file: str, path: str) -> bytes:

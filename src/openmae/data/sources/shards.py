@@ -9,16 +9,22 @@ import os
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import BinaryIO
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from openmae.data.sources import index_cache
 from openmae.data.sources.index_cache import read_index, write_index
-from openmae.data.sources.labels import GivenLabels, Labelled, numbers_if_all_are
-from openmae.data.sources.naming import by_split, image_extensions, is_image
+from openmae.data.sources.label_values import PlainLabels
+from openmae.data.sources.labels import GivenLabels, Labelled
+from openmae.data.sources.naming import image_extensions, is_image
 from openmae.data.sources.packed_notes import PACKED_FILE, PackedNotes, read_notes, require_finished
 from openmae.data.sources.scanning import COMPRESSED_SHARDS, Progress
+from openmae.data.sources.shard_labels import MemberLabel, labels_of_samples, read_label, unusable
+from openmae.data.sources.split_names import divide
 from openmae.data.sources.storage import is_remote, open_file, read_file, stamp
 from openmae.errors import UserError, one_line
 from openmae.reporter import say
@@ -29,7 +35,8 @@ SCHEMA = pa.schema(
         ("member", pa.large_binary()),
         ("offset", pa.int64()),
         ("size", pa.int64()),
-        ("label", pa.string()),
+        ("label", pa.string()),  # this and `other` as in MemberLabel
+        ("other", pa.string()),
     ]
 )
 CLASSES_FILE = "classes.txt"
@@ -49,7 +56,7 @@ class ShardSource(Labelled):
     `packed` are the notes of `openmae pack`, if it wrote the shards.
 
     Raises:
-        UserError: when a shard is damaged or compressed, or holds no image, or has labels that are no text.
+        UserError: when a shard is damaged or compressed, or holds no image.
     """
 
     def __init__(self, shards: Sequence[str], *, train: GivenLabels | None = None) -> None:
@@ -61,7 +68,8 @@ class ShardSource(Labelled):
         self._members = table["member"].combine_chunks()
         self.packed = _packed_notes(shards[0])
         names = self.packed.classes if self.packed is not None else _class_names(shards[0], table)
-        self.given = GivenLabels(numbers_if_all_are(table["label"]), where=shards[0], names=names, train=train)
+        labels = table.select(["shard", "label", "other"])
+        self.given = GivenLabels(partial(_labels, labels, self._shards, names), where=shards[0], train=train)
 
     def __len__(self) -> int:
         return len(self._shard)
@@ -70,20 +78,32 @@ class ShardSource(Labelled):
         shard = self._shards[self._shard[index]]
         return read_file(shard, offset=int(self._offset[index]), size=int(self._size[index]))
 
+    def sizes(self) -> NDArray[np.int64]:
+        """Bytes of each image."""
+        return np.asarray(self._size, dtype=np.int64)
+
     def name(self, index: int) -> str:
         member = self._members[index].as_py().decode("utf-8", "backslashreplace")
         return f"{os.path.split(self._shards[self._shard[index]])[1]}/{member}"
 
 
-def open_shards(shards: Sequence[str]) -> tuple[ShardSource, ShardSource | None]:
-    """Tar shards, divided into splits by their names.
+def divide_shards(shards: Sequence[str], base: str) -> dict[str, list[str]]:
+    """The shards of each split: by the notes of `openmae pack`, whose splits have any names, else by their own names.
 
     Raises:
-        UserError: as ShardSource does.
+        UserError: when a name is ambiguous, or the notes are damaged.
     """
-    train, test = by_split(shards)
-    training = ShardSource(train)
-    return training, ShardSource(test, train=training.given) if test else None
+    folders = {os.path.split(shard)[0] for shard in shards}
+    notes = _packed_notes(shards[0]) if len(folders) == 1 else None
+    prefixes = {} if notes is None else dict(notes.splits)
+    packed = [prefixes.get(os.path.split(shard)[1].rpartition("-")[0]) for shard in shards]
+    if None in packed:
+        return divide(shards, base)
+    return {
+        split: [shard for shard, its in zip(shards, packed, strict=True) if its == split]
+        for split in prefixes.values()
+        if split in packed
+    }
 
 
 def compressed_error(shard: str, kind: str = "compressed") -> UserError:
@@ -96,11 +116,13 @@ def _index(shards: Sequence[str]) -> pa.Table:
     try:
         stamps = [stamp(shard) for shard in shards]
     except OSError as error:
-        raise UserError(f"a shard cannot be read ({one_line(error)}); check that all of them are there") from error
+        raise UserError(
+            f"a shard cannot be read ({one_line(error)}); check that all of them are there, and your access to them"
+        ) from error
     stamped = [text for text in stamps if text is not None]
     whole = hashlib.sha256("\n".join(stamped).encode()).hexdigest().encode()
     places = [shard if is_remote(shard) else os.path.realpath(shard) for shard in shards]
-    subject = f"shards {json.dumps(places)} of {' '.join(sorted(image_extensions()))}"
+    subject = f"shards and labels {json.dumps(places)} of {' '.join(sorted(image_extensions()))}"
     if len(stamped) == len(shards):
         table = read_index(subject, SCHEMA)
         if table is not None and table.schema.metadata.get(STAMP_KEY) == whole:
@@ -124,7 +146,7 @@ class ShardSample:
     """The members of one sample found so far: its image, and the label of its label members."""
 
     image: tarfile.TarInfo | None = None
-    label: str | None = None
+    label: MemberLabel = field(default_factory=MemberLabel)
     label_rank: int = len(LABEL_EXTENSIONS)
 
 
@@ -158,8 +180,9 @@ def _walk(number: int, shard: str, extras: Extras) -> pa.Table:
                     if member is not None:
                         extras.left_out.append(f"{shard}: {member.name}")
                 elif extension in LABEL_EXTENSIONS and (rank := LABEL_EXTENSIONS.index(extension)) < sample.label_rank:
-                    label = _read_label(_read_text(file, member), extension, f"{shard}: {member.name}")
-                    sample.label, sample.label_rank = (label, rank) if label is not None else (None, sample.label_rank)
+                    label = _member_label(file, member, extension)
+                    if label is not None:
+                        sample.label, sample.label_rank = label, rank
     except (OSError, tarfile.TarError) as error:
         raise UserError(
             f"{shard} is not a whole tar archive ({one_line(error)}); check that it was copied whole"
@@ -170,7 +193,8 @@ def _walk(number: int, shard: str, extras: Extras) -> pa.Table:
         pa.array([os.fsencode(image.name) for image, _ in found], pa.large_binary()),
         pa.array([image.offset_data for image, _ in found], pa.int64()),
         pa.array([image.size for image, _ in found], pa.int64()),
-        pa.array([label for _, label in found], pa.string()),
+        pa.array([label.text for _, label in found], pa.string()),
+        pa.array([label.other for _, label in found], pa.string()),
     ]
     return pa.table(columns, SCHEMA)
 
@@ -206,24 +230,21 @@ def _members(file: BinaryIO, shard: str) -> Iterator[tarfile.TarInfo]:
         raise tarfile.ReadError(f"{type(error).__name__}: {error}") from error
 
 
+def _labels(table: pa.Table, shards: list[str], names: tuple[str, ...]) -> PlainLabels:
+    return PlainLabels(labels_of_samples(table, shards), names)
+
+
+def _member_label(file: BinaryIO, member: tarfile.TarInfo, extension: str) -> MemberLabel | None:
+    if member.size > MAX_LABEL_BYTES:
+        return unusable(f"{member.name} has {member.size:,} bytes, too many for a label")
+    return read_label(_read_text(file, member), extension, member.name)
+
+
 def _read_text(file: BinaryIO, member: tarfile.TarInfo) -> str:
     if member.size > MAX_LABEL_BYTES:
         raise UserError(f"{member.name} has {member.size:,} bytes, too many for a label; leave it out of the shard")
     file.seek(member.offset_data)
     return file.read(member.size).decode("utf-8", "replace").strip()
-
-
-def _read_label(text: str, extension: str, where: str) -> str | None:
-    if extension == "cls":
-        return text
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise UserError(f"{where} is not JSON ({error}); repair it, or leave it out of the shard") from error
-    label = content.get("label") if isinstance(content, dict) else None
-    if isinstance(label, bool | float | list | dict):
-        raise UserError(f"{where} has the label {label!r}; write a class number or a name")
-    return None if label is None else str(label)
 
 
 def _packed_notes(shard: str) -> PackedNotes | None:

@@ -5,6 +5,7 @@ itself caches one file system per process, and makes a new one in a forked proce
 """
 
 import glob
+import io
 import itertools
 import os
 import re
@@ -15,6 +16,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 
 import fsspec
 
+from openmae.data.sources.waiting import StorageLost, wait_for
 from openmae.errors import UserError, one_line
 
 T = TypeVar("T")
@@ -25,6 +27,7 @@ RACY_NANOSECONDS = 2_000_000_000
 MAX_BRACE_NAMES = 1_000_000
 BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 REMOTE_BLOCK_BYTES = 1 << 20
+CUT = "{found:,} bytes where {wanted:,} were asked for: the file is cut or no ranges are served"
 # The extra of this package that a kind of URL needs.
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "http": "http", "https": "http"}
 KINDS = {
@@ -52,7 +55,9 @@ def resolve(spec: str) -> str:
     if "::" in spec:
         raise UserError(f"{spec} chains file systems; give one plain URL or path")
     try:
-        _, path = _file_system(spec)
+        _, path = wait_for(spec, lambda: _file_system(spec))
+    except StorageLost:
+        raise
     except ImportError as error:
         remedy = f"pip install 'openmae[{EXTRAS[scheme]}]'" if scheme in EXTRAS else "the package that it names"
         raise UserError(
@@ -76,12 +81,20 @@ def read_file(place: str, *, offset: int = 0, size: int | None = None) -> bytes:
     if size is not None and size > MAX_FILE_BYTES:
         raise OSError(f"{size:,} bytes, more than the {MAX_FILE_BYTES:,} that an image may have")
     if is_remote(place):
-        end = None if size is None else offset + size
-        data: bytes = _remotely(place, lambda files, path: files.cat_file(path, start=offset or None, end=end))
-    else:
-        data = _read_local(place, offset, size)
+        return _read_remote(place, offset, size)
+    data = _read_local(place, offset, size)
     if size is not None and len(data) != size:
-        raise OSError(f"{len(data):,} bytes where {size:,} were asked for: the file is cut or no ranges are served")
+        raise OSError(CUT.format(found=len(data), wanted=size))
+    return data
+
+
+def _read_remote(url: str, offset: int, size: int | None) -> bytes:
+    end = None if size is None else offset + size
+    data: bytes = _remotely(
+        url, lambda files, path: files.cat_file(path, start=offset or None, end=end), size=size or 0
+    )
+    if size is not None and len(data) != size:
+        raise OSError(CUT.format(found=len(data), wanted=size))
     return data
 
 
@@ -111,10 +124,37 @@ def open_file(place: str) -> BinaryIO:
         OSError: when it cannot be opened.
     """
     if is_remote(place):
-        return cast(BinaryIO, _remotely(place, lambda files, path: files.open(path, block_size=REMOTE_BLOCK_BYTES)))
+        return io.BufferedReader(_RemoteFile(place), REMOTE_BLOCK_BYTES)
     if not os.path.isfile(place):  # a FIFO would block here
         raise FileNotFoundError(f"{place} is not a file")
     return open(place, "rb")  # the caller closes it
+
+
+class _RemoteFile(io.RawIOBase):
+    """A file behind a URL, read by ranges, each of which is waited for as any other request is."""
+
+    def __init__(self, url: str) -> None:
+        self._url, self._at = url, 0
+        size: int | None = _remotely(url, lambda files, path: files.size(path))
+        if size is None:
+            raise OSError(f"{url} has no known size: its server does not tell it")
+        self._size = size
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        size = max(0, min(len(buffer), self._size - self._at))
+        buffer[:size] = _read_remote(self._url, self._at, size) if size else b""
+        self._at += size
+        return size
 
 
 def stamp(place: str) -> str | None:
@@ -154,6 +194,16 @@ def is_pattern(place: str) -> bool:
     return (bool(BRACES.search(place)) or glob.has_magic(place)) and not os.path.exists(place)
 
 
+def fixed_folder(pattern: str) -> str:
+    """The folder in which a pattern begins to stand for several places.
+
+    >>> fixed_folder("photos/2024/*/a-?.jpg"), fixed_folder("*.png"), fixed_folder("s3://b/shard-{0..3}.tar")
+    ('photos/2024', '', 's3://b')
+    """
+    start = min(place for sign in "*?[{" if (place := pattern.find(sign)) >= 0)
+    return pattern[:start].rpartition("/")[0]
+
+
 def expand(pattern: str) -> list[str]:
     """The places that a pattern names: braces in their order, the rest sorted.
 
@@ -189,11 +239,15 @@ def _file_system(url: str) -> tuple[Any, str]:
     return cast(tuple[Any, str], fsspec.url_to_fs(url))
 
 
-def _remotely(place: str, action: Callable[[Any, str], T]) -> T:
-    """Call `action` with the file system and the path of a URL; every error of its driver becomes an OSError."""
+def _remotely(place: str, action: Callable[[Any, str], T], *, size: int = 0) -> T:
+    """Call `action` with the file system and the path of a URL; every error of its driver becomes an OSError.
+
+    Raises:
+        StorageLost: when it gives no answer.
+    """
     try:
-        return action(*_file_system(place))
-    except OSError:
+        return wait_for(place, lambda: action(*_file_system(place)), size=size)
+    except (OSError, StorageLost):
         raise
     except Exception as error:  # every driver has its own family of errors
         raise OSError(f"{place}: {type(error).__name__}: {one_line(error)}") from error

@@ -20,11 +20,13 @@ from openmae.evaluation.heads.classifier import build_classifier
 from openmae.evaluation.tasks.task import Task
 from openmae.recipes import FinetuneRecipe
 from openmae.reporter import say
+from openmae.training.continuing import keep_recorded
 
 
 def run_finetune(recipe: FinetuneRecipe, out: Path) -> dict[str, Any]:
     """Fine-tune as `recipe` says and measure after the last epoch."""
-    recipe, experiment = open_experiment(recipe)
+    filled, experiment = open_experiment(recipe)
+    recipe = keep_recorded(out, recipe, filled)
     recipe = without_mixing(recipe, experiment.task)
     return run_experiment(
         recipe,

@@ -8,6 +8,8 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from openmae.data.decoding import Pages
+from openmae.data.pages import as_images
 from openmae.data.sources import open_data
 from openmae.errors import UserError
 from openmae.evaluation.accuracy import Scores, outcomes, scores_of
@@ -18,6 +20,8 @@ from openmae.evaluation.results import Measurement
 from openmae.evaluation.splits import labelled_splits
 from openmae.evaluation.unreadable import describe_unreadable, say_unreadable
 from openmae.recipes.values import Pooling
+from openmae.reporter import say
+from openmae.training.pixels import reading_of
 from openmae.training.processes.devices import measuring_processes
 from openmae.weights.building import encoder_from, untrained_twin
 from openmae.weights.reading import read_weights
@@ -37,18 +41,25 @@ def run_knn(
     pool: Pooling = "mean",
     untrained: bool = False,
     seed: int = 0,
+    pages: Pages | None = None,
+    max_pixels: int | None = None,
     devices: int = 1,
     nodes: int = 1,
 ) -> Measurement:
     """Classify the test split by the labelled training images, or each image by the others when there is no split."""
     fabric = measuring_processes(devices=devices, nodes=nodes)
     loaded = read_weights(weights)
-    train, test = labelled_splits(open_data(data, labels=labels), "class", fraction=label_fraction, seed=seed)
+    reading = reading_of(loaded.network, pages=pages, max_pixels=max_pixels)
+    data_set = as_images(open_data(data, labels=labels), reading)
+    train, test, understood = labelled_splits(data_set, "class", fraction=label_fraction, seed=seed)
+    say(understood.sentence())
     # The twin is the network that the pre-training itself began with, where that is known.
     own_seed = loaded.recipe.seed if loaded.recipe is not None else seed
     vit = untrained_twin(loaded, seed=own_seed) if untrained else encoder_from(loaded)
-    bank = extract_features(vit, loaded.network, train.images, fabric=fabric)
-    queries = extract_features(vit, loaded.network, test.images, fabric=fabric) if test is not None else None
+    bank = extract_features(vit, loaded.network, train.images, reading=reading, fabric=fabric)
+    queries = (
+        extract_features(vit, loaded.network, test.images, reading=reading, fabric=fabric) if test is not None else None
+    )
     measured_bad = bank.bad if queries is None else queries.bad
     say_unreadable(bank.bad, len(train), "train")
     if test is not None:
@@ -78,6 +89,7 @@ def run_knn(
         "test_images": scores.images,
         "unreadable": unreadable["unreadable"],
         "unreadable_images": unreadable["unreadable_images"],
+        "data": understood.record(),
         "classes": list(train.targets.names),
         "top1": scores.top1,
         "top5": scores.top5,

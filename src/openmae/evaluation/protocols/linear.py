@@ -18,6 +18,7 @@ from openmae.evaluation.experiment import (
     describe_results,
     metadata_of,
     open_experiment,
+    open_run_of,
     run_experiment,
 )
 from openmae.evaluation.features import Features, extract_features
@@ -27,6 +28,8 @@ from openmae.evaluation.heads.linear_probe import LinearProbe
 from openmae.evaluation.splits import Split
 from openmae.evaluation.unreadable import Role, list_unreadable, say_unreadable
 from openmae.recipes import LinearRecipe
+from openmae.training.continuing import keep_recorded
+from openmae.training.pixels import reading_of
 from openmae.training.processes.devices import start_fabric
 from openmae.training.runs import Run
 from openmae.weights.building import encoder_from, untrained_twin
@@ -39,7 +42,8 @@ HEAD = "head.safetensors"
 
 def run_linear(recipe: LinearRecipe, out: Path) -> dict[str, Any]:
     """Linear evaluation as `recipe` says; with `--cached`, a head that is fitted directly to features computed once."""
-    recipe, experiment = open_experiment(recipe)
+    filled, experiment = open_experiment(recipe)
+    recipe = keep_recorded(out, recipe, filled)
     if recipe.cached:
         return _run_cached(recipe, experiment, out)
     task = experiment.task
@@ -79,14 +83,15 @@ def frozen_encoder(recipe: LinearRecipe, experiment: Experiment) -> VisionTransf
 
 def _run_cached(recipe: LinearRecipe, experiment: Experiment, out: Path) -> dict[str, Any]:
     fabric = start_fabric(recipe)
-    with closing(Run(out, recipe, writes=fabric.is_global_zero)) as run:
+    with closing(open_run_of(fabric, experiment, recipe, out)) as run:
         if (results := run.finished()) is not None:
             return results
         vit = frozen_encoder(recipe, experiment)
         found: dict[Role, Features] = {}
         splits: dict[Role, Split] = {"train": experiment.train, "test": experiment.test}
         for role, split in splits.items():
-            found[role] = extract_features(vit, network_of(recipe), split.images, fabric=fabric)
+            reading = reading_of(recipe)
+            found[role] = extract_features(vit, network_of(recipe), split.images, reading=reading, fabric=fabric)
             say_unreadable(found[role].bad, len(split), role)
             list_unreadable(run, found[role].bad, role)
         rows, head = _fit_and_measure(fabric, recipe, experiment, found["train"], found["test"])

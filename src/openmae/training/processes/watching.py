@@ -24,6 +24,7 @@ BEAT = 1.0
 # When a collective operation fails, a process that has been silent for so many seconds is the cause.
 SILENT_WHEN_OTHERS_FAIL = 5.0
 PATIENCE_OF_STORE = 5.0
+POLL = 0.01
 
 
 class Watch:
@@ -68,6 +69,20 @@ class Watch:
             error.add_note(ANNOUNCED)
             time.sleep(2 * BEAT)  # the others need time to read it: the store that rank 0 keeps ends with rank 0
         self._ended.set()
+        # A thread that is inside the store when Python ends is cut off there, and the C++ library aborts the process.
+        for thread in self._threads:
+            thread.join(PATIENCE_OF_STORE + BEAT)
+        if error is None or isinstance(error, Interrupted):
+            self._part()
+
+    def _part(self) -> None:
+        """Let the store go after all have finished with it: rank 0 keeps it, and waits for the others."""
+        self._publish("left", "")
+        until = time.monotonic() + PATIENCE_OF_STORE
+        while self._store is not None and self._rank == 0 and time.monotonic() < until:
+            if self._store.check([f"left/{rank}" for rank in self._peers]):
+                break
+            time.sleep(POLL)
 
     def _exchange(self) -> None:
         """Publish signs of life and read those of the others, in the store that rank 0 keeps."""
@@ -78,6 +93,8 @@ class Watch:
             beats += 1
             with self._store_lock, contextlib.suppress(RuntimeError):
                 for rank, peer in self._peers.items():
+                    if self._ended.is_set():
+                        return
                     if self._store.check([f"failed/{rank}"]):
                         peer.failed = self._store.get(f"failed/{rank}").decode()
                     if self._store.check([f"alive/{rank}"]):

@@ -17,7 +17,7 @@ from openmae.core.network import Interpolation, Network
 from openmae.core.positions import AxisOrder, sincos_positions
 from openmae.errors import UserError
 from openmae.recipes.recipe import IMAGENET_MEAN, IMAGENET_STD
-from openmae.weights.networks import usual_eval_resize
+from openmae.recipes.values import usual_eval_resize
 
 BACKBONES = {
     # (width, depth, patch size): timm's name
