@@ -2,6 +2,8 @@
 
 import io
 import sys
+from dataclasses import replace
+from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -9,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openmae.recipes import Recipe
+from openmae.recipes import Recipe, find_recipe
 from openmae.recipes.constraints import Range
 from openmae.recipes.recipe import declarations
-from openmae.recipes.saved import from_yaml, to_yaml
+from openmae.recipes.saved import from_yaml, to_dict, to_yaml
 from openmae.recipes.stages import RECIPE_TYPES
 from openmae.recipes.values import Every, ImageSize
 
@@ -74,3 +76,11 @@ def test_a_recipe_with_any_values_reads_back_equal_from_its_file(kind: type[Reci
     read = from_yaml(io.TextIOWrapper(io.BytesIO(stored), encoding="utf-8").read())
     assert read == recipe
     assert to_yaml(read).encode() == stored
+
+
+def test_one_place_of_data_stays_text_and_several_stay_a_list() -> None:
+    recipe = find_recipe("cifar10", "pretrain")
+    for places, stored in (("photos", "photos"), (["photos"], "photos"), (("a", Path("b")), ["a", "b"])):
+        made = replace(recipe, data=places)  # type: ignore[arg-type]  # recipes convert what they are given
+        assert to_dict(made)["data"] == stored
+        assert from_yaml(to_yaml(made)) == made

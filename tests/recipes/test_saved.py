@@ -73,7 +73,7 @@ def test_fields_that_are_left_out_take_their_defaults() -> None:
         ({"base_lr": [1]}, r"--base-lr must be a number, not \[1\]"),
         ({"compile": 1}, "--compile must be true or false, not 1"),
         ({"compile": "yes please"}, "--compile must be true or false, not 'yes please'"),
-        ({"data": 3}, "--data must be text or None, not 3"),
+        ({"data": 3}, "--data must be text or a list of texts or None, not 3"),
         ({"clip_norm": "1"}, "--clip-norm must be a number or None, not '1'"),
         ({"backbone": None}, "--backbone must be text, not None"),
         ({"optimizer": "sgd"}, "optimizer must be one of adamw, lars, muon, not 'sgd'"),

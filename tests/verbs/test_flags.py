@@ -205,6 +205,47 @@ def test_shell_and_python_make_the_same_recipe(
 
 
 @pytest.mark.parametrize(
+    "words",
+    [
+        ["knn", "--weights", "w", "--data", "a", "--data", "b"],
+        ["knn", "--weights", "w", "--data=a", "--data", "b"],
+        ["knn", "--data", "a", "b", "--weights", "w"],
+        ["check", "a", "b"],
+        ["check", "a", "b", "--workers", "0"],
+    ],
+)
+def test_a_data_set_may_be_given_in_several_places(words: list[str]) -> None:
+    assert parse(words[0], VERBS[words[0]].run, words[1:]).arguments["data"] == ("a", "b")
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_the_data_of_a_recipe_may_be_given_in_several_places(name: str) -> None:
+    def data(*words: str) -> Any:
+        return parse(name, VERBS[name].run, ["cifar10", *words]).arguments["recipe"].data
+
+    assert data("--data", "a", "--epochs", "3", "--data=b") == ("a", "b")
+    assert data("--data", "a") == "a"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--epochs", "3", "--epochs", "4"], "--epochs was given twice; give it once"),
+        (["--base-lr=1", "--base_lr", "2"], "--base-lr was given twice"),
+        (["--compile", "--no-compile"], "--compile and --no-compile were both given; give it once"),
+    ],
+)
+def test_a_flag_that_is_given_twice_is_refused(words: list[str], message: str) -> None:
+    with pytest.raises(WrongUsage, match=message):
+        parse("pretrain", VERBS["pretrain"].run, ["cifar10", *words])
+
+
+def test_check_without_data_is_wrong_usage() -> None:
+    with pytest.raises(WrongUsage, match=r"which data\? `openmae check --help` explains"):
+        parse("check", VERBS["check"].run, [])
+
+
+@pytest.mark.parametrize(
     ("words", "warmup"),
     [
         (["--epochs", "20"], 1),

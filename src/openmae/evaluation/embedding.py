@@ -23,7 +23,7 @@ from openmae.weights.reading import read_weights
 
 def embed(
     weights: str | Path,
-    data: str,
+    data: str | tuple[str, ...],
     out: Path,
     *,
     labels: str | None = None,

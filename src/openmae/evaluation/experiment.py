@@ -70,7 +70,13 @@ def open_experiment(recipe: R) -> tuple[R, Experiment]:
     data = as_images(data, reading_of(recipe))
     kind = TASKS[recipe.task].kind
     train, test, understood = labelled_splits(
-        data, kind, fraction=recipe.label_fraction, seed=recipe.seed, hold_out=True
+        data,
+        kind,
+        fraction=recipe.label_fraction,
+        seed=recipe.seed,
+        hold_out=True,
+        split=recipe.split,
+        train_split=recipe.train_split,
     )
     say(understood.sentence())
     assert test is not None, "hold_out makes one"

@@ -35,7 +35,7 @@ NOT_A_NUMBER = "the network gives no number for it"
 
 def predict(
     weights: str | Path,
-    data: str,
+    data: str | tuple[str, ...],
     *,
     out: Path | None = None,
     pages: Pages | None = None,
@@ -143,14 +143,15 @@ def _counts(table: pa.Table) -> dict[str, int]:
     return dict(sorted(counted, key=lambda one: (-one[1], one[0])))
 
 
-def _require_place(out: Path | None, data: str) -> None:
+def _require_place(out: Path | None, data: str | tuple[str, ...]) -> None:
     """Raise UserError, before any work, when the table could not be written or would be taken for data."""
     if out is None:
         return
     if out.suffix.lower() not in (CSV, PARQUET):
         raise UserError(f"--out {out} is neither CSV nor Parquet; give a name that ends in {CSV} or {PARQUET}")
-    folder = Path(data)
-    if out.suffix.lower() == PARQUET and folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
+    folders = [Path(place) for place in ((data,) if isinstance(data, str) else data)]
+    inside = any(folder.is_dir() and out.resolve().is_relative_to(folder.resolve()) for folder in folders)
+    if out.suffix.lower() == PARQUET and inside:
         raise UserError(
             f"{out} lies in the folder of the images, which would be read from it the next time; give --out another "
             "folder"

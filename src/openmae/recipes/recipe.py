@@ -22,7 +22,7 @@ from openmae.recipes.constraints import (
     at_most,
 )
 from openmae.recipes.conversion import convert, flag
-from openmae.recipes.values import Every, ImageSize, Nodata, Pages, usual_eval_resize
+from openmae.recipes.values import Every, ImageSize, Nodata, Pages, as_text, usual_eval_resize
 
 Stage = Literal["pretrain", "linear", "finetune"]
 
@@ -56,8 +56,9 @@ class Recipe:
     note: Suppress[str] = ""
     """Advice to read before using the recipe."""
 
-    data: str | None = None
-    """A folder of images, Parquet, tar shards, hf://owner/name, a URL of these, or fashion-mnist (bundled)."""
+    data: str | tuple[str, ...] | None = None
+    """A folder of images, Parquet, tar shards, a glob or a list of images, hf://owner/name, a URL of these, or
+    fashion-mnist (bundled). Given several times, all of them are one data set."""
     labels: str | None = None
     """A CSV file with the columns path and label, for images that are not in class folders."""
     seed: Annotated[int, SEED] = 0
@@ -168,6 +169,8 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, declared in declarations(type(self)).items():
             object.__setattr__(self, name, convert(flag(name), getattr(self, name), declared))
+        if self.data is not None:
+            object.__setattr__(self, "data", as_text(self.data) or None)
         if self.strategy == "fsdp" and (self.ema_decay is not None or self.precision == "16-mixed"):
             raise UserError(
                 "--strategy fsdp knows neither --ema-decay nor --precision 16-mixed; leave them out, or use "

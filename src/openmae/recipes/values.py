@@ -2,12 +2,16 @@
 
 import math
 import re
+from collections.abc import Sequence
 from decimal import Decimal
-from typing import Literal, NamedTuple
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeAlias
 
 from openmae.errors import UserError
 
 Pooling = Literal["cls", "mean"]
+Places: TypeAlias = str | Path | Sequence[str | Path]
+"""The places of a data set: one, or several that are one data set."""
 Pages = Literal["auto", "channels", "images", "first"]
 Nodata = float | Literal["auto", "none"]
 TaskName = Literal["classification", "multilabel", "regression"]
@@ -77,3 +81,15 @@ class Every(NamedTuple):
         # Every digit, and never an exponent, which `parse` does not read.
         digits = f"{Decimal(repr(float(self.number))):f}"
         return f"{digits.removesuffix('.0')}{self.unit}"
+
+
+def as_text(places: Places) -> str | tuple[str, ...]:
+    """Places as a recipe stores them: one as text, several as a tuple of texts.
+
+    >>> as_text(Path("photos")), as_text(["photos"]), as_text(["a", Path("b")])
+    ('photos', 'photos', ('a', 'b'))
+    """
+    if isinstance(places, str | Path):
+        return str(places)
+    several = tuple(map(str, places))
+    return several[0] if len(several) == 1 else several

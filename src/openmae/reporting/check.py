@@ -42,7 +42,7 @@ MAX_KINDS_SHOWN = 12
 class CheckResult(TypedDict):
     """Everything that check.json holds."""
 
-    data: str
+    data: str | tuple[str, ...]
     images: int
     bad: int
     stops_training: bool
@@ -61,7 +61,7 @@ class CheckResult(TypedDict):
 
 
 def run_check(
-    data: str,
+    data: str | tuple[str, ...],
     *,
     labels: str | None = None,
     out: Path | None = None,
@@ -76,7 +76,8 @@ def run_check(
     opened = as_images(open_data(data, labels=labels), reading)
     say(everything(opened, {split: classes_if_any(source) for split, source in opened.splits.items()}))
     splits = dict(opened.splits)
-    out = out or Path("runs") / f"check-{Path(data.rstrip('/')).name or 'data'}"
+    places = [data] if isinstance(data, str) else data
+    out = out or Path("runs") / f"check-{'-'.join(Path(place.rstrip('/')).name or 'data' for place in places)[:100]}"
     try:
         out.mkdir(parents=True, exist_ok=True)
         surveys = _survey(splits, out / BAD_IMAGES, automatic_workers() if workers is None else workers, reading)
@@ -107,8 +108,11 @@ def _survey(splits: dict[str, Source], bad_images: Path, workers: int, reading: 
     return surveys
 
 
-def _result(data: str, opened: Data, surveys: dict[str, Survey], out: Path, reading: Reading) -> CheckResult:
+def _result(
+    data: str | tuple[str, ...], opened: Data, surveys: dict[str, Survey], out: Path, reading: Reading
+) -> CheckResult:
     splits = opened.splits
+    places = [data] if isinstance(data, str) else data
     sources = list(splits.values())
     starts = np.cumsum([0, *map(len, sources)])
 
@@ -151,7 +155,7 @@ def _result(data: str, opened: Data, surveys: dict[str, Survey], out: Path, read
         "duplicates": {"images": repeated, "examples": [[name(place) for place in group] for group in groups]},
         "pixels": None if wanted is None else wanted._asdict(),
         "statistics": statistics,
-        "command": f"openmae pretrain {RECIPE} --data {shlex.quote(data)}{channels}",
+        "command": f"openmae pretrain {RECIPE} --data {' --data '.join(map(shlex.quote, places))}{channels}",
         "out": str(out),
     }
 

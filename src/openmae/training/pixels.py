@@ -61,9 +61,10 @@ def resolve_pixels(recipe: R, source: Source) -> R:
     wanted = pixel_format(recipe)
     reasons = list(why_unreadable_as(source, wanted, reading))
     if all(reasons):
+        places = recipe.data if isinstance(recipe.data, str) else " ".join(recipe.data or ())
         raise UserError(
             f"the images cannot be read as {wanted.channels} channels of {wanted.kind}, e.g. {reasons[0]}; "
-            f"`openmae check {recipe.data}` shows what they are"
+            f"`openmae check {places}` shows what they are"
         )
     if recipe.measures_statistics:
         statistics = noted_statistics(source, wanted)

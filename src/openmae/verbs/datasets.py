@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from openmae.recipes.constraints import NOT_NEGATIVE, at_least, at_most
-from openmae.recipes.values import Nodata, Pages
+from openmae.recipes.values import Nodata, Pages, Places, as_text
 from openmae.verbs.verb import verb
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @verb
 def check(
-    data: str | Path,
+    data: Places,
     *,
     labels: str | Path | None = None,
     out: str | Path | None = None,
@@ -40,7 +40,7 @@ def check(
     from openmae.reporting.check import run_check
 
     return run_check(
-        str(data),
+        as_text(data),
         labels=None if labels is None else str(labels),
         out=None if out is None else Path(out),
         workers=workers,
@@ -50,7 +50,7 @@ def check(
 
 @verb
 def pack(
-    source: str | Path,
+    source: Places,
     destination: str | Path,
     *,
     labels: str | Path | None = None,
@@ -92,14 +92,14 @@ def pack(
 
     reading = Reading(pages=pages, nodata=nodata, max_pixels=max_pixels)
     settings = PackSettings(short_side=short_side, quality=quality, format=format, reading=reading)
-    data = as_images(open_data(str(source), labels=None if labels is None else str(labels)), reading)
+    data = as_images(open_data(as_text(source), labels=None if labels is None else str(labels)), reading)
     images = sum(map(len, data.splits.values()))
     with ProgressView("packing", images) as view:
         return write_shards(
             data,
             str(destination),
             settings,
-            source=str(source),
+            source=as_text(source),
             shard_megabytes=shard_size,
             workers=automatic_workers() + 1 if workers is None else workers,
             show=lambda done: view.update(done, "packing", f"{done:,} of {images:,} images"),

@@ -13,11 +13,15 @@ from openmae.errors import UserError, WrongUsage, one_line
 from openmae.recipes import RECIPES, Recipe, Stage, find_recipe
 from openmae.recipes.conversion import flag
 from openmae.recipes.saved import from_yaml
-from openmae.recipes.values import Every, ImageSize
+from openmae.recipes.values import Every, ImageSize, as_text
 from openmae.recipes.warmup import fit_warmup
 from openmae.verbs.verb import convert_arguments, is_positional
 
-RECIPE, RECIPE_FILE = "recipe", "--recipe-file"
+RECIPE, RECIPE_FILE, DATA = "recipe", "--recipe-file", "--data"
+# No word of a command line can hold it.
+BETWEEN_PLACES = "\0"
+# The declared type of a recipe's field `data`.
+_PLACES_OF_RECIPE = str | tuple[str, ...] | None
 POSITIONAL: Any = tyro.conf.Positional
 JSON = Annotated[bool, tyro.conf.arg(help="Print the result as JSON.")]
 
@@ -54,12 +58,20 @@ def parse(name: str, function: Callable[..., Any], words: Sequence[str]) -> Call
         name, text = f"{name} {recipe.name}", f"{recipe.name}: {describe(recipe)}\n\n{text}"
         fields: Any = Annotated[type(recipe), tyro.conf.arg(help=inspect.getdoc(recipe))]
         parameters = [_flag(RECIPE, fields, recipe) if one.name == RECIPE else one for one in parameters]
-    found = ask_tyro(f"openmae {name}", [*map(_for_shell, parameters), _flag("json", JSON, False)], text, words)
+    words = _once_each(words)
+    takes_several = sum(map(is_positional, parameters)) == 1
+    for_shell = [_for_shell(one, takes_several=takes_several) for one in parameters]
+    found = ask_tyro(f"openmae {name}", [*for_shell, _flag("json", JSON, False)], text, words)
     json, note = found.pop("json"), ""
     if stage is not None:
         fitted = fit_warmup(found[RECIPE], named=recipe, given=_is_given("warmup_epochs", words))
         if fitted.recipe != found[RECIPE]:  # else the verb says it, to callers from Python too
             found[RECIPE], note = fitted
+    for one in parameters:
+        if takes_several and is_positional(one) and _with_path_text(one.annotation) is _PlacesText:
+            if not found[one.name]:
+                raise WrongUsage(f"which {one.name}? `openmae {name} --help` explains what to give")
+            found[one.name] = as_text(found[one.name])
     try:
         return Call(arguments=convert_arguments(function, found), json=json, note=note)
     except UserError as error:
@@ -85,6 +97,51 @@ def describe(recipe: Recipe) -> str:
     published = f"; published top-1 {recipe.published_top1} ({recipe.published_by})" if recipe.published_top1 else ""
     note = f"; {recipe.note}" if recipe.note else ""
     return f"{recipe.stage} of {recipe.backbone}, {recipe.epochs} epochs, batch {recipe.batch_size}{published}{note}."
+
+
+def _once_each(words: Sequence[str]) -> list[str]:
+    """The words with all places of --data in one of them; every other flag may be given once.
+
+    Raises:
+        WrongUsage: when another flag is given twice: its last value would win without a word.
+    """
+    kept: list[str] = []
+    places: list[str] = []
+    given: dict[str, str] = {}
+    takes_places = False
+    for word in words:
+        name, is_written_together, value = word.partition("=")
+        if word.startswith("-") and not _is_number(word):
+            name = name.replace("_", "-")
+            takes_places = name == DATA
+            if takes_places:
+                places += [value] if is_written_together else []
+                continue
+            key = name.replace("--no-", "--", 1)
+            if key in given:
+                both = f"{given[key]} and {name} were both given" if given[key] != name else f"{name} was given twice"
+                raise WrongUsage(f"{both}; give it once")
+            given[key] = name
+        elif takes_places:
+            places.append(word)
+            continue
+        kept.append(word)
+    if places or any(word.partition("=")[0] == DATA for word in words):
+        kept += [DATA, *([BETWEEN_PLACES.join(places)] if places else [])]
+    return kept
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _split_places(word: str) -> str | tuple[str, ...]:
+    places = tuple(word.split(BETWEEN_PLACES))
+    return places[0] if len(places) == 1 else places
 
 
 def _is_given(name: str, words: Sequence[str]) -> bool:
@@ -146,13 +203,19 @@ class _PathText(str):
     """Stands for `str | Path`: the shell gives text, for a Path would spoil the slashes of a URL."""
 
 
-def _for_shell(parameter: inspect.Parameter) -> inspect.Parameter:
-    """A parameter as tyro is to see it."""
+class _PlacesText(str):
+    """Stands for `Places`: `--data a --data b` is one word when tyro reads it."""
+
+
+def _for_shell(parameter: inspect.Parameter, *, takes_several: bool = False) -> inspect.Parameter:
+    """A parameter as tyro is to see it. `takes_several`: one that is given by its place may be several words."""
     annotation, default = _with_path_text(parameter.annotation), parameter.default
     if annotation is _PathText and isinstance(default, str):
         default = _PathText(default)
     if is_positional(parameter):
         name = parameter.name.upper()
+        if annotation is _PlacesText and takes_several:
+            annotation = tuple[_PathText, ...]
         metavar = f"[{name} ...]" if get_origin(annotation) is tuple else name
         annotation = POSITIONAL[Annotated[annotation, tyro.conf.arg(metavar=metavar)]]
     return _flag(parameter.name, annotation, default)
@@ -164,6 +227,8 @@ def _flag(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 def _with_path_text(annotation: Any) -> Any:
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (Union, UnionType) and any(get_origin(argument) is Sequence for argument in arguments):
+        return _PlacesText | None if NoneType in arguments else _PlacesText
     if origin in (Union, UnionType) and {str, Path} <= set(arguments):
         return _PathText | None if NoneType in arguments else _PathText
     if origin is Sequence:
@@ -177,6 +242,8 @@ def _written_in_one_word(
     """How tyro reads and shows a path, and the values of a recipe that have a notation of their own."""
     readers: dict[Any, tuple[str, Callable[[str], Any]]] = {
         _PathText: ("PATH", _PathText),
+        _PlacesText: ("PATH", _split_places),
+        _PLACES_OF_RECIPE: ("PATH", _split_places),
         ImageSize: ("SIZE", ImageSize.parse),
         Every: ("EVERY", Every.parse),
     }
@@ -187,6 +254,6 @@ def _written_in_one_word(
         nargs=1,
         metavar=metavar,
         instance_from_str=lambda words: read(words[0]),
-        is_instance=lambda value: isinstance(value, info.type),
-        str_from_instance=lambda value: [str(value)],
+        is_instance=lambda value: isinstance(value, (str, tuple) if metavar == "PATH" else info.type),
+        str_from_instance=lambda value: [f" {DATA} ".join(value) if type(value) is tuple else str(value)],
     )

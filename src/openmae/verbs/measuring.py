@@ -9,7 +9,7 @@ from openmae.evaluation.results import EmbedResult, Measurement, PredictResult
 from openmae.recipes.constraints import at_least
 from openmae.recipes.recipe import SEED
 from openmae.recipes.stages import LABEL_FRACTION
-from openmae.recipes.values import Pages, Pooling
+from openmae.recipes.values import Pages, Places, Pooling, as_text
 from openmae.verbs.verb import verb
 
 
@@ -17,8 +17,10 @@ from openmae.verbs.verb import verb
 def knn(
     *,
     weights: str | Path,
-    data: str | Path,
+    data: Places,
     labels: str | Path | None = None,
+    split: str | None = None,
+    train_split: str | None = None,
     neighbours: Annotated[int, at_least(1), tyro.conf.arg(aliases=["-k"])] = 20,
     label_fraction: Annotated[float, LABEL_FRACTION] = 1.0,
     pool: Pooling = "mean",
@@ -37,6 +39,8 @@ def knn(
         weights: A run folder, a checkpoint, or a file or folder of fair, OpenMMLab, Hugging Face or timm.
         data: A folder with one sub-folder per class, labelled Parquet or tar shards, or fashion-mnist.
         labels: A CSV file with the columns path and label, for images that are not in class folders.
+        split: The split to measure on; test when not given, else val, the first that has labels.
+        train_split: The split of the labelled images to vote; train when not given.
         neighbours: Number of neighbours that vote.
         label_fraction: Use this share of the labels: a balanced subset drawn with the seed.
         pool: The class token, or the mean of the patch tokens.
@@ -52,8 +56,10 @@ def knn(
 
     return run_knn(
         weights,
-        str(data),
+        as_text(data),
         labels=None if labels is None else str(labels),
+        split=split,
+        train_split=train_split,
         neighbours=neighbours,
         label_fraction=label_fraction,
         pool=pool,
@@ -70,7 +76,7 @@ def knn(
 def predict(
     *,
     weights: str | Path,
-    data: str | Path,
+    data: Places,
     out: str | Path | None = None,
     pages: Pages | None = None,
     max_pixels: Annotated[int | None, at_least(1)] = None,
@@ -97,7 +103,7 @@ def predict(
 
     return predict_images(
         weights,
-        str(data),
+        as_text(data),
         out=None if out is None else Path(out),
         pages=pages,
         max_pixels=max_pixels,
@@ -110,7 +116,7 @@ def predict(
 def embed(
     *,
     weights: str | Path,
-    data: str | Path,
+    data: Places,
     out: str | Path,
     labels: str | Path | None = None,
     batch_size: Annotated[int, at_least(1)] = 256,
@@ -139,7 +145,7 @@ def embed(
 
     return write_embeddings(
         weights,
-        str(data),
+        as_text(data),
         Path(out),
         labels=None if labels is None else str(labels),
         batch_size=batch_size,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from openmae.errors import UserError
 from openmae.recipes.constraints import BETWEEN_0_AND_1, NOT_NEGATIVE, at_least
-from openmae.recipes.values import Pages
+from openmae.recipes.values import Pages, Places, as_text
 from openmae.verbs.verb import verb
 
 
@@ -16,7 +16,7 @@ def reconstruct(
     *,
     weights: str | Path,
     out: str | Path,
-    data: str | Path | None = None,
+    data: Places | None = None,
     split: Sequence[str] = (),
     rows: Annotated[int, at_least(1)] = 8,
     mask_ratio: Annotated[float | None, BETWEEN_0_AND_1] = None,
@@ -51,7 +51,7 @@ def reconstruct(
         return draw(weights, files, Path(out), mask_ratio=mask_ratio, seed=seed, pages=pages, max_pixels=max_pixels)
     if images:
         raise UserError("image files and --data were both given; give one of them")
-    taken = for_pretraining(open_data(str(data)), split)
+    taken = for_pretraining(open_data(as_text(data)), split)
     return reconstruct_sample(
         weights,
         taken.images,

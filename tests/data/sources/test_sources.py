@@ -519,10 +519,6 @@ def glob_without_match(root: Path) -> str:
     return str(root / "train-*.parquet")
 
 
-def glob_of_images(root: Path) -> str:
-    return str(put(root, "a.png", "b.png") / "*.png")
-
-
 def empty_test_folder(root: Path) -> str:
     (root / "test").mkdir()
     return str(put(root, "train/a.png"))
@@ -547,7 +543,6 @@ def empty_test_folder(root: Path) -> str:
         (parquet_files_of_differing_layout, "b.parquet has no image column", "a column 'image' of {bytes, path}"),
         (parquet_files_of_several_namings, "c.parquet has no names for its classes", "write the names into each file"),
         (glob_without_match, "matches no Parquet files", "give a pattern such as 'data/train-*.parquet'"),
-        (glob_of_images, "matches no Parquet files", "give a pattern such as 'data/train-*.parquet'"),
         (empty_test_folder, "it is empty", "point --data at a folder"),
     ],
 )

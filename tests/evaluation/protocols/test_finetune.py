@@ -245,3 +245,14 @@ def test_mm_erasing_ends_inside_the_range_of_pixels(tiny_run: Path, small_fashio
     clipped = clip_to_pixels(torch.tensor([-99.0, 0.0, 99.0]).view(1, 1, 1, 3), this).flatten()
     low, high = -this.mean[0] / this.std[0], (1 - this.mean[0]) / this.std[0]
     assert clipped.tolist() == pytest.approx([low, 0.0, high])
+
+
+def test_the_splits_to_train_and_to_measure_on_can_be_chosen(
+    tiny_run: Path, small_fashion: Path, tmp_path: Path
+) -> None:
+    for name, file in (("train", "train"), ("val", "test"), ("extra", "test"), ("test", "train")):
+        (tmp_path / f"{name}.parquet").symlink_to(small_fashion / f"{file}.parquet")
+    _, usual = open_experiment(recipe(tiny_run, tmp_path))
+    assert (len(usual.train), len(usual.test)) == (120, 120)
+    _, chosen = open_experiment(recipe(tiny_run, tmp_path, split="val", train_split="extra"))
+    assert (len(chosen.train), len(chosen.test)) == (40, 40)

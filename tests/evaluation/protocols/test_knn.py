@@ -99,3 +99,12 @@ def test_untrained_twin_is_another_encoder(tiny_run: Path, small_fashion: Path) 
     fresh = run_knn(tiny_run, str(small_fashion), neighbours=3, untrained=True)
     assert (trained["encoder"], fresh["encoder"]) == ("pretrained", "untrained")
     assert (trained["top1"], trained["top5"]) != (fresh["top1"], fresh["top5"])
+
+
+def test_the_splits_to_measure_and_to_vote_can_be_chosen(tiny_run: Path, small_fashion: Path, tmp_path: Path) -> None:
+    for name, file in (("train", "train"), ("val", "test"), ("extra", "test"), ("test", "train")):
+        (tmp_path / f"{name}.parquet").symlink_to(small_fashion / f"{file}.parquet")
+    usual = run_knn(tiny_run, str(tmp_path))
+    assert (usual["train_images"], usual["test_images"]) == (120, 120)
+    chosen = run_knn(tiny_run, str(tmp_path), split="validation", train_split="extra", neighbours=1)
+    assert (chosen["train_images"], chosen["test_images"], chosen["top1"]) == (40, 40, 100)

@@ -81,7 +81,7 @@ def pack(
     destination: str,
     settings: PackSettings,
     *,
-    source: str,
+    source: str | tuple[str, ...],
     shard_megabytes: int = 500,
     workers: int = 0,
     show: Callable[[int], None] = lambda _: None,

@@ -3,23 +3,19 @@
 `open_data` understands every form of `--data`; each form has a file of its own beside this one.
 """
 
-import os
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Sequence
 
 from openmae.data.sources.data_set import Data, LeftOut, Source, Subset, classes_if_any
-from openmae.data.sources.folders import FolderSource, open_folder
-from openmae.data.sources.hub import SCHEME, HubSource, open_hub
+from openmae.data.sources.folders import FolderSource
+from openmae.data.sources.hub import HubSource
 from openmae.data.sources.joined import JoinedSource
 from openmae.data.sources.label_files import label_from_file
-from openmae.data.sources.labels import UNLABELLED, GivenLabels, Labelled
+from openmae.data.sources.labels import UNLABELLED
+from openmae.data.sources.opening import open_place
 from openmae.data.sources.parquet import ParquetSource
-from openmae.data.sources.scanning import COMPRESSED_SHARDS, list_folder
-from openmae.data.sources.shards import ShardSource, compressed_error, divide_shards
-from openmae.data.sources.split_names import divide
-from openmae.data.sources.storage import expand, fixed_folder, is_pattern, is_remote, resolve
-from openmae.errors import UserError, one_line
-from openmae.reporter import say
+from openmae.data.sources.several import join_places, require_apart
+from openmae.data.sources.shards import ShardSource
+from openmae.errors import UserError
 
 __all__ = [
     "UNLABELLED",
@@ -36,118 +32,35 @@ __all__ = [
     "open_data",
 ]
 
-BUNDLED = "fashion-mnist"
-COMPRESSED = tuple(ending.decode() for ending in COMPRESSED_SHARDS)
 
-
-def open_data(spec: str, *, labels: str | None = None) -> Data:
-    """Open what `--data` names.
+def open_data(spec: str | Sequence[str], *, labels: str | None = None) -> Data:
+    """Open what `--data` names: one place, or several that are one data set.
 
     - a folder of images at any depth: the first folder level is the class where there are several;
     - a `.parquet` file in Hugging Face layout, a WebDataset `.tar` shard, or several: a folder of them, a glob, or
       `shard-{000..012}.tar`;
+    - a glob of images, or a text or CSV file that lists images;
     - any of these behind a URL that fsspec understands: `s3://`, `gs://`, `https://`;
     - `hf://owner/name` or `hf:///path/on/disk`;
     - `fashion-mnist`, 12,000 images that ship with the package.
 
-    `split_names` says which names of folders and files make them splits.
+    `split_names` says which names of folders and files make them splits. The splits of several places are joined by
+    name, and so are their classes; an image then has its place before its name.
 
     Args:
-        spec: one of these.
+        spec: one of these, or several.
         labels: a CSV file (path and label, or path and a column for each label) whose labels replace those of the data.
 
     Raises:
         UserError: when nothing usable is there; the message says what was found.
     """
-    data = _open(spec)
+    places = [spec] if isinstance(spec, str) else list(spec)
+    if not places:
+        raise UserError("no data were given; give a folder of images, a Parquet file, tar shards, or 'fashion-mnist'")
+    if len(places) > 1:
+        require_apart(places)
+    opened = {place: open_place(place) for place in places}
     if labels is not None:
-        label_from_file(list(data.splits.values()), labels, folder=spec)
-    return data
-
-
-def _open(spec: str) -> Data:
-    if spec == BUNDLED:
-        folder = Path(__file__).parents[1] / "fashion_mnist"
-        return _parquet(sorted(map(str, folder.glob("*.parquet"))), str(folder))
-    if spec.startswith(SCHEME):
-        return Data(splits=open_hub(spec))
-    place = resolve(spec)
-    if is_pattern(place):
-        return _open_pattern(place, spec)
-    if is_remote(place):
-        opened = _open_containers([place], base=os.path.split(place)[0])
-        return opened if opened is not None else _open_folder(place.rstrip("/"))
-    if not Path(place).exists():
-        raise UserError(f"there is no {spec}; give a folder of images, a Parquet file, tar shards, or '{BUNDLED}'")
-    if Path(place).is_dir():
-        return _open_folder(place)
-    opened = _open_containers([place], base=os.path.split(place)[0])
-    if opened is None:
-        raise UserError(
-            f"{spec} is a single file; give the folder that holds the images, a .parquet file or a .tar shard"
-        )
-    return opened
-
-
-def _open_pattern(pattern: str, spec: str) -> Data:
-    try:
-        places = expand(pattern)
-    except OSError as error:
-        raise UserError(f"{spec} cannot be listed ({one_line(error)}); check the path and your access to it") from error
-    opened = _open_containers(places, base=fixed_folder(pattern)) if places else None
-    if opened is None:
-        raise UserError(
-            f"the pattern {spec} matches no Parquet files and no tar shards; give a pattern such as "
-            "'data/train-*.parquet' or 'shard-{000..012}.tar'"
-        )
-    return opened
-
-
-def _open_containers(places: list[str], *, base: str) -> Data | None:
-    """Open files below `base` that hold many images each; None when they are no such files, or not all of one kind."""
-    names = [place.partition("?")[0] if is_remote(place) else place for place in places]
-    compressed = next((name for name in names if name.endswith(COMPRESSED)), None)
-    if compressed is not None:
-        raise compressed_error(compressed)
-    if all(name.endswith(".parquet") for name in names):
-        return _parquet(places, base)
-    return _shards(places, base) if all(name.endswith(".tar") for name in names) else None
-
-
-def _parquet(files: list[str], base: str) -> Data:
-    splits: dict[str, ParquetSource] = {}
-    for split, parts in divide(files, base).items():
-        splits[split] = ParquetSource(parts, train=_labels_of_first(splits))
-    return Data(splits=splits)
-
-
-def _shards(shards: list[str], base: str) -> Data:
-    splits: dict[str, ShardSource] = {}
-    for split, parts in divide_shards(shards, base).items():
-        splits[split] = ShardSource(parts, train=_labels_of_first(splits))
-    return Data(splits=splits)
-
-
-def _labels_of_first(splits: Mapping[str, Labelled]) -> GivenLabels | None:
-    """The labels of the split to train on, whose names those of all others are."""
-    return next((source.given for source in splits.values()), None)
-
-
-def _open_folder(root: str) -> Data:
-    """Open a local or remote folder: its Parquet files if it has any, else its images, else its tar shards."""
-    listing = list_folder(root)
-    images = len(listing.images)
-    parquet = listing.containers_ending(b".parquet")
-    if parquet:
-        if images:
-            say(f"{root} holds Parquet files, which are read; the {images:,} image files beside them are left out")
-        return _parquet([f"{root}/{name}" for name in parquet], root)
-    containers = listing.containers_ending(b".tar", *COMPRESSED_SHARDS)
-    if images and containers:
-        say(f"{root} holds images, which are read; the {len(containers):,} tar archives beside them are left out")
-    if containers and not images:
-        shards = [name for name in containers if name.endswith(".tar")] or containers
-        opened = _open_containers([f"{root}/{name}" for name in shards], base=root)
-        assert opened is not None  # all of them are tar archives
-        return opened
-    return open_folder(root, listing)
+        sources = [(source, place) for place, data in opened.items() for source in data.splits.values()]
+        label_from_file([source for source, _ in sources], labels, folders=[place for _, place in sources])
+    return opened[places[0]] if len(places) == 1 else join_places(opened)

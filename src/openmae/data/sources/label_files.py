@@ -33,26 +33,36 @@ class LabelFile(NamedTuple):
     names: tuple[str, ...] = ()
 
 
-def label_from_file(sources: Sequence[Named], labels: str, folder: str) -> None:
+def label_from_file(sources: Sequence[Named], labels: str, *, folders: Sequence[str]) -> None:
     """Give the images of all sources (the splits of one data set) the labels of a CSV file, in place of their own.
 
     A line names an image as the source does, or by its path from the data folder or from the folder of the CSV file.
     Images without a line, or with an empty label, are unlabelled.
 
+    Args:
+        sources: the splits at every place of the data set.
+        labels: the CSV file.
+        folders: the data folder of each source.
+
     Raises:
-        UserError: when the file cannot be read, a line names no image, or two lines differ about one.
+        UserError: when the file cannot be read, a line names no image or several, or two lines differ about one.
     """
     lines = _read_lines(labels)
     values = lines.values.to_pylist()
     found = np.zeros(len(values), dtype=bool)
-    for source in sources:
+    for source, folder in zip(sources, folders, strict=True):
         index_of = {source.name(index): index for index in range(len(source))}
-        prefixes = _prefixes(getattr(source, "root", None), folder, Path(labels).expanduser().parent)
+        beside = Path(labels).expanduser().parent
+        prefixes = _prefixes(getattr(source, "root", None), folder, beside)
         rows = np.full(len(source), -1, dtype=np.int64)
         for line, path in enumerate(lines.paths):
-            index = next((index_of[name] for name in _names(path, prefixes) if name in index_of), None)
+            index = next((index_of[name] for name in _names(path, prefixes, beside) if name in index_of), None)
             if index is None:
                 continue
+            if found[line] and len(set(folders)) > 1:
+                raise UserError(
+                    f"{labels} has the line '{path}', which names an image in several places; write whole paths"
+                )
             found[line] = True
             earlier = values[rows[index]] if rows[index] >= 0 else None
             if earlier is not None and earlier != values[line]:
@@ -134,10 +144,11 @@ def _prefixes(root: str | None, folder: str, beside: Path) -> list[str]:
     return [os.path.relpath(root, resolve(folder)), os.path.relpath(root, beside), os.path.abspath(root)]  # noqa: PTH100  # which also resolves ".."
 
 
-def _names(path: str, prefixes: list[str]) -> list[str]:
+def _names(path: str, prefixes: list[str], beside: Path) -> list[str]:
     """The names that a source may give to the image at `path`, likeliest first."""
     plain = path.removeprefix("file://")
     plain = plain.replace("\\", "/") if os.sep == "\\" else plain
     plain = plain if "://" in plain else os.path.normpath(plain).replace(os.sep, "/")
-    below = [plain[len(prefix) + 1 :] for prefix in prefixes if plain.startswith(f"{prefix}/")]
+    whole = plain if "://" in plain else os.path.normpath(Path.cwd() / beside / plain).replace(os.sep, "/")
+    below = [form[len(prefix) + 1 :] for form in (plain, whole) for prefix in prefixes if form.startswith(f"{prefix}/")]
     return [*below, path, plain]

@@ -33,9 +33,11 @@ CHUNK = 256
 
 def run_knn(
     weights: str | Path,
-    data: str,
+    data: str | tuple[str, ...],
     *,
     labels: str | None = None,
+    split: str | None = None,
+    train_split: str | None = None,
     neighbours: int = NEIGHBOURS,
     label_fraction: float = 1.0,
     pool: Pooling = "mean",
@@ -51,7 +53,9 @@ def run_knn(
     loaded = read_weights(weights)
     reading = reading_of(loaded.network, pages=pages, max_pixels=max_pixels)
     data_set = as_images(open_data(data, labels=labels), reading)
-    train, test, understood = labelled_splits(data_set, "class", fraction=label_fraction, seed=seed)
+    train, test, understood = labelled_splits(
+        data_set, "class", fraction=label_fraction, seed=seed, split=split, train_split=train_split
+    )
     say(understood.sentence())
     # The twin is the network that the pre-training itself began with, where that is known.
     own_seed = loaded.recipe.seed if loaded.recipe is not None else seed
