@@ -85,7 +85,8 @@ def test_features_are_the_same_bit_for_bit_on_any_number_of_processes(
         arguments = ["--weights", str(weights), "--data", str(data), "--out", str(out), "--json"]
         first, *others = call(zygote, size, "command", words=["embed", *arguments])
         assert not any(others)
-        assert json.loads(first) == {"images": TRAIN + TEST - 10, "bad": 10, "out": str(out)}
+        counted = {name: value for name, value in json.loads(first).items() if name != "data"}
+        assert counted == {"images": TRAIN + TEST - 10, "bad": 10, "out": str(out)}
         tables.append(pq.read_table(out))
     assert tables[0].equals(tables[1])
     assert tables[0].equals(tables[2])

@@ -17,7 +17,7 @@ from openmae.core.encoder import encode_images
 from openmae.core.network import Network
 from openmae.data.decoding import PixelFormat, open_image
 from openmae.data.transforms import normalise_pixels
-from openmae.evaluation.features import evaluation_transform
+from openmae.evaluation.forward import evaluation_transform
 from openmae.recipes.recipe import IMAGENET_MEAN, IMAGENET_STD
 from openmae.recipes.values import usual_eval_resize
 from openmae.weights.building import encoder_from, load_encoder

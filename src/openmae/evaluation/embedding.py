@@ -53,6 +53,9 @@ def embed(
     for split, source in opened.splits.items():
         features = extract_features(vit, network, source, reading=reading, batch_size=batch_size, fabric=fabric)
         bad += len(features.bad)
+        if features.bad:
+            first = features.bad[0]
+            say(f"{len(features.bad)} images could not be decoded and were left out, e.g. {first.name}: {first.reason}")
         names = [source.name(int(index)) for index in features.indices]
         tables.append(_table(names, split, features, classes[split].numbered(every_class).subset(features.indices)))
     table = pa.concat_tables(tables)

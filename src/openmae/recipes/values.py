@@ -15,6 +15,7 @@ Places: TypeAlias = str | Path | Sequence[str | Path]
 Pages = Literal["auto", "channels", "images", "first"]
 Nodata = float | Literal["auto", "none"]
 TaskName = Literal["classification", "multilabel", "regression"]
+ClassWeights = Literal["equal", "balanced"]
 
 
 class ImageSize(NamedTuple):

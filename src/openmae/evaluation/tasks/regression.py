@@ -1,9 +1,11 @@
 """One number for each image: Huber loss, coefficient of determination and mean absolute error."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -11,7 +13,11 @@ from torch.nn import functional as F
 
 from openmae.data.targets import Kind, Targets
 from openmae.errors import UserError
+from openmae.evaluation.tasks.notes import number
 from openmae.recipes.values import TaskName
+
+if TYPE_CHECKING:
+    from openmae.evaluation.heads.fitted import Fitted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +40,12 @@ class Regression:
                 "path,label with a number in each line"
             )
         return cls(mean=float(numbers.mean()), std=std)
+
+    @classmethod
+    def from_notes(cls, notes: Mapping[str, Any], outputs: int) -> "Regression":
+        if outputs != 1:
+            raise ValueError(f"it gives {outputs} numbers for an image")
+        return cls(mean=number(notes.get("mean")), std=number(notes.get("std"), positive=True))
 
     @property
     def outputs(self) -> int:
@@ -67,6 +79,10 @@ class Regression:
             "error_of_the_mean": _rounded(mean_absolute_error(constant, true)),
         }
 
+    def details(self, rows: Tensor) -> dict[str, Any]:  # noqa: ARG002
+        """Nothing: the figures say it all."""
+        return {}
+
     def fit(
         self,
         features_ND: NDArray[np.float32],
@@ -74,11 +90,18 @@ class Regression:
         test_MD: NDArray[np.float32],
         *,
         seed: int,  # noqa: ARG002
-    ) -> NDArray[np.float32]:
+    ) -> "Fitted":
         """Ridge regression."""
-        from openmae.evaluation.heads.ridge import predict_numbers
+        from openmae.evaluation.heads.ridge import fit_numbers
 
-        return predict_numbers(features_ND, (targets - self.mean) / self.std, test_MD)[:, None]
+        return fit_numbers(features_ND, (targets - self.mean) / self.std, test_MD)
+
+    def answers(self, outputs_BO: Tensor) -> Tensor:
+        """[B]: the number, in the unit of the training numbers."""
+        return (outputs_BO[:, 0].double() * self.std + self.mean).cpu()
+
+    def columns(self, answers: Tensor) -> dict[str, pa.Array]:
+        return {"number": pa.array(answers.numpy())}
 
     def notes(self) -> dict[str, Any]:
         return {"task": self.name, "mean": self.mean, "std": self.std}

@@ -1,13 +1,18 @@
 """A task is targets, a width of the head, a loss, and figures. Protocols know nothing else of it."""
 
-from typing import Any, ClassVar, Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from torch import Tensor
 
 from openmae.data.targets import Kind, Targets
 from openmae.recipes.values import TaskName
+
+if TYPE_CHECKING:
+    from openmae.evaluation.heads.fitted import Fitted
 
 
 class Task(Protocol):
@@ -22,6 +27,15 @@ class Task(Protocol):
     @classmethod
     def from_targets(cls, targets: Targets) -> "Task":
         """The task for these training targets."""
+        ...
+
+    @classmethod
+    def from_notes(cls, notes: Mapping[str, Any], outputs: int) -> "Task":
+        """The task of trained weights with these `notes`, which a stranger may have written.
+
+        Raises:
+            ValueError: when they do not describe a task with so many outputs.
+        """
         ...
 
     @property
@@ -49,10 +63,22 @@ class Task(Protocol):
         """The figures of N images from their rows; the first is the one to compare by."""
         ...
 
+    def details(self, rows: Tensor) -> dict[str, Any]:
+        """More about the same images for results.json, as plain values: how each class or label is recognised."""
+        ...
+
     def fit(
         self, features_ND: NDArray[np.float32], targets: NDArray[Any], test_MD: NDArray[np.float32], *, seed: int
-    ) -> NDArray[np.float32]:
-        """Fit the best linear head in closed form or nearly so, and give its outputs [M, O] for the test features."""
+    ) -> "Fitted":
+        """Fit the best linear head in closed form or nearly so; with its outputs for the test features."""
+        ...
+
+    def answers(self, outputs_BO: Tensor) -> Tensor:
+        """The values of each image that a prediction needs, [B, …] float64 on the CPU: probabilities, or a number."""
+        ...
+
+    def columns(self, answers: Tensor) -> dict[str, pa.Array]:
+        """The columns of a table of predictions, from the answers for N images; the first is the one to use."""
         ...
 
     def notes(self) -> dict[str, Any]:
