@@ -2,20 +2,49 @@
 
 from pathlib import Path
 
+from openmae.errors import UserError
 from openmae.recipes.zoo import ENTRIES, find_published
-from openmae.reporting.zoo import ZooDetails, ZooRow, details_of, row_of
+from openmae.reporting.published_logs import write_log
+from openmae.reporting.zoo import ZooDetails, ZooLog, ZooRow, details_of, row_of
 from openmae.verbs.verb import verb
+from openmae.weights.fetching import ZOO_SCHEME, fetch_published
 from openmae.weights.results import Conversion, TargetName
 
 
 @verb
-def zoo(name: str = "") -> list[ZooRow] | ZooDetails:
-    """List the published weights, or print everything about one.
+def zoo(
+    name: str = "",
+    *,
+    fetch: bool = False,
+    log: bool = False,
+    out: str | Path | None = None,
+) -> list[ZooRow] | ZooDetails | ZooLog:
+    """List the published weights, print everything about one, download it, or compare with its log.
+
+    Every verb that takes --weights takes zoo:NAME. Downloads lie below $XDG_CACHE_HOME/openmae/weights, or
+    ~/.cache/openmae/weights; those of the Hugging Face hub in its own cache.
 
     Args:
-        name: One row of the table; all of them when not given.
+        name: One row of the table; all of them when not given. With --log also a log file of OpenMMLab or fair.
+        fetch: Download the weights of the row into the cache, for use without a network.
+        log: Write the training log of the row as our metrics.jsonl, to lay one's own curve over it.
+        out: With --log: the file to write; NAME/metrics.jsonl when not given.
     """
-    return details_of(find_published(name)) if name else [row_of(entry) for entry in ENTRIES]
+    name = name.removeprefix(ZOO_SCHEME)
+    if (fetch or log) and not name:
+        raise UserError(f"which row? `openmae zoo NAME --{'fetch' if fetch else 'log'}`; `openmae zoo` lists them")
+    if fetch and log:
+        raise UserError("--fetch and --log were both given; give one of them")
+    if out is not None and not log:
+        raise UserError("--out is for --log; add --log or leave it out")
+    if log:
+        return write_log(name, None if out is None else Path(out))
+    if not name:
+        return [row_of(entry) for entry in ENTRIES]
+    entry = find_published(name)
+    if fetch:
+        fetch_published(entry)
+    return details_of(entry)
 
 
 @verb
@@ -26,7 +55,8 @@ def convert(src: str | Path, dst: str | Path, *, to: TargetName, drop: bool = Fa
     transformers), source and result also run on one random input. A result that differs is removed.
 
     Args:
-        src: A run folder, a checkpoint, or a file or folder of fair, OpenMMLab, Hugging Face or timm.
+        src: A run folder, a checkpoint, a file or folder of fair, OpenMMLab, Hugging Face or timm, or an address:
+            zoo:NAME, hf://owner/name, https://….
         dst: A .pth file for fair and mmpretrain, a folder for huggingface, a .safetensors file or a folder for timm.
         to: Whose layout to write.
         drop: Leave out what the layout has no place for, such as a decoder in timm.

@@ -145,7 +145,10 @@ def _description(entry: ZooEntry) -> str:
 
 
 def _fetch_address(url: str) -> Path:
-    name = Path(unquote(urlsplit(url).path)).name
+    try:
+        name = Path(unquote(urlsplit(url).path)).name
+    except ValueError as error:
+        raise UserError(f"{shown(url)} is no address ({error}); check it") from error
     if not name.endswith(READABLE):
         raise UserError(
             f"{shown(url)} does not end in {' or '.join(READABLE)}, so its kind is not known; download it, give it the "
