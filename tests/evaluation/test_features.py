@@ -10,7 +10,8 @@ from PIL import Image
 
 from openmae.data.sources import open_data
 from openmae.evaluation.embedding import embed
-from openmae.evaluation.features import evaluation_transform, extract_features, pool_tokens
+from openmae.evaluation.features import extract_features, pool_tokens
+from openmae.evaluation.forward import evaluation_transform
 from openmae.recipes import PretrainRecipe, find_recipe
 from openmae.weights.building import load_encoder
 from openmae.weights.networks import network_of

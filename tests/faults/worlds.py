@@ -214,11 +214,11 @@ def evaluate(folder: str, weights: str, task: str = "classification") -> dict[st
 
     import torch
 
-    from openmae.evaluation.experiment import evaluate as measure_model
     from openmae.evaluation.experiment import open_experiment
     from openmae.evaluation.features import extract_features
     from openmae.evaluation.heads.classifier import build_classifier
     from openmae.evaluation.heads.linear_probe import LinearProbe
+    from openmae.evaluation.measuring import evaluate as measure_model
     from openmae.recipes import FinetuneRecipe, find_recipe
     from openmae.training.processes.devices import start_fabric
     from openmae.weights.building import encoder_from
@@ -231,14 +231,14 @@ def evaluate(folder: str, weights: str, task: str = "classification") -> dict[st
     fabric = start_fabric(recipe)
     torch.manual_seed(0)
     model = build_classifier(recipe, opened).to(fabric.device)
-    figures = measure_model(fabric, model, recipe, opened.task, opened.test)
-    assert figures is not None
+    measured = measure_model(fabric, model, recipe, opened.task, opened.test)
+    assert measured is not None
     probe = LinearProbe(encoder_from(opened.weights), opened.task.outputs, pool="mean", head_std=0.1).to(fabric.device)
     for buffer in probe.head.buffers():
         buffer += fabric.global_rank  # as if each process had normalised other images
     probed = measure_model(fabric, probe, recipe, opened.task, opened.test)
     features = extract_features(encoder_from(opened.weights), network_of(recipe), opened.test.images, fabric=fabric)
-    return {**figures, "images": len(features.indices), "probed": probed, "bad": features.bad}
+    return {**measured.figures, "images": len(features.indices), "probed": probed, "bad": features.bad}
 
 
 @dataclass(frozen=True, kw_only=True)

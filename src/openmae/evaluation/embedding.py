@@ -10,6 +10,7 @@ from openmae.data.sources import classes_if_any, open_data
 from openmae.data.targets import Targets
 from openmae.errors import UserError
 from openmae.evaluation.features import BATCH_SIZE, Features, extract_features
+from openmae.reporter import say
 from openmae.training.processes.devices import measuring_processes
 from openmae.weights.building import encoder_from
 from openmae.weights.reading import read_weights
@@ -40,6 +41,9 @@ def embed(
     for split, source in opened.splits.items():
         features = extract_features(vit, loaded.network, source, batch_size=batch_size, fabric=fabric)
         bad += len(features.bad)
+        if features.bad:
+            first = features.bad[0]
+            say(f"{len(features.bad)} images could not be decoded and were left out, e.g. {first.name}: {first.reason}")
         names = [source.name(int(index)) for index in features.indices]
         tables.append(_table(names, split, features, classes_if_any(source).subset(features.indices)))
     table = pa.concat_tables(tables)

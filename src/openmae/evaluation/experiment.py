@@ -1,46 +1,40 @@
 """An experiment: a task, labelled images and starting weights. Linear evaluation and fine-tuning differ in the rest."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from openmae.core.drop_path import drop_paths
-from openmae.data.batches import Batch, SeededImages
+from openmae.data.batches import BadRecord, Batch, SeededImages
 from openmae.data.sources import open_data
 from openmae.data.transforms import TrainTransform, normalise_pixels
-from openmae.data.workers import batches_of, evaluation_loader
 from openmae.errors import UserError
-from openmae.evaluation.features import evaluation_images
-from openmae.evaluation.gathering import add_up, gather_rows
+from openmae.evaluation.measuring import Evaluation, require_readable
 from openmae.evaluation.splits import Split, labelled_splits
 from openmae.evaluation.tasks import TASKS, task_for
 from openmae.evaluation.tasks.task import Task
+from openmae.evaluation.unreadable import Role, describe_unreadable, listed_by_training
 from openmae.recipes import FinetuneRecipe, SupervisedRecipe
 from openmae.reporter import say
 from openmae.training.optimizers import build_optimizer
 from openmae.training.pixels import adopt_pixels, hold_pixels, pixel_format, resolve_pixels
-from openmae.training.processes.devices import choose_workers, start_fabric
+from openmae.training.processes.devices import start_fabric
 from openmae.training.runs import Run, fit_batch
 from openmae.training.spec import TrainSpec
 from openmae.training.trainer import train
 from openmae.weights.comparing import require_architecture
-from openmae.weights.formats.own import recipe_metadata
-from openmae.weights.networks import network_of
+from openmae.weights.formats.own import TASK_KEY, recipe_metadata
 from openmae.weights.reading import read_weights
 from openmae.weights.weights import Weights
 
 R = TypeVar("R", bound=SupervisedRecipe)
-EVALUATION_BATCH = 64
-TASK_KEY = "openmae.task"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +65,7 @@ def open_experiment(recipe: R) -> tuple[R, Experiment]:
     kind = TASKS[recipe.task].kind
     train, test = labelled_splits(data, kind, fraction=recipe.label_fraction, seed=recipe.seed, hold_out=True)
     assert test is not None, "hold_out makes one"
-    task = task_for(recipe.task, train.targets)
+    task = task_for(recipe.task, train.targets, recipe.class_weights)
     recipe = resolve_pixels(adopt_pixels(recipe, weights.network), train.images)
     return recipe, Experiment(task=task, train=train, test=test, weights=weights)
 
@@ -101,6 +95,7 @@ def run_experiment(
     with closing(Run(out, recipe, writes=fabric.is_global_zero)) as run:
         if (results := run.finished()) is not None:
             return results
+        require_readable(recipe, test)
         torch.manual_seed(recipe.seed)
         model = build()
         origin = f"{experiment.weights.file} (untrained twin)" if recipe.untrained else str(experiment.weights.file)
@@ -114,6 +109,7 @@ def run_experiment(
             return loss(wrapped, normalise_pixels(batch.images, recipe.mean, recipe.std), batch)
 
         transform = train_transform(recipe)
+        evaluation = Evaluation(fabric, run, recipe, task, test)
         job = TrainSpec(
             recipe=recipe,
             model=model,
@@ -128,11 +124,18 @@ def run_experiment(
                 cache=hold_pixels(recipe, labelled.images, transform),
             ),
             loss=batch_loss,
-            evaluate=lambda trained, give_up: evaluate(fabric, trained, recipe, task, test, give_up),
+            evaluate=evaluation,
             exports=exports,
-            metadata={**recipe_metadata(recipe), TASK_KEY: json.dumps(task.notes())},
+            metadata=metadata_of(recipe, task),
         )
-        return run.finish(describe_results(recipe, experiment, train(fabric, job, run), out))
+        figures, measured = train(fabric, job, run), evaluation.newest
+        bad: dict[Role, Sequence[BadRecord]] = {"train": listed_by_training(run), "test": measured.bad}
+        return run.finish(describe_results(recipe, experiment, figures, measured.details, bad, out))
+
+
+def metadata_of(recipe: SupervisedRecipe, task: Task) -> dict[str, str]:
+    """The metadata of the files of weights: the recipe, and the meaning of the outputs."""
+    return {**recipe_metadata(recipe), TASK_KEY: json.dumps(task.notes())}
 
 
 def train_transform(recipe: SupervisedRecipe) -> TrainTransform:
@@ -159,63 +162,16 @@ def train_transform(recipe: SupervisedRecipe) -> TrainTransform:
     )
 
 
-@torch.inference_mode()
-def evaluate(
-    fabric: Fabric,
-    model: nn.Module,
-    recipe: SupervisedRecipe,
-    task: Task,
-    test: Split,
-    give_up: Callable[[], bool] = lambda: False,
-) -> dict[str, float] | None:
-    """The figures of the task on every readable test image, each counted once; None if any process has given up.
-
-    They are the same for any number of processes, and each of them gets them.
-    """
-    model.eval()
-    if fabric.world_size > 1:
-        # The statistics of batch normalisation are each process's own; the first one's are saved, so they are measured.
-        for buffer in model.buffers():
-            torch.distributed.broadcast(buffer, src=0)
-    dataset = evaluation_images(network_of(recipe), test.images, test.targets)
-    # The size of a batch and who gets it do not depend on the training: the outputs are the same for any world size.
-    loader = evaluation_loader(
-        dataset,
-        batch_size=EVALUATION_BATCH,
-        workers=choose_workers(recipe),
-        pin_memory=fabric.device.type == "cuda",
-        rank=fabric.global_rank,
-        world_size=fabric.world_size,
-    )
-    # It begins with no rows, because a process may have no batch.
-    rows = [task.rows(torch.empty(0, task.outputs), torch.from_numpy(test.targets.values[:0]))]
-    indices: list[Tensor] = [torch.empty(0, dtype=torch.int64)]
-    gave_up = np.zeros(1, dtype=np.int64)
-    with batches_of(loader) as batches:
-        for batch in batches:
-            if give_up():
-                gave_up[0] = 1
-                break
-            if not len(batch.indices):
-                continue
-            with fabric.autocast():
-                images = normalise_pixels(batch.images.to(fabric.device, non_blocking=True), recipe.mean, recipe.std)
-                outputs = model(images)
-            assert batch.targets is not None
-            rows.append(task.rows(outputs.float().cpu(), batch.targets))
-            indices.append(batch.indices)
-    if add_up(fabric, gave_up).any():
-        return None
-    rows_N, indices_N = (gather_rows(fabric, torch.cat(parts)) for parts in (rows, indices))
-    if not len(indices_N):
-        raise UserError("none of the test images can be decoded; check --data")
-    return task.figures(rows_N[indices_N.argsort()])
-
-
 def describe_results(
-    recipe: SupervisedRecipe, experiment: Experiment, figures: Mapping[str, Any], out: Path
+    recipe: SupervisedRecipe,
+    experiment: Experiment,
+    figures: Mapping[str, Any],
+    details: Mapping[str, Any],
+    bad: dict[Role, Sequence[BadRecord]],
+    out: Path,
 ) -> dict[str, Any]:
-    """A measurement as one object: what was measured, on what, and the `figures`."""
+    """A measurement as one object: what was measured, on what, the `figures`, and the `details` of each class."""
+    names = {key: value for key, value in experiment.task.notes().items() if key in ("classes", "labels")}
     return {
         "protocol": recipe.stage,
         "task": recipe.task,
@@ -224,8 +180,11 @@ def describe_results(
         "weights": str(experiment.weights.file),
         "label_fraction": recipe.label_fraction,
         "seed": recipe.seed,
-        "train_images": len(experiment.train),
-        "test_images": len(experiment.test),
+        "train_images": len(experiment.train) - len(bad["train"]),
+        "test_images": len(experiment.test) - len(bad["test"]),
+        **describe_unreadable(bad),
+        **names,
         **figures,
+        **details,
         "out": str(out),
     }

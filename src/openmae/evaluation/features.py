@@ -11,16 +11,13 @@ from torch import Tensor
 
 from openmae.core.encoder import encode_images
 from openmae.core.network import Network
-from openmae.data.batches import BadRecord, SeededImages
+from openmae.data.batches import BadRecord, Batch
 from openmae.data.sources import Source
-from openmae.data.targets import Targets
-from openmae.data.transforms import EvalTransform, normalise_pixels
-from openmae.data.workers import automatic_workers, batches_of, evaluation_loader
+from openmae.data.transforms import normalise_pixels
+from openmae.data.workers import automatic_workers
 from openmae.errors import UserError
-from openmae.evaluation.gathering import gather_bad, gather_rows
+from openmae.evaluation.forward import evaluation_images, run_over
 from openmae.recipes.values import Pooling
-from openmae.reporter import ProgressView, say
-from openmae.training.pixels import pixel_format
 from openmae.training.processes.devices import measuring_processes
 
 BATCH_SIZE = 256
@@ -60,27 +57,6 @@ def pool_tokens(vit: VisionTransformer, tokens_BTD: Tensor) -> Pooled:
     return Pooled(cls=cls, mean=mean)
 
 
-def evaluation_transform(network: Network) -> EvalTransform:
-    """How images are resized and cropped for this network when nothing may be random."""
-    return EvalTransform(
-        size=network.image_size,
-        resize=network.eval_resize,
-        interpolation=network.interpolation,
-        exact=network.exact_decoding,
-    )
-
-
-def evaluation_images(network: Network, source: Source, targets: Targets | None = None) -> SeededImages:
-    """Every image of `source` as this network wants it when nothing may be random; bad ones are left out."""
-    return SeededImages(
-        source=source,
-        transform=evaluation_transform(network),
-        format=pixel_format(network),
-        targets=targets,
-        replace_bad=False,
-    )
-
-
 @torch.inference_mode()
 def extract_features(
     vit: VisionTransformer,
@@ -104,50 +80,21 @@ def extract_features(
     fabric = fabric or measuring_processes()
     device = fabric.device
     vit = vit.to(device)
-    dataset = evaluation_images(network, source)
-    loader = evaluation_loader(
-        dataset,
+
+    def features_of(batch: Batch) -> Tensor:
+        pooled = pool_tokens(vit, encode_images(vit, normalise_pixels(batch.images, network.mean, network.std)))
+        parts = (pooled.mean,) if pooled.cls is None else (pooled.mean, pooled.cls)
+        return torch.stack(parts, dim=1).float().cpu()  # [B, 1 or 2, D]
+
+    passed = run_over(
+        fabric,
+        evaluation_images(network, source),
+        features_of,
+        empty=torch.empty(0, 1 if vit.cls_token is None else 2, vit.embed_dim),
         batch_size=batch_size,
         workers=automatic_workers(),
-        pin_memory=device.type == "cuda",
-        rank=fabric.global_rank,
-        world_size=fabric.world_size,
+        title="features",
     )
-    # Each begins with no rows, because a process may have no batch.
-    cls: list[Tensor] = [torch.empty(0, vit.embed_dim)]
-    mean: list[Tensor] = [torch.empty(0, vit.embed_dim)]
-    indices: list[Tensor] = [torch.empty(0, dtype=torch.int64)]
-    bad: list[BadRecord] = []
-    seen = 0
-    with (
-        ProgressView("features", len(source)) as view,
-        batches_of(loader) as batches,
-    ):
-        for batch in batches:
-            bad += batch.bad
-            seen = min(len(source), seen + fabric.world_size * (len(batch.indices) + len(batch.bad)))
-            view.update(seen, "features", f"{seen:,} of {len(source):,} images")
-            if not len(batch.indices):
-                continue
-            images = normalise_pixels(batch.images.to(device, non_blocking=True), network.mean, network.std)
-            pooled = pool_tokens(vit, encode_images(vit, images))
-            mean.append(pooled.mean.float().cpu())
-            if pooled.cls is not None:
-                cls.append(pooled.cls.float().cpu())
-            indices.append(batch.indices)
-    bad = gather_bad(fabric, bad)
-    mean_ND, indices_N = (gather_rows(fabric, torch.cat(parts)) for parts in (mean, indices))
-    cls_ND = None if vit.cls_token is None else gather_rows(fabric, torch.cat(cls))
-    if not len(indices_N):
-        raise UserError(
-            f"none of the {len(source)} images can be decoded, e.g. {bad[0].name} ({bad[0].reason}); check --data"
-        )
-    if bad:
-        say(f"{len(bad)} images could not be decoded and were left out, e.g. {bad[0].name}: {bad[0].reason}")
-    order = indices_N.argsort()
-    return Features(
-        cls=None if cls_ND is None else cls_ND[order].numpy(),
-        mean=mean_ND[order].numpy(),
-        indices=indices_N[order].numpy(),
-        bad=bad,
-    )
+    assert passed is not None, "nobody gives up"
+    mean, *cls = (rows.contiguous().numpy() for rows in passed.rows.unbind(dim=1))
+    return Features(cls=cls[0] if cls else None, mean=mean, indices=passed.indices, bad=passed.bad)

@@ -1,8 +1,39 @@
 """The results of the protocols, as they return them and write them to results.json."""
 
-from typing import TypedDict
+from typing import Any, Literal, TypedDict
 
+from openmae.evaluation.confusion import ClassAccuracy, Confusion
 from openmae.recipes.values import Pooling, TaskName
+
+
+class Unreadable(TypedDict):
+    """How many images of each split could not be read."""
+
+    train: int
+    test: int
+
+
+class UnreadableImage(TypedDict):
+    """An image that could not be read, and why."""
+
+    split: Literal["train", "test"]
+    name: str
+    reason: str
+
+
+class UnreadableKeys(TypedDict):
+    """The keys of a result that say what could not be read."""
+
+    unreadable: Unreadable
+    unreadable_images: list[UnreadableImage]
+
+
+class LabelPrecision(TypedDict):
+    """Average precision of one label in per cent, and how many measured images have it; None without any."""
+
+    name: str
+    images: int
+    average_precision: float | None
 
 
 class Measurement(TypedDict, total=False):
@@ -17,11 +48,27 @@ class Measurement(TypedDict, total=False):
     label_fraction: float
     seed: int
     train_images: int
+    """Those that could be read."""
     test_images: int
+    """Those that were measured: all figures are over these."""
+    unreadable: Unreadable
+    unreadable_images: list[UnreadableImage]
+    """The first ten of each split; a run folder lists all in bad_images.jsonl."""
+    data: dict[str, Any]
+    """What the data set was taken for: splits, classes, and what was left out."""
+    classes: list[str]
+    """The names of the classes."""
+    labels: list[str]
+    """The names of the labels of multilabel."""
     top1: float
     """Top-1 accuracy in per cent."""
     top5: float
     """Top-5 accuracy in per cent."""
+    mean_class_accuracy: float
+    """The mean over the classes of their accuracy, in per cent: each class counts the same."""
+    per_class: list[ClassAccuracy]
+    confusion: Confusion
+    per_label: list[LabelPrecision]
     mean_average_precision: float
     """Of the labels that occur in the test split, in per cent."""
     chance: float

@@ -18,7 +18,7 @@ from openmae.recipes.constraints import (
     at_most,
 )
 from openmae.recipes.recipe import Recipe, Stage
-from openmae.recipes.values import Pooling, TaskName
+from openmae.recipes.values import ClassWeights, Pooling, TaskName
 
 LABEL_FRACTION = Range(words="lie in (0, 1]", low=0, high=1, without_low=True, hint="0.01 is one per cent")
 
@@ -59,6 +59,8 @@ class SupervisedRecipe(Recipe):
     """Pre-trained weights: a run folder, a checkpoint, or a file or folder of fair, OpenMMLab, Hugging Face or timm."""
     task: TaskName = "classification"
     """The target of an image: one class, any number of labels, or one number."""
+    class_weights: ClassWeights = "equal"
+    """How much an image counts: equal, or balanced: images / (classes x images of its class), for rare classes."""
     untrained: bool = False
     """For comparison: start from fresh weights, with the architecture of --weights."""
     label_fraction: Annotated[float, LABEL_FRACTION] = 1.0

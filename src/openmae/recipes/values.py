@@ -9,6 +9,7 @@ from openmae.errors import UserError
 
 Pooling = Literal["cls", "mean"]
 TaskName = Literal["classification", "multilabel", "regression"]
+ClassWeights = Literal["equal", "balanced"]
 
 
 class ImageSize(NamedTuple):

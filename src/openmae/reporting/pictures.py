@@ -17,7 +17,7 @@ from openmae.data.randomness import Stream, random_stream
 from openmae.data.sources import Source
 from openmae.data.transforms import apply, normalise_pixels
 from openmae.errors import UserError
-from openmae.evaluation.features import evaluation_transform
+from openmae.evaluation.forward import evaluation_transform
 from openmae.training.pixels import pixel_format
 from openmae.weights.building import LoadedAutoencoder, load_autoencoder
 

@@ -1,8 +1,9 @@
 """Weights: tensors, and the network that they are for."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -24,6 +25,8 @@ class Weights:
         recipe: how they were trained, where that is known.
         layout: whose names the file has, for messages.
         assumed: what the file does not say and was assumed, in sentences for the user.
+        notes: the meaning of the outputs of a classifier, where that is known: its "task", and the names of its
+            "classes" or "labels", or the "mean" and "std" of its numbers.
     """
 
     tensors: Mapping[str, Tensor]
@@ -32,6 +35,12 @@ class Weights:
     recipe: Recipe | None = None
     layout: str = "OpenMAE"
     assumed: tuple[str, ...] = ()
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes or labels that a classifier gives scores for; () where they are not known."""
+        return tuple(self.notes.get("classes", self.notes.get("labels", ())))
 
     @property
     def has_decoder(self) -> bool:

@@ -7,7 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from openmae.evaluation.heads import logistic
-from openmae.evaluation.heads.logistic import fit_linear, label_logits
+from openmae.evaluation.heads.fitted import Fitted
+from openmae.evaluation.heads.logistic import fit_labels, fit_linear
 
 
 def clusters(seed: int, per_class: int, spread: float) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -43,7 +44,7 @@ def test_many_labels_choose_the_penalty_on_some_and_fit_all(monkeypatch: pytest.
     fitted: list[tuple[float, int]] = []
     predict = logistic._predict
 
-    def spy(train: NDArray[np.float32], labels: NDArray[np.int64], *rest: Any, **options: Any) -> NDArray[np.float32]:
+    def spy(train: NDArray[np.float32], labels: NDArray[np.int64], *rest: Any, **options: Any) -> Fitted:
         assert len(set(np.bincount(labels))) == 1, "balanced"
         fitted.append((options["penalty"], len(labels)))
         return predict(train, labels, *rest, **options)
@@ -79,7 +80,7 @@ def several(seed: int, images: int) -> tuple[NDArray[np.float32], NDArray[np.boo
 
 def test_every_label_is_learnt_for_itself() -> None:
     (train, labels), (test, truth) = several(0, 400), several(1, 200)
-    logits = label_logits(train, labels, test)
+    logits = fit_labels(train, labels, test).outputs
     assert ((logits > 0) == truth).mean(axis=0).min() > 0.95
 
 
@@ -87,23 +88,23 @@ def test_the_penalty_follows_how_certain_the_labels_are(monkeypatch: pytest.Monk
     used: list[float] = []
     predict = logistic._predict_labels
 
-    def spy(*data: Any, penalty: float) -> NDArray[np.float32]:
+    def spy(*data: Any, penalty: float) -> Fitted:
         used.append(penalty)
         return predict(*data, penalty=penalty)
 
     monkeypatch.setattr(logistic, "_predict_labels", spy)
     (train, labels), (test, _) = several(0, 300), several(1, 10)
-    label_logits(train, labels, test)
+    fit_labels(train, labels, test)
     assert used == [*logistic.PENALTIES, max(logistic.PENALTIES)], "labels without noise want little penalty"
     used.clear()
-    label_logits(train, np.random.default_rng(0).random(labels.shape) < 0.5, test)
+    fit_labels(train, np.random.default_rng(0).random(labels.shape) < 0.5, test)
     assert used[-1] == min(logistic.PENALTIES), "labels that are all noise want much"
 
 
 def test_labels_that_all_or_no_training_images_have_are_certain() -> None:
     (train, labels), (test, _) = several(0, 50), several(1, 20)
     labels[:, 0], labels[:, 1] = True, False
-    logits = label_logits(train, labels, test)
+    logits = fit_labels(train, labels, test).outputs
     assert (logits[:, 0] > 5).all()
     assert (logits[:, 1] < -5).all()
     assert len(np.unique(logits[:, 2])) == 20
@@ -111,4 +112,4 @@ def test_labels_that_all_or_no_training_images_have_are_certain() -> None:
 
 def test_two_images_are_enough_for_labels() -> None:
     (train, labels), (test, _) = several(0, 2), several(1, 5)
-    assert np.isfinite(label_logits(train, labels, test)).all()
+    assert np.isfinite(fit_labels(train, labels, test).outputs).all()

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from openmae.evaluation.heads.ridge import predict_numbers
+from openmae.evaluation.heads.ridge import fit_numbers
 
 
 def points(seed: int, count: int, noise: float) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
@@ -16,7 +16,8 @@ def points(seed: int, count: int, noise: float) -> tuple[NDArray[np.float32], ND
 
 def error(train: int, noise: float) -> float:
     test, truth = points(1, 200, 0.0)
-    return float(np.abs(predict_numbers(*points(0, train, noise), test) - truth).mean() / np.abs(truth).mean())
+    predicted = fit_numbers(*points(0, train, noise), test).outputs[:, 0]
+    return float(np.abs(predicted - truth).mean() / np.abs(truth).mean())
 
 
 def test_a_linear_dependence_is_found_whatever_the_scale_of_the_features() -> None:
@@ -25,9 +26,9 @@ def test_a_linear_dependence_is_found_whatever_the_scale_of_the_features() -> No
 
 def test_noise_among_few_numbers_is_not_taken_for_signal() -> None:
     noisy = points(0, 12, 100.0)
-    spread = predict_numbers(*noisy, points(1, 200, 0.0)[0]).std()
+    spread = fit_numbers(*noisy, points(1, 200, 0.0)[0]).outputs.std()
     assert spread < 0.5 * noisy[1].std()
 
 
 def test_two_numbers_are_enough() -> None:
-    assert np.isfinite(predict_numbers(*points(0, 2, 0.0), points(1, 5, 0.0)[0])).all()
+    assert np.isfinite(fit_numbers(*points(0, 2, 0.0), points(1, 5, 0.0)[0]).outputs).all()

@@ -77,7 +77,7 @@ def test_a_fitted_head_gives_the_outputs_that_a_trained_one_would(task: Task, ta
     features = np.random.default_rng(1).normal(size=(IMAGES, 12)).astype(np.float32)
     right = right_outputs(task, targets).numpy()
     features[:, : task.outputs] += 5 * (right - right.mean(axis=0)) / right.std(axis=0)
-    outputs = torch.from_numpy(task.fit(features, targets.values, features, seed=0))
+    outputs = torch.from_numpy(task.fit(features, targets.values, features, seed=0).outputs)
     assert (outputs.shape, outputs.dtype) == ((IMAGES, task.outputs), torch.float32)
     figures = task.figures(task.rows(outputs, torch.from_numpy(targets.values)))
     assert next(iter(figures.values())) > (0.9 if task.name == "regression" else 95)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from openmae.core.encoder import encode_images
 from openmae.errors import UserError
 from openmae.evaluation.features import pool_tokens
+from openmae.evaluation.heads.fitted import NORM_EPS
 from openmae.recipes.values import Pooling
 
 
@@ -22,7 +23,7 @@ class LinearProbe(nn.Module):
         self.encoder = vit.requires_grad_(False)
         self.pool = pool
         self.head = nn.Sequential(
-            nn.BatchNorm1d(vit.embed_dim, affine=False, eps=1e-6), nn.Linear(vit.embed_dim, outputs)
+            nn.BatchNorm1d(vit.embed_dim, affine=False, eps=NORM_EPS), nn.Linear(vit.embed_dim, outputs)
         )
         linear = self.head[1]
         assert isinstance(linear, nn.Linear)

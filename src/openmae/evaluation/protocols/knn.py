@@ -10,11 +10,13 @@ from torch.nn import functional as F
 
 from openmae.data.sources import open_data
 from openmae.errors import UserError
-from openmae.evaluation.accuracy import Scores, hits, scores_of
+from openmae.evaluation.accuracy import Scores, outcomes, scores_of
+from openmae.evaluation.confusion import class_figures
 from openmae.evaluation.features import extract_features
 from openmae.evaluation.gathering import gather_rows
 from openmae.evaluation.results import Measurement
 from openmae.evaluation.splits import labelled_splits
+from openmae.evaluation.unreadable import describe_unreadable, say_unreadable
 from openmae.recipes.values import Pooling
 from openmae.training.processes.devices import measuring_processes
 from openmae.weights.building import encoder_from, untrained_twin
@@ -47,7 +49,11 @@ def run_knn(
     vit = untrained_twin(loaded, seed=own_seed) if untrained else encoder_from(loaded)
     bank = extract_features(vit, loaded.network, train.images, fabric=fabric)
     queries = extract_features(vit, loaded.network, test.images, fabric=fabric) if test is not None else None
-    scores = knn(
+    measured_bad = bank.bad if queries is None else queries.bad
+    say_unreadable(bank.bad, len(train), "train")
+    if test is not None:
+        say_unreadable(measured_bad, len(test), "test")
+    outcomes_M4 = vote(
         bank.pooled(pool),
         train.targets.values[bank.indices],
         queries.pooled(pool) if queries is not None else None,
@@ -56,6 +62,8 @@ def run_knn(
         neighbours=neighbours,
         fabric=fabric,
     )
+    scores, classes = scores_of(outcomes_M4), class_figures(outcomes_M4, train.targets.names)
+    unreadable = describe_unreadable({"train": bank.bad, "test": measured_bad})
     return {
         "protocol": "knn",
         "task": "classification",
@@ -68,12 +76,17 @@ def run_knn(
         "leave_one_out": queries is None,
         "train_images": len(bank.indices),
         "test_images": scores.images,
+        "unreadable": unreadable["unreadable"],
+        "unreadable_images": unreadable["unreadable_images"],
+        "classes": list(train.targets.names),
         "top1": scores.top1,
         "top5": scores.top5,
+        "mean_class_accuracy": classes["mean_class_accuracy"],
+        "per_class": classes["per_class"],
+        "confusion": classes["confusion"],
     }
 
 
-@torch.inference_mode()
 def knn(
     bank: NDArray[np.float32],
     bank_labels: NDArray[np.int64],
@@ -82,9 +95,25 @@ def knn(
     *,
     classes: int,
     neighbours: int = NEIGHBOURS,
-    fabric: Fabric | None = None,
 ) -> Scores:
+    """The accuracy of `vote`."""
+    return scores_of(vote(bank, bank_labels, queries, query_labels, classes=classes, neighbours=neighbours))
+
+
+@torch.inference_mode()
+def vote(
+    bank: NDArray[np.float32],
+    bank_labels: NDArray[np.int64],
+    queries: NDArray[np.float32] | None,
+    query_labels: NDArray[np.int64] | None,
+    *,
+    classes: int,
+    neighbours: int = NEIGHBOURS,
+    fabric: Fabric | None = None,
+) -> NDArray[np.int64]:
     """Classify each query by its nearest neighbours in the bank (Wu et al., arXiv 1805.01978, section 3.4).
+
+    Returns the outcomes [M, 4], see `accuracy.outcomes`; with several processes in an order of their own.
 
     Cosine similarity s; each neighbour votes for its class with weight exp(s / 0.07).
 
@@ -109,7 +138,7 @@ def knn(
     if voters < 1:
         raise UserError(f"{len(keys)} labelled images are too few for nearest neighbours; use at least 2")
 
-    right = [torch.empty(0, 2, dtype=torch.bool)]
+    found = [torch.empty(0, 4, dtype=torch.int64)]
     for start in range(rank * CHUNK, len(queries), world_size * CHUNK):
         chunk = F.normalize(torch.from_numpy(queries[start : start + CHUNK]).to(device), dim=1)
         similarity = chunk @ keys.T
@@ -119,6 +148,7 @@ def knn(
         nearest, index = similarity.topk(voters, dim=1)
         weights = (nearest / TEMPERATURE).exp()
         tally = torch.zeros(len(chunk), classes, device=device).scatter_add_(1, key_labels[index], weights)
-        right.append(torch.from_numpy(hits(tally.cpu().numpy(), query_labels[start : start + CHUNK])))
-    hits_M2 = torch.cat(right)
-    return scores_of((hits_M2 if fabric is None else gather_rows(fabric, hits_M2)).numpy())
+        found.append(torch.from_numpy(outcomes(tally.cpu().numpy(), query_labels[start : start + CHUNK])))
+    outcomes_M4 = torch.cat(found)
+    gathered: NDArray[np.int64] = (outcomes_M4 if fabric is None else gather_rows(fabric, outcomes_M4)).numpy()
+    return gathered

@@ -1,5 +1,6 @@
 """Linear evaluation: how far a linear classifier gets on the frozen features (appendix A.1, "Linear probing")."""
 
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -9,22 +10,29 @@ from lightning_fabric import Fabric
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from openmae.data.batches import Batch
+from openmae.checkpoints.names import ENCODER
+from openmae.checkpoints.tensor_files import write_tensors
+from openmae.data.batches import BadRecord, Batch
 from openmae.evaluation.experiment import (
     Experiment,
     describe_results,
+    metadata_of,
     open_experiment,
     run_experiment,
 )
 from openmae.evaluation.features import Features, extract_features
 from openmae.evaluation.gathering import gather_rows
+from openmae.evaluation.heads.fitted import LinearHead
 from openmae.evaluation.heads.linear_probe import LinearProbe
+from openmae.evaluation.splits import Split
+from openmae.evaluation.unreadable import Role, list_unreadable, say_unreadable
 from openmae.recipes import LinearRecipe
 from openmae.training.processes.devices import start_fabric
 from openmae.training.runs import Run
 from openmae.weights.building import encoder_from, untrained_twin
 from openmae.weights.networks import network_of
 from openmae.weights.starting import start_from
+from openmae.weights.weights import HEAD_PREFIX
 
 HEAD = "head.safetensors"
 
@@ -40,6 +48,11 @@ def run_linear(recipe: LinearRecipe, out: Path) -> dict[str, Any]:
         assert batch.targets is not None
         return task.loss(model(images), batch.targets)
 
+    def exports(model: nn.Module) -> dict[str, dict[str, Tensor]]:
+        vit, head = model.get_submodule("encoder"), model.get_submodule("head").state_dict()
+        assert isinstance(vit, VisionTransformer)
+        return {HEAD: head, ENCODER: with_head(vit, head)}
+
     return run_experiment(
         recipe,
         experiment,
@@ -48,7 +61,7 @@ def run_linear(recipe: LinearRecipe, out: Path) -> dict[str, Any]:
             frozen_encoder(recipe, experiment), task.outputs, pool=recipe.pool, head_std=recipe.head_std
         ),
         loss=loss,
-        exports=lambda model: {HEAD: model.get_submodule("head").state_dict()},
+        exports=exports,
     )
 
 
@@ -70,21 +83,43 @@ def _run_cached(recipe: LinearRecipe, experiment: Experiment, out: Path) -> dict
         if (results := run.finished()) is not None:
             return results
         vit = frozen_encoder(recipe, experiment)
-        train = extract_features(vit, network_of(recipe), experiment.train.images, fabric=fabric)
-        test = extract_features(vit, network_of(recipe), experiment.test.images, fabric=fabric)
-        figures = {"cached": True, **_fit_and_measure(fabric, recipe, experiment, train, test)}
-        return run.finish(describe_results(recipe, experiment, figures, out))
+        found: dict[Role, Features] = {}
+        splits: dict[Role, Split] = {"train": experiment.train, "test": experiment.test}
+        for role, split in splits.items():
+            found[role] = extract_features(vit, network_of(recipe), split.images, fabric=fabric)
+            say_unreadable(found[role].bad, len(split), role)
+            list_unreadable(run, found[role].bad, role)
+        rows, head = _fit_and_measure(fabric, recipe, experiment, found["train"], found["test"])
+        figures = {"cached": True, **experiment.task.figures(rows)}
+        if head is not None:
+            _write(run, vit, head, metadata_of(recipe, experiment.task))
+        bad: dict[Role, Sequence[BadRecord]] = {role: features.bad for role, features in found.items()}
+        details = experiment.task.details(rows)
+        return run.finish(describe_results(recipe, experiment, figures, details, bad, out))
 
 
 def _fit_and_measure(
     fabric: Fabric, recipe: LinearRecipe, experiment: Experiment, train: Features, test: Features
-) -> dict[str, float]:
-    """The figures of the head that the task fits to the features; the first process fits, all know its outputs."""
-    task = experiment.task
+) -> tuple[Tensor, LinearHead | None]:
+    """The rows of the test images, and the head that the task fits: in the first process, whose outputs all know."""
+    task, head = experiment.task, None
     outputs = torch.empty(0, task.outputs)
     if fabric.is_global_zero:
         targets = experiment.train.targets.subset(train.indices).values
         fitted = task.fit(train.pooled(recipe.pool), targets, test.pooled(recipe.pool), seed=recipe.seed)
-        outputs = torch.from_numpy(fitted)
+        outputs, head = torch.from_numpy(fitted.outputs), fitted.head
     measured = torch.from_numpy(experiment.test.targets.subset(test.indices).values)
-    return task.figures(task.rows(gather_rows(fabric, outputs), measured))
+    return task.rows(gather_rows(fabric, outputs), measured), head
+
+
+def _write(run: Run, vit: VisionTransformer, head: LinearHead, metadata: Mapping[str, str]) -> None:
+    """Write the head, and the encoder with it, as a trained probe is written."""
+    tensors = head.tensors()
+    write_tensors(run.path / HEAD, tensors, metadata)
+    write_tensors(run.path / ENCODER, with_head(vit, tensors), metadata)
+
+
+def with_head(vit: VisionTransformer, head: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of an encoder with a linear probe on it, as `Weights` has them."""
+    own = {name: tensor for name, tensor in vit.state_dict().items() if not name.startswith(HEAD_PREFIX)}
+    return {**own, **{HEAD_PREFIX + name: tensor for name, tensor in head.items()}}

@@ -1,7 +1,7 @@
 """Any number of labels for each image: binary cross-entropy, mean average precision."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,6 +12,9 @@ from torch.nn import functional as F
 from openmae.data.targets import Kind, Targets
 from openmae.errors import UserError
 from openmae.recipes.values import TaskName
+
+if TYPE_CHECKING:
+    from openmae.evaluation.heads.fitted import Fitted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,28 +54,45 @@ class Multilabel:
 
     def figures(self, rows: Tensor) -> dict[str, float]:
         """Mean average precision in per cent over the labels that occur; `chance` is that of random outputs."""
-        from torchmetrics.functional.classification import binary_average_precision
-
         targets = rows[:, 1].long()
         occurring = targets.any(dim=0)
         if not occurring.any():
             raise UserError("no test image has any of the labels; give a test split with labels, or leave it out")
-        columns = zip(rows[:, 0, occurring].T, targets[:, occurring].T, strict=True)
-        # Ranks instead of logits: torchmetrics takes the sigmoid of logits, after which large ones are equal.
-        precisions = [binary_average_precision(_ranks(scores), truth) for scores, truth in columns]
+        precisions = [_average_precision(rows, int(label)) for label in occurring.nonzero()]
         precision, chance = torch.stack(precisions).double().mean(), targets[:, occurring].double().mean()
         return {"mean_average_precision": round(100 * float(precision), 4), "chance": round(100 * float(chance), 4)}
 
+    def details(self, rows: Tensor) -> dict[str, Any]:
+        """Average precision per label in per cent; None for a label that no image has."""
+        images = rows[:, 1].long().sum(dim=0).tolist()
+        precisions = [
+            round(100 * float(_average_precision(rows, label)), 4) if images[label] else None
+            for label in range(self.outputs)
+        ]
+        return {
+            "per_label": [
+                {"name": name, "images": count, "average_precision": precision}
+                for name, count, precision in zip(self.labels, images, precisions, strict=True)
+            ]
+        }
+
     def fit(
         self, features_ND: NDArray[np.float32], targets: NDArray[np.bool_], test_MD: NDArray[np.float32], *, seed: int
-    ) -> NDArray[np.float32]:
+    ) -> "Fitted":
         """A logistic regression for each label, all with the same penalty."""
-        from openmae.evaluation.heads.logistic import label_logits
+        from openmae.evaluation.heads.logistic import fit_labels
 
-        return label_logits(features_ND, targets, test_MD, seed=seed)
+        return fit_labels(features_ND, targets, test_MD, seed=seed)
 
     def notes(self) -> dict[str, Any]:
-        return {"task": self.name, "labels": self.labels}
+        return {"task": self.name, "labels": list(self.labels)}
+
+
+def _average_precision(rows: Tensor, label: int) -> Tensor:
+    from torchmetrics.functional.classification import binary_average_precision
+
+    # Ranks instead of logits: torchmetrics takes the sigmoid of logits, after which large ones are equal.
+    return binary_average_precision(_ranks(rows[:, 0, label]), rows[:, 1, label].long())
 
 
 def _ranks(scores_N: Tensor) -> Tensor:

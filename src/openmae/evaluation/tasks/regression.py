@@ -1,7 +1,7 @@
 """One number for each image: Huber loss, coefficient of determination and mean absolute error."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,6 +12,9 @@ from torch.nn import functional as F
 from openmae.data.targets import Kind, Targets
 from openmae.errors import UserError
 from openmae.recipes.values import TaskName
+
+if TYPE_CHECKING:
+    from openmae.evaluation.heads.fitted import Fitted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +70,10 @@ class Regression:
             "error_of_the_mean": _rounded(mean_absolute_error(constant, true)),
         }
 
+    def details(self, rows: Tensor) -> dict[str, Any]:  # noqa: ARG002
+        """Nothing: the figures say it all."""
+        return {}
+
     def fit(
         self,
         features_ND: NDArray[np.float32],
@@ -74,11 +81,11 @@ class Regression:
         test_MD: NDArray[np.float32],
         *,
         seed: int,  # noqa: ARG002
-    ) -> NDArray[np.float32]:
+    ) -> "Fitted":
         """Ridge regression."""
-        from openmae.evaluation.heads.ridge import predict_numbers
+        from openmae.evaluation.heads.ridge import fit_numbers
 
-        return predict_numbers(features_ND, (targets - self.mean) / self.std, test_MD)[:, None]
+        return fit_numbers(features_ND, (targets - self.mean) / self.std, test_MD)
 
     def notes(self) -> dict[str, Any]:
         return {"task": self.name, "mean": self.mean, "std": self.std}

@@ -1,6 +1,6 @@
 """A task is targets, a width of the head, a loss, and figures. Protocols know nothing else of it."""
 
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +8,9 @@ from torch import Tensor
 
 from openmae.data.targets import Kind, Targets
 from openmae.recipes.values import TaskName
+
+if TYPE_CHECKING:
+    from openmae.evaluation.heads.fitted import Fitted
 
 
 class Task(Protocol):
@@ -49,10 +52,14 @@ class Task(Protocol):
         """The figures of N images from their rows; the first is the one to compare by."""
         ...
 
+    def details(self, rows: Tensor) -> dict[str, Any]:
+        """More about the same images for results.json, as plain values: how each class or label is recognised."""
+        ...
+
     def fit(
         self, features_ND: NDArray[np.float32], targets: NDArray[Any], test_MD: NDArray[np.float32], *, seed: int
-    ) -> NDArray[np.float32]:
-        """Fit the best linear head in closed form or nearly so, and give its outputs [M, O] for the test features."""
+    ) -> "Fitted":
+        """Fit the best linear head in closed form or nearly so; with its outputs for the test features."""
         ...
 
     def notes(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Unreadable images of a run: each listed once, and a run ends when there are too many."""
 
 from itertools import chain
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -11,6 +12,16 @@ from openmae.errors import UserError
 from openmae.training.observers.observer import Observer, Outcome
 from openmae.training.runs import Run
 from openmae.training.state import TrainState
+
+TRAIN = "train"
+
+
+def of_split(run: Run, split: str) -> list[dict[str, Any]]:
+    """The unreadable images of one split ("train": that are trained on, "test": that are measured) that a run lists.
+
+    A record without a split is of an older version, which listed those of the training split only.
+    """
+    return [record for record in run.records(BAD_IMAGES) if record.get("split", TRAIN) == split]
 
 
 class BadImages(Observer):
@@ -25,7 +36,7 @@ class BadImages(Observer):
 
     def __init__(self, fabric: Fabric, run: Run, dataset: SeededImages, limit: float) -> None:
         self._fabric, self._run, self._images, self._limit = fabric, run, len(dataset), limit
-        self._known = {int(record["image"]) for record in run.records(BAD_IMAGES)}
+        self._known = {int(record["image"]) for record in of_split(run, TRAIN)}
         self._new: dict[int, BadRecord] = {}
 
     def received(self, batch: Batch) -> None:
@@ -51,7 +62,7 @@ class BadImages(Observer):
         self._new = {}
         self._known |= found.keys()
         for record in found.values():
-            self._run.append(BAD_IMAGES, record._asdict())
+            self._run.append(BAD_IMAGES, {**record._asdict(), "split": TRAIN})
         if len(self._known) > self._limit * self._images:
             last = list(found.values())[-1]
             raise UserError(

@@ -35,11 +35,16 @@ class Evaluating(Observer):
     def started(self, state: TrainState) -> None:
         """Evaluate if the run was stopped before or in the evaluation that was due after this step.
 
+        A run that was stopped after its last evaluation evaluates once more, for what the log does not hold.
+
         Raises:
             Interrupted: when it is asked to stop again.
         """
-        if state.step and self._due(state) and not self._fabric.broadcast(self._run.was_evaluated(state.step)):
-            self._evaluate_or_exit(state)
+        if not state.step or not self._due(state):
+            return
+        logged = self._fabric.broadcast(self._run.was_evaluated(state.step))
+        if state.finished or not logged:
+            self._evaluate_or_exit(state, log=not logged)
 
     def stepped(self, state: TrainState, outcome: Outcome, *, wanted: bool) -> None:
         """Evaluate if it is time to.
@@ -53,7 +58,7 @@ class Evaluating(Observer):
     def _due(self, state: TrainState) -> bool:
         return self._evaluate is not None and state.schedule.ends_epochs(state.step, self._every)
 
-    def _evaluate_or_exit(self, state: TrainState) -> None:
+    def _evaluate_or_exit(self, state: TrainState, *, log: bool = True) -> None:
         assert self._evaluate is not None
         with unsharded(state.trained):
             figures = self._evaluate(state.trained, self._asked.is_set)
@@ -61,4 +66,5 @@ class Evaluating(Observer):
         if figures is None:
             self._checkpoints.save(state, SaveMode.BEFORE_EXIT)
             raise Interrupted(f"stopped during the evaluation after step {state.step} of {state.schedule.total_steps}")
-        self._run.log(state.step, **figures)
+        if log:
+            self._run.log(state.step, **figures)
