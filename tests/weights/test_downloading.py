@@ -127,6 +127,14 @@ def test_a_server_that_cannot_send_the_rest_is_asked_for_all(site: Site, file: P
     assert fetch(site, file, None).read_bytes() == CONTENT
 
 
+def test_a_file_of_unknown_size_begins_anew_where_nothing_can_be_continued(
+    site: Site, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_after(len(CONTENT) // 2, site, file, monkeypatch)
+    site.ranges = site.sized = False
+    assert fetch(site, file, None).read_bytes() == CONTENT
+
+
 @pytest.mark.parametrize("obeys", [True, False])
 @pytest.mark.parametrize("content", [OTHER, OTHER + b"more", OTHER[: len(OTHER) // 3]])
 def test_a_file_that_changes_between_two_halves_is_not_spliced(

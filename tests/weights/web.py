@@ -19,6 +19,8 @@ class Site:
     etag: str = '"first"'
     ranges: bool = True
     """Whether it can send the rest of a file."""
+    sized: bool = True
+    """Whether it says how long a file is."""
     obeys_if_range: bool = True
     cuts: list[int | None] = field(default_factory=list)
     """For each answer in turn: after how many bytes of its body the connection breaks; None: never."""
@@ -58,6 +60,9 @@ class Site:
         body = self.content[start:]
         request.send_response(206 if start else 200)
         headers = {"Content-Length": str(len(body)), "Content-Type": "application/octet-stream", **self.headers}
+        if not self.sized:
+            del headers["Content-Length"]
+            headers["Connection"] = "close"
         if self.etag:
             headers["ETag"] = self.etag
         if start:

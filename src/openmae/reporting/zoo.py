@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, TypedDict, cast
+from typing import TYPE_CHECKING, TypeAlias, TypedDict, cast
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
@@ -12,10 +12,12 @@ from openmae.recipes.zoo import Kind, Publisher, Target, ZooEntry
 from openmae.weights.fetching import ZOO_SCHEME, cached
 
 if TYPE_CHECKING:
+    from openmae.evaluation.published import PublishedCheck
     from openmae.reporting.results import Shown
 
 WIDE = 159  # columns that the wide table takes
 CACHED = "●"
+PUBLISHED_IMAGES = 50_000
 PUBLISHERS: dict[Publisher, str] = {"mm": "OpenMMLab", "fair": "fair", "huggingface": "Hugging Face", "timm": "timm"}
 
 
@@ -111,12 +113,22 @@ def details_of(entry: ZooEntry) -> ZooDetails:
     }
 
 
-def show_zoo(result: list[ZooRow] | ZooDetails | ZooLog) -> "Iterator[Shown]":
+ZooResult: TypeAlias = "list[ZooRow] | ZooDetails | ZooLog | PublishedCheck"
+
+
+def agrees(result: ZooResult) -> bool:
+    """Whether a check found the published figure; True for all that is no check."""
+    return isinstance(result, list) or "agrees" not in result or cast("PublishedCheck", result)["agrees"]
+
+
+def show_zoo(result: ZooResult) -> "Iterator[Shown]":
     """All rows as a table; one row, or what was done with it, as lines."""
     if isinstance(result, list):
         yield ZooTable(result)
     elif "has_steps" in result:
         yield from _log_lines(cast(ZooLog, result))
+    elif "agrees" in result:
+        yield from _check_lines(cast("PublishedCheck", result))
     else:
         yield from _lines(result)
 
@@ -239,6 +251,7 @@ def _use(entry: ZooEntry) -> list[str]:
         *lines,
         f"  openmae embed --weights {place} --data photos/ --out features.parquet",
         f"  openmae zoo {entry.name} --fetch      to download it now, for a machine without a network",
+        *([f"  openmae zoo {entry.name} --check --data IMAGENET"] if entry.kind == "finetuned" else []),
     ]
 
 
@@ -248,6 +261,21 @@ def _log_lines(result: ZooLog) -> Iterator[str]:
         yield f"left out: {result['left_out']:,} lines without a loss or an accuracy"
     if not result["has_steps"]:
         yield "the log does not say how many steps an epoch had: compare its curves by epoch"
+
+
+def _check_lines(result: "PublishedCheck") -> Iterator[str]:
+    verdict = "agrees with" if result["agrees"] else "differs from"
+    yield (
+        f"{result['name']}: top-1 {result['top1']:.2f} %, top-5 {result['top5']:.2f} %; {verdict} the published "
+        f"{result['published_top1']:.2f} % ({result['difference']:+.2f}, tolerance {result['tolerance']:g})"
+    )
+    if result["images"] != PUBLISHED_IMAGES:
+        yield (
+            f"of {result['images']:,} images, not the {PUBLISHED_IMAGES:,} that the published figure is of: a part of "
+            "them differs by chance"
+        )
+    if not result["synsets"]:
+        yield "the classes are not named by synsets: if they are not in ImageNet's order, this figure means nothing"
 
 
 def size_words(size: int | None) -> str:

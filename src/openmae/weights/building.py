@@ -46,6 +46,17 @@ def encoder_from(weights: Weights) -> VisionTransformer:
     return vit.eval()
 
 
+def classifier_from(weights: Weights) -> VisionTransformer:
+    """Build a fine-tuned network, from images to the outputs of its head, and load it strictly."""
+    tensors = weights.encoder()
+    options = {**_pooling(tensors), "num_classes": len(tensors[f"{HEAD_PREFIX}weight"])}
+    with torch.device("meta"):  # a file may describe a network that no memory holds
+        require_same(weights.network.build_encoder(**options), tensors, weights.file)
+    vit = weights.network.build_encoder(**options)
+    load_strictly(vit, tensors, weights.file)
+    return vit.eval()
+
+
 def _pooling(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """The pooling that timm's class needs to have just these tensors; its own where they do not decide it."""
     if "fc_norm.weight" in tensors:
