@@ -32,7 +32,8 @@ class PretrainRecipe(Recipe):
     published_linear_top1: Suppress[Annotated[float | None, PERCENT]] = None
     """Published ImageNet-1k top-1 of linear evaluation in per cent."""
     weights: str | None = None
-    """Start from this encoder rather than from fresh weights; channels and image size may differ."""
+    """Start from this encoder rather than from fresh weights: a path, zoo:NAME, hf://owner/name or https://…. Channels
+    and image size may differ."""
     repeats: Annotated[int, at_least(1)] = 1
     """Crops and masks per decoded image; an epoch has that many times the samples."""
     mask_ratio: Annotated[float, BETWEEN_0_AND_1] = 0.75
@@ -56,7 +57,8 @@ class SupervisedRecipe(Recipe):
     """The fields that linear evaluation and fine-tuning share."""
 
     weights: str | None = None
-    """Pre-trained weights: a run folder, a checkpoint, or a file or folder of fair, OpenMMLab, Hugging Face or timm."""
+    """Pre-trained weights: a run folder, a checkpoint, a file or folder of fair, OpenMMLab, Hugging Face or timm, or
+    an address: zoo:NAME (`openmae zoo` lists them), hf://owner/name, https://…."""
     task: TaskName = "classification"
     """The target of an image: one class, any number of labels, or one number."""
     class_weights: ClassWeights = "equal"

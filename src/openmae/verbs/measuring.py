@@ -32,7 +32,8 @@ def knn(
     Nearness is cosine similarity. Without a test split each image is classified by all others (leave-one-out).
 
     Args:
-        weights: A run folder, a checkpoint, or a file or folder of fair, OpenMMLab, Hugging Face or timm.
+        weights: A run folder, a checkpoint, a file or folder of fair, OpenMMLab, Hugging Face or timm, or an address:
+            zoo:NAME (`openmae zoo` lists them), hf://owner/name, https://….
         data: A folder with one sub-folder per class, labelled Parquet or tar shards, or fashion-mnist.
         labels: A CSV file with the columns path and label, for images that are not in class folders.
         neighbours: Number of neighbours that vote.
@@ -75,7 +76,8 @@ def embed(
     The columns are path, split, label, class, and the vectors cls (the class token) and mean (of the patch tokens).
 
     Args:
-        weights: A run folder, a checkpoint, or a file or folder of fair, OpenMMLab, Hugging Face or timm.
+        weights: A run folder, a checkpoint, a file or folder of fair, OpenMMLab, Hugging Face or timm, or an address:
+            zoo:NAME (`openmae zoo` lists them), hf://owner/name, https://….
         data: A folder of images, Parquet, tar shards, or fashion-mnist.
         out: The Parquet file to write.
         labels: A CSV file with the columns path and label, for images that are not in class folders.

@@ -26,7 +26,8 @@ def reconstruct(
 
     Args:
         images: Image files.
-        weights: A run folder of `openmae pretrain`, one of its checkpoints, or foreign weights with a decoder.
+        weights: A run folder of `openmae pretrain`, one of its checkpoints, or foreign weights with a decoder: a path,
+            zoo:NAME (`openmae zoo` marks them), hf://owner/name, https://….
         out: The PNG to write.
         data: Instead of image files: a data set, of which some training images are drawn.
         rows: Number of images to draw from the data set.
