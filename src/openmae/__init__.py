@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from openmae.core.masking import random_mask as random_mask
     from openmae.core.model import MAEOutput as MAEOutput
     from openmae.core.model import MaskedAutoencoder as MaskedAutoencoder
+    from openmae.evaluation.classifier import Classifier as Classifier
+    from openmae.evaluation.classifier import load_classifier as load_classifier
     from openmae.recipes import find_recipe as find_recipe
     from openmae.reporter import quiet as quiet
     from openmae.verbs import *  # noqa: F403
@@ -27,6 +29,7 @@ __version__ = "0.1.0"
 
 # Loaded on first use: importing openmae alone must not cost the seconds that importing torch does.
 _HOME = {
+    "Classifier": "openmae.evaluation.classifier",
     "DecoderConfig": "openmae.core.decoder",
     "MAEOutput": "openmae.core.model",
     "Mask": "openmae.core.masking",
@@ -34,6 +37,7 @@ _HOME = {
     "find_recipe": "openmae.recipes",
     "kept_count": "openmae.core.masking",
     "load_autoencoder": "openmae.weights.building",
+    "load_classifier": "openmae.evaluation.classifier",
     "load_encoder": "openmae.weights.building",
     "mask_from_noise": "openmae.core.masking",
     "quiet": "openmae.reporter",

@@ -26,6 +26,7 @@ WORDS: dict[str, list[str]] = {
     "check": ["photos"],
     "pack": ["photos", "packed"],
     "knn": ["--weights", "w", "--data", "d"],
+    "predict": ["--weights", "w", "--data", "d"],
     "embed": ["--weights", "w", "--data", "d", "--out", "o"],
     "reconstruct": ["--weights", "w", "--out", "o"],
     "convert": ["w", "o", "--to", "timm"],

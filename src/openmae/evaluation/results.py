@@ -86,6 +86,20 @@ class Measurement(TypedDict, total=False):
     leave_one_out: bool
 
 
+class PredictResult(TypedDict):
+    """How many `images` have a prediction, and how many are `unreadable`; the rows themselves are in the file `out`."""
+
+    task: TaskName
+    weights: str
+    images: int
+    unreadable: int
+    predicted: dict[str, int]
+    """Images by predicted class or label, the most frequent first; {} for numbers."""
+    first: list[dict[str, Any]]
+    """The first ten rows."""
+    out: str | None
+
+
 class EmbedResult(TypedDict):
     """The number of images whose features were written, and of those that could not be decoded."""
 

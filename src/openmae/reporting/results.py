@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 from rich.console import RenderableType
 from rich.table import Table
 
-from openmae.evaluation.results import EmbedResult, Measurement
+from openmae.evaluation.results import EmbedResult
 from openmae.recipes import Recipe, Stage, find_recipe
 from openmae.recipes.saved import to_yaml
 from openmae.training.results import PretrainResult
@@ -19,19 +19,6 @@ if TYPE_CHECKING:
 
 Shown: TypeAlias = "str | RenderableType"
 """Text is printed as it is, anything else by rich."""
-
-FIGURES = {
-    "top1": "top-1 {:.2f} %",
-    "top5": "top-5 {:.2f} %",
-    "mean_average_precision": "mean average precision {:.2f} %",
-    "r2": "R² {:.4f}",
-    "chance": "chance {:.2f} %",
-    "mean_absolute_error": "mean absolute error {:.4g}",
-    "error_of_the_mean": "that of the mean {:.4g}",
-}
-"""The figures of a measurement whose name is not how people write them."""
-CONTEXT = {"label_fraction", "epoch", "loss", "lr", "gradient_norm", "images_per_second", "waiting_for_data"}
-"""Numbers of a measurement that say how it was made."""
 
 
 class RecipeSummary(TypedDict):
@@ -68,13 +55,6 @@ def show_values(result: Any) -> Iterator[Shown]:
 
 def show_pretraining(result: PretrainResult) -> Iterator[Shown]:
     yield f"final loss {result['loss']:.4f}, {result['images_per_second']:.0f} images/s"
-    yield from _run_folder(result)
-
-
-def show_measurement(result: Measurement) -> Iterator[Shown]:
-    figures = {name: value for name, value in result.items() if isinstance(value, float) and name not in CONTEXT}
-    shown = ", ".join(FIGURES.get(name, f"{name.replace('_', ' ')} {{:.4g}}").format(figures[name]) for name in figures)
-    yield f"{result['protocol']} of the {result['encoder']} encoder: {shown}"
     yield from _run_folder(result)
 
 

@@ -5,7 +5,7 @@ A new verb is a function beside its like, decorated with `verb`, and a line of t
 
 from typing import Any
 
-from openmae.reporting import results
+from openmae.reporting import measurements, results
 from openmae.reporting.zoo import agrees, show_zoo
 from openmae.verbs.datasets import check as check
 from openmae.verbs.datasets import pack as pack
@@ -15,6 +15,7 @@ from openmae.verbs.interop import convert as convert
 from openmae.verbs.interop import zoo as zoo
 from openmae.verbs.measuring import embed as embed
 from openmae.verbs.measuring import knn as knn
+from openmae.verbs.measuring import predict as predict
 from openmae.verbs.pictures import reconstruct as reconstruct
 from openmae.verbs.training import finetune as finetune
 from openmae.verbs.training import linear as linear
@@ -26,9 +27,10 @@ VERBS: dict[str, Verb[Any]] = {
     "recipes": Verb(list_recipes, show=results.show_recipes),
     "check": Verb(check, show=results.show_check),
     "pretrain": Verb(pretrain, show=results.show_pretraining),
-    "linear": Verb(linear, show=results.show_measurement),
-    "finetune": Verb(finetune, show=results.show_measurement),
-    "knn": Verb(knn, show=results.show_measurement),
+    "linear": Verb(linear, show=measurements.show_measurement),
+    "finetune": Verb(finetune, show=measurements.show_measurement),
+    "knn": Verb(knn, show=measurements.show_measurement),
+    "predict": Verb(predict, show=measurements.show_predictions),
     "embed": Verb(embed, show=results.show_embedding),
     "reconstruct": Verb(reconstruct),
     "pack": Verb(pack, show=results.show_pack),

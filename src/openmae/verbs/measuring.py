@@ -1,11 +1,11 @@
-"""Verbs that use finished weights without training: features and nearest neighbours."""
+"""Verbs that use finished weights without training: nearest neighbours, predictions and features."""
 
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from openmae.evaluation.results import EmbedResult, Measurement
+from openmae.evaluation.results import EmbedResult, Measurement, PredictResult
 from openmae.recipes.constraints import at_least
 from openmae.recipes.recipe import SEED
 from openmae.recipes.stages import LABEL_FRACTION
@@ -58,6 +58,34 @@ def knn(
         devices=devices,
         nodes=nodes,
     )
+
+
+@verb
+def predict(
+    *,
+    weights: str | Path,
+    data: str | Path,
+    out: str | Path | None = None,
+    devices: Annotated[int, at_least(1)] = 1,
+    nodes: Annotated[int, at_least(1)] = 1,
+) -> PredictResult:
+    """Name the classes of new images, with their probabilities, after finetune or linear.
+
+    Every image of every split gets a row: path, split, label, probability, the next best (label_2, probability_2, …),
+    and in error why it could not be read. After --task multilabel the row has the labels that are at least as likely as
+    not, and the probability of each; after --task regression the number.
+
+    Args:
+        weights: The run folder of finetune or linear, or a classifier of fair, OpenMMLab, Hugging Face or timm: a path,
+            zoo:NAME, hf://owner/name, https://….
+        data: A folder of images, Parquet, tar shards, or fashion-mnist; labels are not needed.
+        out: The .csv or .parquet file to write; when not given, the first ten rows are printed.
+        devices: Devices per machine; under torchrun, its count is used instead.
+        nodes: Number of machines.
+    """
+    from openmae.evaluation.predicting import predict as predict_images
+
+    return predict_images(weights, str(data), out=None if out is None else Path(out), devices=devices, nodes=nodes)
 
 
 @verb

@@ -1,6 +1,8 @@
 """The contract of tasks, and their figures against plain computations."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 from openmae.data.targets import Targets
-from openmae.evaluation.tasks import TASKS, task_for
+from openmae.errors import UserError
+from openmae.evaluation.tasks import TASKS, task_for, task_from_notes
 from openmae.evaluation.tasks.classification import Classification
 from openmae.evaluation.tasks.multilabel import Multilabel
 from openmae.evaluation.tasks.regression import Regression
@@ -170,3 +173,108 @@ def test_one_test_number_has_no_r2() -> None:
     for truth in (torch.tensor([1.0]), torch.tensor([2.0, 2.0])):
         with pytest.raises(ValueError, match="no two different numbers, so R² means nothing"):
             task.figures(task.rows(torch.zeros(len(truth), 1), truth))
+
+
+# Classes that are not as frequent as each other
+
+
+def frequencies(*images: int) -> Targets:
+    labels = np.repeat(np.arange(len(images)), images)
+    return Targets(kind="class", values=labels, known=np.ones(len(labels), bool), names=tuple("abcdef"[: len(images)]))
+
+
+def test_balanced_weights_are_inverse_to_how_frequent_a_class_is_and_one_on_average() -> None:
+    balanced = task_for("classification", frequencies(6, 3, 0, 1), "balanced")
+    assert isinstance(balanced, Classification)
+    assert balanced.weights == pytest.approx((10 / 18, 10 / 9, 10 / 3, 10 / 3))
+    assert sum(weight * images for weight, images in zip(balanced.weights, (6, 3, 0, 1), strict=True)) / 10 == 1
+    assert balanced.notes() == task_for("classification", frequencies(6, 3, 0, 1)).notes()
+
+
+def test_a_balanced_loss_weighs_hard_blended_and_smoothed_targets_alike() -> None:
+    task = task_for("classification", frequencies(6, 3, 1), "balanced")
+    outputs, classes = torch.randn(8, 3), torch.arange(8) % 3
+    sharp = torch.nn.functional.one_hot(classes, 3).float()
+    assert torch.allclose(task.loss(outputs, classes), task.loss(outputs, sharp))
+    smooth = 0.9 * sharp + 0.1 / 3
+    assert torch.allclose(task.loss(outputs, classes, label_smoothing=0.1), task.loss(outputs, smooth))
+    rare, frequent = (float(task.loss(torch.zeros(1, 3), torch.tensor([label]))) for label in (2, 0))
+    assert rare == pytest.approx(6 * frequent)
+
+
+def test_a_balanced_loss_is_the_mean_of_those_of_its_parts() -> None:
+    task = task_for("classification", frequencies(6, 3, 1), "balanced")
+    outputs, classes = torch.randn(8, 3), torch.tensor([0, 0, 0, 0, 2, 2, 1, 2])
+    parts = [float(task.loss(outputs[part], classes[part])) for part in (slice(0, 4), slice(4, 8))]
+    assert float(task.loss(outputs, classes)) == pytest.approx(sum(parts) / 2)
+
+
+def test_equal_weights_leave_the_loss_as_it_is() -> None:
+    even = frequencies(4, 4, 4)
+    outputs, classes = torch.randn(8, 3), torch.arange(8) % 3
+    plain, balanced = task_for("classification", even), task_for("classification", even, "balanced")
+    assert float(balanced.loss(outputs, classes)) == pytest.approx(float(plain.loss(outputs, classes)))
+
+
+@pytest.mark.parametrize("name", ["multilabel", "regression"])
+def test_a_task_without_classes_has_none_to_balance(name: Any) -> None:
+    with pytest.raises(ValueError, match=rf"^--class-weights balanced .* {name} has no classes; leave it out$"):
+        task_for(name, targets_of(name), "balanced")
+
+
+# Predictions
+
+
+def test_notes_are_enough_to_make_the_task_again(task: Task) -> None:
+    stored = json.loads(json.dumps(task.notes()))
+    assert task_from_notes(stored, task.outputs, Path("f")) == task
+
+
+@pytest.mark.parametrize(
+    ("notes", "message"),
+    [
+        ({"task": "poetry"}, "no task 'poetry'"),
+        ({"task": "classification", "classes": ["a"]}, "names 1 for 2 outputs"),
+        ({"task": "multilabel", "labels": "ab"}, "no list of texts"),
+        ({"task": "regression", "mean": 1.0, "std": 1.0}, "2 numbers for an image"),
+        ({"task": ["classification"]}, "no task"),
+    ],
+)
+def test_notes_of_a_stranger_are_refused_in_a_sentence(notes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        task_from_notes(notes, 2, Path("f"))
+
+
+def test_an_infinite_deviation_is_no_number() -> None:
+    with pytest.raises(UserError, match="inf is no number that fits"):
+        task_from_notes({"task": "regression", "mean": 0.0, "std": float("inf")}, 1, Path("f"))
+
+
+def test_the_best_classes_come_with_their_probabilities_and_ties_go_to_the_first() -> None:
+    task = Classification(classes=tuple("abcdefg"))
+    outputs = torch.tensor([[0.0, 2, 1, 2, 0, -1, -2]])
+    columns = {name: column.to_pylist()[0] for name, column in task.columns(task.answers(outputs)).items()}
+    assert [columns[name] for name in ("label", "label_2", "label_3", "label_4", "label_5")] == list("bdcae")
+    assert columns["probability"] == columns["probability_2"] == pytest.approx(float(outputs.softmax(dim=1)[0, 1]))
+    assert "label_6" not in columns
+
+
+def test_labels_are_those_that_are_at_least_as_likely_as_not() -> None:
+    task = Multilabel(labels=("rust", "crack", "dent"))
+    columns = task.columns(task.answers(torch.tensor([[3.0, -3, 0], [-1, -1, -1]])))
+    assert columns["labels"].to_pylist() == [["rust", "dent"], []]
+    assert columns["probability of crack"].to_pylist()[0] == pytest.approx(1 / (1 + np.exp(3)))
+
+
+def test_numbers_are_in_their_own_unit() -> None:
+    task = Regression(mean=10.0, std=2.0)
+    assert task.columns(task.answers(torch.tensor([[1.5]])))["number"].to_pylist() == [13.0]
+
+
+def test_each_label_has_its_average_precision() -> None:
+    scores, truth = np.array([[2.0, 0], [1, 0], [3, 0]], np.float32), np.array([[True, False]] * 2 + [[False, False]])
+    task = Multilabel(labels=("a", "b"))
+    first, second = task.details(task.rows(torch.from_numpy(scores), torch.from_numpy(truth)))["per_label"]
+    assert (first["name"], first["images"]) == ("a", 2)
+    assert first["average_precision"] == pytest.approx(100 * average_precision_score(truth[:, 0], scores[:, 0]))
+    assert second == {"name": "b", "images": 0, "average_precision": None}

@@ -1,7 +1,7 @@
 """Tasks: what is learnt from the labels. A task is one file here, a line in `TASKS`, and a choice of `--task`."""
 
 from collections.abc import Mapping
-from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from openmae.data.targets import Targets
@@ -36,9 +36,20 @@ def task_for(name: TaskName, targets: Targets, class_weights: ClassWeights = "eq
     return task.balanced(targets)
 
 
-def task_from_notes(notes: Mapping[str, Any]) -> Task:
-    """The task whose `notes` a file of weights has."""
-    kind = TASKS[notes["task"]]
-    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]  # each task is a dataclass
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in notes.items()}
-    return kind(**{name: value for name, value in values.items() if name in names})
+def task_from_notes(notes: Mapping[str, Any], outputs: int, file: Path) -> Task:
+    """The task of a trained head with so many outputs, by the notes of its file; classification where it has none.
+
+    Raises:
+        UserError: when the notes do not describe one.
+    """
+    name = notes.get("task", "classification")
+    kind = next((kind for known, kind in TASKS.items() if known == name), None)
+    try:
+        if kind is None:
+            raise ValueError(f"there is no task {str(name)[:40]!r}")
+        return kind.from_notes(notes, outputs)
+    except ValueError as error:
+        raise UserError(
+            f"{file} does not say in a usable way what its outputs mean ({error}); train its head anew, or use another "
+            "copy"
+        ) from error

@@ -1,10 +1,12 @@
 """One class for each image: cross-entropy, top-1 and top-5 accuracy."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -14,10 +16,14 @@ from openmae.data.targets import Kind, Targets
 from openmae.errors import UserError
 from openmae.evaluation.accuracy import outcomes, scores_of
 from openmae.evaluation.confusion import class_figures
+from openmae.evaluation.tasks.notes import texts
 from openmae.recipes.values import TaskName
 
 if TYPE_CHECKING:
     from openmae.evaluation.heads.fitted import Fitted
+
+SHOWN = 5
+"""So many classes are named for each image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +50,11 @@ class Classification:
                 "with a label column"
             )
         return cls(classes=targets.names)
+
+    @classmethod
+    def from_notes(cls, notes: Mapping[str, Any], outputs: int) -> "Classification":
+        """Numbers name the classes where the notes do not."""
+        return cls(classes=texts(notes.get("classes", list(map(str, range(outputs)))), outputs))
 
     def balanced(self, targets: Targets) -> "Classification":
         """The same with weights inverse to how frequent the classes are: N images / (K classes x images of the class).
@@ -100,6 +111,20 @@ class Classification:
 
         balanced = bool(self.weights)
         return fit_classes(features_ND, targets, test_MD, classes=self.outputs, seed=seed, balanced=balanced)
+
+    def answers(self, outputs_BO: Tensor) -> Tensor:
+        """[B, 2, K]: the K best classes, the best first, and their probabilities."""
+        probabilities, order = outputs_BO.double().softmax(dim=1).sort(dim=1, descending=True, stable=True)
+        return torch.stack([order.double(), probabilities], dim=1)[:, :, :SHOWN].cpu()
+
+    def columns(self, answers: Tensor) -> dict[str, pa.Array]:
+        """label and probability, then the next best: label_2, probability_2, …"""
+        names, found = pa.array(self.classes, pa.string()), {}
+        for rank in range(answers.shape[2]):
+            ending = f"_{rank + 1}" if rank else ""
+            found[f"label{ending}"] = names.take(pa.array(answers[:, 0, rank].long().numpy()))
+            found[f"probability{ending}"] = pa.array(answers[:, 1, rank].numpy())
+        return found
 
     def notes(self) -> dict[str, Any]:
         return {"task": self.name, "classes": list(self.classes)}

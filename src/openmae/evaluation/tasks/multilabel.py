@@ -1,9 +1,11 @@
 """Any number of labels for each image: binary cross-entropy, mean average precision."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -11,10 +13,13 @@ from torch.nn import functional as F
 
 from openmae.data.targets import Kind, Targets
 from openmae.errors import UserError
+from openmae.evaluation.tasks.notes import texts
 from openmae.recipes.values import TaskName
 
 if TYPE_CHECKING:
     from openmae.evaluation.heads.fitted import Fitted
+
+LIKELY = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +40,11 @@ class Multilabel:
                 "Parquet with lists of labels"
             )
         return cls(labels=targets.names)
+
+    @classmethod
+    def from_notes(cls, notes: Mapping[str, Any], outputs: int) -> "Multilabel":
+        """Numbers name the labels where the notes do not."""
+        return cls(labels=texts(notes.get("labels", list(map(str, range(outputs)))), outputs))
 
     @property
     def outputs(self) -> int:
@@ -83,6 +93,20 @@ class Multilabel:
         from openmae.evaluation.heads.logistic import fit_labels
 
         return fit_labels(features_ND, targets, test_MD, seed=seed)
+
+    def answers(self, outputs_BO: Tensor) -> Tensor:
+        """[B, O]: the probability of each label."""
+        return outputs_BO.double().sigmoid().cpu()
+
+    def columns(self, answers: Tensor) -> dict[str, pa.Array]:
+        """The labels whose probability is at least 0.5, and the probability of each."""
+        chosen = [[self.labels[place] for place in row.nonzero()[:, 0].tolist()] for row in answers >= LIKELY]
+        probabilities = answers.numpy().T
+        named = zip(self.labels, probabilities, strict=True)
+        return {
+            "labels": pa.array(chosen, pa.list_(pa.string())),
+            **{f"probability of {name}": pa.array(values) for name, values in named},
+        }
 
     def notes(self) -> dict[str, Any]:
         return {"task": self.name, "labels": list(self.labels)}

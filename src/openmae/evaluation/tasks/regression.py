@@ -1,9 +1,11 @@
 """One number for each image: Huber loss, coefficient of determination and mean absolute error."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -11,6 +13,7 @@ from torch.nn import functional as F
 
 from openmae.data.targets import Kind, Targets
 from openmae.errors import UserError
+from openmae.evaluation.tasks.notes import number
 from openmae.recipes.values import TaskName
 
 if TYPE_CHECKING:
@@ -37,6 +40,12 @@ class Regression:
                 "path,label with a number in each line"
             )
         return cls(mean=float(numbers.mean()), std=std)
+
+    @classmethod
+    def from_notes(cls, notes: Mapping[str, Any], outputs: int) -> "Regression":
+        if outputs != 1:
+            raise ValueError(f"it gives {outputs} numbers for an image")
+        return cls(mean=number(notes.get("mean")), std=number(notes.get("std"), positive=True))
 
     @property
     def outputs(self) -> int:
@@ -86,6 +95,13 @@ class Regression:
         from openmae.evaluation.heads.ridge import fit_numbers
 
         return fit_numbers(features_ND, (targets - self.mean) / self.std, test_MD)
+
+    def answers(self, outputs_BO: Tensor) -> Tensor:
+        """[B]: the number, in the unit of the training numbers."""
+        return (outputs_BO[:, 0].double() * self.std + self.mean).cpu()
+
+    def columns(self, answers: Tensor) -> dict[str, pa.Array]:
+        return {"number": pa.array(answers.numpy())}
 
     def notes(self) -> dict[str, Any]:
         return {"task": self.name, "mean": self.mean, "std": self.std}

@@ -1,8 +1,10 @@
 """A task is targets, a width of the head, a loss, and figures. Protocols know nothing else of it."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -25,6 +27,15 @@ class Task(Protocol):
     @classmethod
     def from_targets(cls, targets: Targets) -> "Task":
         """The task for these training targets."""
+        ...
+
+    @classmethod
+    def from_notes(cls, notes: Mapping[str, Any], outputs: int) -> "Task":
+        """The task of trained weights with these `notes`, which a stranger may have written.
+
+        Raises:
+            ValueError: when they do not describe a task with so many outputs.
+        """
         ...
 
     @property
@@ -60,6 +71,14 @@ class Task(Protocol):
         self, features_ND: NDArray[np.float32], targets: NDArray[Any], test_MD: NDArray[np.float32], *, seed: int
     ) -> "Fitted":
         """Fit the best linear head in closed form or nearly so; with its outputs for the test features."""
+        ...
+
+    def answers(self, outputs_BO: Tensor) -> Tensor:
+        """The values of each image that a prediction needs, [B, …] float64 on the CPU: probabilities, or a number."""
+        ...
+
+    def columns(self, answers: Tensor) -> dict[str, pa.Array]:
+        """The columns of a table of predictions, from the answers for N images; the first is the one to use."""
         ...
 
     def notes(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 from openmae.errors import UserError
 
 LARGEST = 1e6  # of a mean or a standard deviation
+MADE_UP = "LABEL_{}"  # by transformers, for a class without a name
 
 
 def positive(config: Mapping[str, Any], name: str, file: Path) -> int | None:
@@ -37,6 +38,18 @@ def numbers(config: Mapping[str, Any], name: str, file: Path) -> tuple[float, ..
     ):
         raise UserError(f"{name} is {str(value)[:40]!r} in the configuration of {file}; correct it to numbers")
     return tuple(float(item) for item in value)
+
+
+def names(value: Any, count: int) -> tuple[str, ...] | None:
+    """Names of so many classes from a configuration: a list, or a mapping from numbers; None where there are none.
+
+    Names that are no text, or too few or too many, name nothing, and neither do those that transformers makes up.
+    """
+    if isinstance(value, Mapping):
+        value = [value.get(str(number), value.get(number)) for number in range(len(value))]
+    if not isinstance(value, list | tuple) or len(value) != count or not all(isinstance(name, str) for name in value):
+        return None
+    return None if all(name == MADE_UP.format(number) for number, name in enumerate(value)) else tuple(value)
 
 
 def sides(value: Any, name: str, file: Path) -> tuple[int, int] | None:

@@ -8,7 +8,7 @@ from torch import Tensor
 from openmae.core.network import Interpolation
 from openmae.errors import UserError
 from openmae.weights.formats.architecture import Known, describe
-from openmae.weights.formats.configuration import numbers, positive, sides
+from openmae.weights.formats.configuration import MADE_UP, names, numbers, positive, sides
 from openmae.weights.formats.fair import below_prefix, flat
 from openmae.weights.formats.keys import KeyTable, fuse_qkv, rename, renamed_back, split_qkv
 from openmae.weights.formats.refusing import refuse_unknown
@@ -134,6 +134,7 @@ def weights_from(stored: Stored, *, normalised: bool | None = None) -> Weights:
         file=stored.file,
         layout=NAME,
         assumed=(*assumed, *more),
+        notes=_notes(config, tensors),
     )
 
 
@@ -174,7 +175,11 @@ def config_of(weights: Weights) -> dict[str, Any]:
         "num_channels": network.channels,
     }
     if weights.has_head:
-        config["id2label"] = {str(number): f"LABEL_{number}" for number in range(len(encoder["head.weight"]))}
+        named = weights.classes or tuple(map(MADE_UP.format, range(len(encoder["head.weight"]))))
+        config["id2label"] = {str(number): name for number, name in enumerate(named)}
+        config["label2id"] = {name: number for number, name in enumerate(named)}
+        if weights.notes.get("task") == "multilabel":
+            config["problem_type"] = "multi_label_classification"
     if network.decoder is None:
         return config
     return {
@@ -188,6 +193,18 @@ def config_of(weights: Weights) -> dict[str, Any]:
         "mask_ratio": 0.75,
         "norm_pix_loss": network.normalise_target,
     }
+
+
+def _notes(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The meaning of the classifier's outputs, as the configuration states it."""
+    if "head.weight" not in tensors:
+        return {}
+    found = names(config.get("id2label"), len(tensors["head.weight"]))
+    if config.get("problem_type") == "regression" and len(tensors["head.weight"]) == 1:
+        return {"task": "regression", "mean": 0.0, "std": 1.0}
+    several = config.get("problem_type") == "multi_label_classification"
+    task, key = ("multilabel", "labels") if several else ("classification", "classes")
+    return {"task": task, **({} if found is None else {key: list(found)})}
 
 
 def preprocessor_of(weights: Weights) -> dict[str, Any]:

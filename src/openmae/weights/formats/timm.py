@@ -4,6 +4,7 @@ A plain network is known by its shapes. For any other (DINOv2, CLIP, SigLIP, reg
 `config.json` names the architecture, because the tensors do not show everything that is computed.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from math import floor
 from typing import Any
@@ -14,7 +15,7 @@ from openmae.core.network import Interpolation
 from openmae.errors import UserError
 from openmae.weights.formats import fair
 from openmae.weights.formats.architecture import Known, describe
-from openmae.weights.formats.configuration import numbers, positive, sides
+from openmae.weights.formats.configuration import names, numbers, positive, sides
 from openmae.weights.formats.keys import ENCODER, KeyTable, first_of, rename
 from openmae.weights.formats.kinds import appearance
 from openmae.weights.stored import Stored
@@ -82,6 +83,7 @@ def weights_from(stored: Stored, *, normalised: bool | None = None) -> Weights: 
         file=stored.file,
         layout=NAME,
         assumed=(*stored.assumed, *assumed),
+        notes=_notes(stored, pixels, tensors),
     )
 
 
@@ -109,6 +111,7 @@ def config_of(weights: Weights) -> dict[str, Any]:
     return {
         "architecture": network.backbone,
         "num_classes": classes,
+        **({"label_names": list(weights.classes)} if classes and weights.classes else {}),
         "num_features": network.architecture.width,
         **({"global_pool": pooled} if pooled else {}),
         "model_args": {name: value for name, value in options.items() if value is not None},
@@ -125,6 +128,14 @@ def config_of(weights: Weights) -> dict[str, Any]:
             "classifier": "head",
         },
     }
+
+
+def _notes(stored: Stored, pixels: Any, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The names of the classes, which timm's configuration has at either place."""
+    if "head.weight" not in tensors:
+        return {}
+    found = names(stored.config.get("label_names") or pixels.get("label_names"), len(tensors["head.weight"]))
+    return {"task": "classification", **({} if found is None else {"classes": list(found)})}
 
 
 def _bare(tensors: Any) -> dict[str, Tensor]:
