@@ -12,15 +12,25 @@ import pytest
 import torch
 
 from openmae.cli import main
+from openmae.core.decoder import DecoderConfig
 from openmae.errors import UserError
 from openmae.recipes import zoo
 from openmae.recipes.zoo import APACHE, ENTRIES, NO_COMMERCIAL_USE, ZOO, ZooEntry
 from openmae.weights import fetching, reading, transfer
 from openmae.weights.building import load_encoder
 from openmae.weights.fetching import cached, locate, published_file
-from openmae.weights.formats import fair
+from openmae.weights.formats import fair, huggingface, mm, timm
+from openmae.weights.published import require_published
 from openmae.weights.reading import read_weights
-from tests.weights.formats.samples import assert_same_tensors, weights_of
+from openmae.weights.weights import Weights
+from tests.weights.formats.samples import (
+    PUBLISHED,
+    assert_same_tensors,
+    shapes_of,
+    stored,
+    weights_of,
+    with_decoder,
+)
 from tests.weights.web import Site, serving
 
 OURS = weights_of("autoencoder")
@@ -242,3 +252,28 @@ def test_a_published_log_becomes_curves(
     publish(log=None)
     assert main(["zoo", "tiny", "--log"]) == 1
     assert "no log of tiny was published" in capsys.readouterr().err
+
+
+# Of the other sizes the same holds; their networks take seconds to describe.
+SMALLEST = [
+    entry.name for entry in ENTRIES if entry.published and "base" in entry.backbone and "400e" not in entry.name
+]
+
+
+@pytest.mark.parametrize("name", SMALLEST)
+def test_the_published_networks_are_those_of_their_rows(name: str) -> None:
+    entry = ZOO[name]
+    size = {"base": "B", "large": "L", "huge": "H"}[entry.backbone.split("_")[1]]
+    network = PUBLISHED[size if entry.image_size == 224 else f"{size} at {entry.image_size}"]
+    kind = "fine-tuned" if entry.kind == "finetuned" else entry.kind
+    if kind == "autoencoder":
+        network = with_decoder(network, DecoderConfig(width=512, depth=8, heads=16))
+    ours = Weights(tensors=shapes_of(network, kind), network=network, file=Path("here"))
+    layouts: dict[str, Any] = {"fair": fair, "mm": mm, "huggingface": huggingface, "timm": timm}
+    layout = layouts[entry.publisher]
+    config = {} if entry.publisher in ("fair", "mm") else layout.config_of(ours)
+    read = layout.weights_from(stored(layout.tensors_to(ours), config=config))
+    require_published(read, entry)
+    others = [other for other in ENTRIES if (other.backbone, other.image_size) != (entry.backbone, entry.image_size)]
+    with pytest.raises(UserError, match="is not the file of"):
+        require_published(read, others[0])
