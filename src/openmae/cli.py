@@ -110,17 +110,18 @@ def _run(arguments: list[str], console: Console) -> int:
         reporter.say(call.note)
     with leaving_in_order():
         result = verb.run(**call.arguments)
+    code = DONE if verb.passed(result) else FAILED
     if process_rank() > 0:
-        return DONE
+        return code
     if call.json:
         print(json.dumps(result, indent=1, default=str))
-        return DONE
+        return code
     for part in verb.show(result):
         if isinstance(part, str):
             print(part)
         else:
             Console().print(part)
-    return DONE
+    return code
 
 
 def _list_of_verbs() -> str:

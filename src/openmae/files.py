@@ -8,6 +8,16 @@ from pathlib import Path
 TEMPORARY_PREFIX = ".writing-"
 
 
+def cache_folder(name: str) -> Path:
+    """The folder of our caches with this name: below $XDG_CACHE_HOME, or ~/.cache.
+
+    Raises:
+        RuntimeError: when there is no home folder.
+    """
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (base if base.is_absolute() else Path("~/.cache").expanduser()) / "openmae" / name
+
+
 @contextmanager
 def replacing(path: Path, *, sync: bool = True, contested: bool = False) -> Iterator[Path]:
     """Yield a temporary path in the same folder, which takes the place of `path` when the block ends without an error.

@@ -146,11 +146,15 @@ class ProgressView:
             self._task = self._bar.add_task(self._title, total=self._total, completed=self._done, figures="")
         return self
 
-    def update(self, done: int, title: str, figures: str = "") -> None:
-        """Show that `done` of the total is done, with the latest figures, such as "loss 0.412  831 images/s"."""
+    def update(self, done: int, title: str, figures: str = "", *, total: int | None = None) -> None:
+        """Show that `done` of the total is done, with the latest figures, such as "loss 0.412  831 images/s".
+
+        A `total` replaces the one that was expected before.
+        """
         self._done = done
+        self._total = self._total if total is None else total
         if self._task is not None:
-            self._bar.update(self._task, completed=done, description=title, figures=figures)
+            self._bar.update(self._task, completed=done, total=self._total, description=title, figures=figures)
         elif time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
             rate = (self._last_line - self._started) / max(1, done - self._start_done)

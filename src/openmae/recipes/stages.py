@@ -34,8 +34,8 @@ class PretrainRecipe(Recipe):
     split: tuple[str, ...] = ()
     """The splits to train on, such as train unlabeled; all but those for measuring (val, test) when not given."""
     weights: str | None = None
-    """Start from these weights rather than from fresh ones; channels and image size may differ. A decoder in them is
-    taken along where it is the same."""
+    """Start from these weights rather than from fresh ones: a path, zoo:NAME, hf://owner/name or https://…. Channels
+    and image size may differ. A decoder in them is taken along where it is the same."""
     repeats: Annotated[int, at_least(1)] = 1
     """Crops and masks per decoded image; an epoch has that many times the samples."""
     mask_ratio: Annotated[float, BETWEEN_0_AND_1] = 0.75
@@ -63,7 +63,8 @@ class SupervisedRecipe(Recipe):
     train_split: str | None = None
     """The split to train on; train when not given."""
     weights: str | None = None
-    """Pre-trained weights: a run folder, a checkpoint, or a file or folder of fair, OpenMMLab, Hugging Face or timm."""
+    """Pre-trained weights: a run folder, a checkpoint, a file or folder of fair, OpenMMLab, Hugging Face or timm, or
+    an address: zoo:NAME (`openmae zoo` lists them), hf://owner/name, https://…."""
     task: TaskName = "classification"
     """The target of an image: one class, any number of labels, or one number."""
     class_weights: ClassWeights = "equal"

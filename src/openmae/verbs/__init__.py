@@ -6,7 +6,7 @@ A new verb is a function beside its like, decorated with `verb`, and a line of t
 from typing import Any
 
 from openmae.reporting import measurements, results
-from openmae.reporting.zoo import show_zoo
+from openmae.reporting.zoo import agrees, show_zoo
 from openmae.verbs.datasets import check as check
 from openmae.verbs.datasets import pack as pack
 from openmae.verbs.first_steps import demo as demo
@@ -34,6 +34,6 @@ VERBS: dict[str, Verb[Any]] = {
     "embed": Verb(embed, show=results.show_embedding),
     "reconstruct": Verb(reconstruct),
     "pack": Verb(pack, show=results.show_pack),
-    "zoo": Verb(zoo, show=show_zoo),
+    "zoo": Verb(zoo, show=show_zoo, passed=agrees),
     "convert": Verb(convert, show=results.show_conversion),
 }

@@ -36,7 +36,8 @@ def knn(
     Nearness is cosine similarity. Without a test split each image is classified by all others (leave-one-out).
 
     Args:
-        weights: A run folder, a checkpoint, or a file or folder of fair, OpenMMLab, Hugging Face or timm.
+        weights: A run folder, a checkpoint, a file or folder of fair, OpenMMLab, Hugging Face or timm, or an address:
+            zoo:NAME (`openmae zoo` lists them), hf://owner/name, https://….
         data: A folder with one sub-folder per class, labelled Parquet or tar shards, or fashion-mnist.
         labels: A CSV file with the columns path and label, for images that are not in class folders.
         split: The split to measure on; test when not given, else val, the first that has labels.
@@ -90,7 +91,8 @@ def predict(
     not, and the probability of each; after --task regression the number.
 
     Args:
-        weights: The run folder of finetune or linear, or a classifier of fair, OpenMMLab, Hugging Face or timm.
+        weights: The run folder of finetune or linear, or a classifier of fair, OpenMMLab, Hugging Face or timm: a path,
+            zoo:NAME, hf://owner/name, https://….
         data: A folder of images, Parquet, tar shards, or fashion-mnist; labels are not needed.
         out: The .csv or .parquet file to write; when not given, the first ten rows are printed.
         pages: What the pages of a TIFF are: channels of one picture, images of their own, or previews of the first;
@@ -130,7 +132,8 @@ def embed(
     The columns are path, split, label, class, and the vectors cls (the class token) and mean (of the patch tokens).
 
     Args:
-        weights: A run folder, a checkpoint, or a file or folder of fair, OpenMMLab, Hugging Face or timm.
+        weights: A run folder, a checkpoint, a file or folder of fair, OpenMMLab, Hugging Face or timm, or an address:
+            zoo:NAME (`openmae zoo` lists them), hf://owner/name, https://….
         data: A folder of images, Parquet, tar shards, or fashion-mnist.
         out: The Parquet file to write.
         labels: A CSV file with the columns path and label, for images that are not in class folders.

@@ -30,7 +30,8 @@ def reconstruct(
 
     Args:
         images: Image files.
-        weights: A run folder of `openmae pretrain`, one of its checkpoints, or foreign weights with a decoder.
+        weights: A run folder of `openmae pretrain`, one of its checkpoints, or foreign weights with a decoder: a path,
+            zoo:NAME (`openmae zoo` marks them), hf://owner/name, https://….
         out: The PNG to write.
         data: Instead of image files: a data set, of which some images are drawn.
         split: The splits of the data set to choose from; all but those for measuring when not given.

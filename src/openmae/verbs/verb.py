@@ -22,10 +22,12 @@ class Verb(Generic[R]):
     Args:
         run: the function. Its signature and docstring are the Python API, the flags and the help.
         show: how people see its result; `--json` prints the result itself.
+        passed: whether the result is a success; the command ends with an error code if not.
     """
 
     run: Callable[..., R]
     show: Callable[[R], Iterable[Shown]] = show_values
+    passed: Callable[[R], bool] = lambda _: True
 
 
 def verb(function: Callable[P, R]) -> Callable[P, R]:

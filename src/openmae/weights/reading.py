@@ -7,12 +7,15 @@ from typing import NamedTuple, Protocol
 from openmae.core.geometry import size_text
 from openmae.errors import UserError
 from openmae.recipes import PretrainRecipe
+from openmae.recipes.zoo import ZOO
 from openmae.reporter import say
 from openmae.weights.containers import read_stored
+from openmae.weights.fetching import locate
 from openmae.weights.finding import weights_file
 from openmae.weights.formats import fair, huggingface, mm, own, timm
 from openmae.weights.formats.keys import first_of
 from openmae.weights.formats.kinds import appearance
+from openmae.weights.published import require_published
 from openmae.weights.stored import Stored
 from openmae.weights.weights import Weights
 
@@ -45,18 +48,27 @@ def read_weights(spec: str | Path, *, with_decoder: bool = False, normalised: bo
     """Read a run folder, a checkpoint, or a file or folder of weights in any layout that is known.
 
     Args:
-        spec: a path.
+        spec: a path, or an address: `zoo:NAME`, `hf://owner/name`, `https://…`.
         with_decoder: of a run folder, prefer the whole autoencoder to the encoder alone.
         normalised: whether the decoder predicts pixels normalised per patch, for a foreign file that does not say it.
 
     Raises:
         UserError: when there is none, or it cannot be read, or its layout is unknown or ambiguous.
     """
-    path = Path(spec)
+    located = locate(spec)
+    path, entry = located.path, located.entry
     if not path.exists():
-        raise UserError(f"there are no weights at {path}; give a run folder, a checkpoint or an encoder.safetensors")
+        published = f", zoo:{path}" if str(path) in ZOO else ", zoo:NAME"
+        raise UserError(
+            f"there are no weights at {path}; give a run folder, a checkpoint, a file of weights{published}, "
+            "hf://owner/name or https://…"
+        )
+    if normalised is None and entry is not None and entry.has_decoder:
+        normalised = entry.target == "normalised"
     stored = read_stored(weights_file(path, with_decoder=with_decoder))
     weights = layout_of(stored).weights_from(stored, normalised=normalised)
+    if entry is not None:
+        require_published(weights, entry)
     if weights.recipe is None:
         say(_description(weights))
     return weights
