@@ -21,6 +21,7 @@ from tests.situations.making import (
 from tests.situations.shell import DECODER, TINY, Shell
 from tests.situations.situation import Situation
 
+NETWORK = ("--width", 64, "--depth", 2, "--heads", 2)
 FINETUNE = ("--epochs", 1, "--eval-every", 1, *TINY)
 
 
@@ -140,7 +141,7 @@ def unreadable_test_images(shell: Shell) -> None:
     out = shell.folder / "tuned"
     for answer in (
         shell.done("knn", *words),
-        shell.done("linear", "cifar10-linear", *words, "--cached", "--out", shell.folder / "cached"),
+        shell.done("linear", "cifar10-linear", *words, "--cached", "--out", shell.folder / "cached", *NETWORK),
         shell.done("linear", "cifar10-linear", *words, "--out", shell.folder / "linear", *FINETUNE),
         shell.done("finetune", "cifar10-finetune", *words, "--out", out, *FINETUNE),
     ):
@@ -158,7 +159,7 @@ def predicting(shell: Shell) -> None:
     write_flat(new, 6, seed=5000)
     (new / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     out, table = shell.folder / "run", shell.folder / "new.csv"
-    shell.done("linear", "cifar10-linear", "--cached", "--weights", shell.base, "--data", data, "--out", out)
+    shell.done("linear", "cifar10-linear", "--cached", "--weights", shell.base, "--data", data, "--out", out, *NETWORK)
     shell.done("predict", "--weights", out, "--data", new, "--out", table)
     with table.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))

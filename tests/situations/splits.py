@@ -124,8 +124,8 @@ def own_output(shell: Shell) -> None:
 SITUATIONS = (
     Situation(
         "`train/`, `val/`, `test/` with classes and `unlabeled/` without",
-        "measured on `test`, or on the split that `--split` names; pre-training takes `train` and `unlabeled`; `embed`, "
-        "`check` and `pack` take all four and keep which is which",
+        "measured on `test`, or on the split that `--split` names; pre-training takes `train` and `unlabeled`; "
+        "`embed`, `check` and `pack` take all four and keep which is which",
         three_splits,
     ),
     Situation(
