@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from openmae.data.decoding import AS_USUAL, SHRINKS, BadImage, PixelFormat, Pixels, Reading, open_image
 from openmae.data.sources import Source
+from openmae.data.sources.own_output import sign_png
 from openmae.data.statistics import sample
 from openmae.reporter import plain
 from openmae.reporting.pictures import INK, MARGIN, PAPER, visible_bands
@@ -40,7 +41,7 @@ def write_contact_sheet(source: Source, out: Path, reading: Reading = AS_USUAL) 
             pen.text((left + TILE // 2, top + TILE // 2), "cannot be read", fill=MARK, font=font, anchor="mm")
         caption = _fitting(plain(source.name(index)), font)
         pen.text((left + TILE // 2, top + TILE + CAPTION // 2), caption, fill=INK, font=font, anchor="mm")
-    canvas.save(out, format="PNG")
+    canvas.save(out, format="PNG", pnginfo=sign_png())
     return out
 
 
@@ -58,7 +59,7 @@ def _tile(data: bytes, reading: Reading) -> Image.Image:
 def _shown(pixels: Pixels) -> Pixels:
     """Convert [H, W, C] of any type to [H, W] or [H, W, 3] uint8."""
     step = max(1, max(pixels.shape[:2]) // (4 * TILE))  # percentiles of a large image do not need every pixel
-    small = np.ascontiguousarray(pixels[::step, ::step])
+    small = pixels[::step, ::step].copy()  # torch warns of arrays that cannot be written to
     if small.dtype == np.uint16:
         small = small.astype(np.float32)
     bands = torch.from_numpy(small).permute(2, 0, 1).unsqueeze(0)
