@@ -531,3 +531,15 @@ def test_tensors_are_written_contiguous_and_without_gradient(tmp_path: Path) -> 
     tensor = nn.Parameter(torch.arange(6.0).reshape(2, 3))
     write_tensors(tmp_path / "file.safetensors", {"transposed": tensor.T}, {})
     assert torch.equal(load_file(tmp_path / "file.safetensors")["transposed"], tensor.detach().T)
+
+
+@pytest.mark.parametrize(("umask", "permissions"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_files_of_tensors_may_be_read_by_whom_the_umask_says(tmp_path: Path, umask: int, permissions: int) -> None:
+    before = os.umask(umask)
+    try:
+        write_tensors(tmp_path / "encoder.safetensors", {"a": torch.zeros(3)}, {})
+        written = write_checkpoint(tmp_path, snapshot(small_model()), metadata={}, keep=1)
+    finally:
+        os.umask(before)
+    for file in (tmp_path / "encoder.safetensors", *written.iterdir()):
+        assert file.stat().st_mode & 0o777 == permissions, file.name

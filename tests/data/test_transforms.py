@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from torchvision.transforms import RandomResizedCrop
+from torchvision.transforms import RandomResizedCrop, v2
 
 from openmae.data.decoding import Pixels
 from openmae.data.transforms import (
@@ -303,8 +303,8 @@ def test_seeded_globals_decide_what_is_drawn_inside() -> None:
 @pytest.mark.parametrize(
     ("image", "resize_to", "target", "scaled"),
     [
-        ((300, 500), 256, (224, 224), (256, 427)),  # wide
-        ((500, 300), 256, (224, 224), (427, 256)),  # tall
+        ((300, 500), 256, (224, 224), (256, 426)),  # wide
+        ((500, 300), 256, (224, 224), (426, 256)),  # tall
         ((300, 300), 256, (224, 224), (256, 256)),  # square
         ((100, 120), 256, (224, 224), (256, 307)),  # smaller than the target
         ((28, 28), 28, (28, 28), (28, 28)),  # as it is
@@ -320,10 +320,18 @@ def test_evaluation_takes_the_centre_of_the_image_at_its_own_aspect(
 ) -> None:
     pixels = picture(*image)
     result = apply(EvalTransform(size=target, resize=resize_to, exact=True), pixels)
-    top, left = (scaled[0] - target[0]) // 2, (scaled[1] - target[1]) // 2
+    top, left = round((scaled[0] - target[0]) / 2), round((scaled[1] - target[1]) / 2)
     expected = by_pillow(pixels, scaled)[top : top + target[0], left : left + target[1]]
     assert result.shape == (*target, 3)
     assert np.array_equal(result, expected)
+
+
+@pytest.mark.parametrize("size", [(300, 500), (667, 1001), (333, 500), (100, 64)])
+def test_evaluation_prepares_pictures_as_torchvision_does(size: tuple[int, int]) -> None:
+    pixels = picture(*size)
+    reference = v2.Compose([v2.Resize(73, v2.InterpolationMode.BICUBIC), v2.CenterCrop(64)])
+    expected = np.asarray(reference(Image.fromarray(pixels)))
+    assert np.array_equal(apply(EvalTransform(size=(64, 64), resize=73, exact=True), pixels), expected)
 
 
 @settings(deadline=None)
@@ -454,7 +462,7 @@ def test_a_crop_of_a_shrunk_image_shows_the_same_region() -> None:
 def test_evaluation_shrinks_no_further_than_its_resized_image() -> None:
     transform = EvalTransform(size=(32, 32), resize=40)
     rng = np.random.default_rng(0)
-    assert [transform.shrink(transform.plan(side, side + 9, rng)) for side in (79, 80, 159, 160, 320)] == [
+    assert [transform.shrink(transform.plan(side, side + 9, rng)) for side in (559, 560, 1119, 1120, 2240)] == [
         1,
         2,
         2,

@@ -167,6 +167,11 @@ def test_only_a_few_of_many_unlabelled_images_are_named() -> None:
         ([0, 0, None], ("cat", "dog"), r"all 2 labelled images are of the class 'cat'"),
         (["a", "b", "c"], (), r"3 labelled images have 3 classes \(such as a and c\).* of its own; give classes that"),
         (list(range(48)), (), r"48 labelled images have 48 classes \(such as 0 and 47\).*--task regression"),
+        (
+            ["0,5 %", "1,25 %", "-7 %"],
+            (),
+            r"3 labelled images have 3 classes .*write them as plain numbers such as 12\.5",
+        ),
         ([*range(12), 3, 4], (), r"14 labelled images have 12 classes .*nearly every image.*--task regression"),
     ],
 )

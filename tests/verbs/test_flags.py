@@ -226,19 +226,6 @@ def test_the_data_of_a_recipe_may_be_given_in_several_places(name: str) -> None:
     assert data("--data", "a") == "a"
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--epochs", "3", "--epochs", "4"], "--epochs was given twice; give it once"),
-        (["--base-lr=1", "--base_lr", "2"], "--base-lr was given twice"),
-        (["--compile", "--no-compile"], "--compile and --no-compile were both given; give it once"),
-    ],
-)
-def test_a_flag_that_is_given_twice_is_refused(words: list[str], message: str) -> None:
-    with pytest.raises(WrongUsage, match=message):
-        parse("pretrain", VERBS["pretrain"].run, ["cifar10", *words])
-
-
 def test_check_without_data_is_wrong_usage() -> None:
     with pytest.raises(WrongUsage, match=r"which data\? `openmae check --help` explains"):
         parse("check", VERBS["check"].run, [])

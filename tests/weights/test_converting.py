@@ -10,7 +10,6 @@ import pytest
 import torch
 
 import openmae
-from openmae.checkpoints.tensor_files import save_tensors
 from openmae.core.network import Network
 from openmae.errors import UserError
 from openmae.weights import converting, foreign_files, proving
@@ -195,9 +194,8 @@ def test_a_spoiled_conversion_is_removed(
         )
         return {**tensors, name: tensors[name] * (1 + 1e-6)}
 
-    monkeypatch.setattr(
-        foreign_files, "save_tensors", lambda path, tensors, meta: save_tensors(path, spoil(tensors), meta)
-    )
+    save = foreign_files.save_with_digest
+    monkeypatch.setattr(foreign_files, "save_with_digest", lambda file, tensors: save(file, spoil(tensors)))
     saves = torch.save
     monkeypatch.setattr(
         torch,

@@ -21,6 +21,11 @@ def digest_of(tensors: Mapping[str, Tensor]) -> str:
     return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
 
 
+def with_digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict[str, str]:
+    """The metadata of a file of these tensors, with their digest."""
+    return {**metadata, DIGEST_KEY: digest_of(tensors)}
+
+
 def _sha256(tensor: Tensor) -> list[str]:
     contents = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
     return [str(tensor.dtype), str(list(tensor.shape)), hashlib.sha256(contents.data).hexdigest()]

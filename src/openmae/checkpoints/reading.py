@@ -26,17 +26,18 @@ def newest_verified(folder: Path, report: Callable[[str], None] = say) -> Path |
 
 def verify(path: Path) -> None:
     """Raise Damaged unless every file of the checkpoint is as it was written."""
-    try:
-        hashes = json.loads((path / MANIFEST).read_text())["sha256"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise Damaged(f"{MANIFEST} is missing or unreadable") from error
-    if not isinstance(hashes, dict) or not {MODEL, OPTIMIZER, STATE} <= set(hashes) <= {MODEL, EMA, OPTIMIZER, STATE}:
-        raise Damaged(f"{MANIFEST} lists other files than a checkpoint has")
-    for name, expected in hashes.items():
+    for name, expected in _hashes(path).items():
         if not (path / name).is_file():
             raise Damaged(f"{name} is missing")
         if _sha256(path / name) != expected:
             raise Damaged(f"{name} is not what was written")
+
+
+def verify_file(file: Path) -> None:
+    """Raise Damaged when a file of a checkpoint is not as it was written. A file that no manifest lists passes."""
+    manifest = file.parent / MANIFEST
+    if manifest.is_file() and _hashes(file.parent).get(file.name, "") not in ("", _sha256(file)):
+        raise Damaged(f"{file.name} is not what was written")
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -44,6 +45,17 @@ def read_checkpoint(path: Path) -> Checkpoint:
     ema = load_file(path / EMA) if (path / EMA).exists() else None
     optimizer = load_file(path / OPTIMIZER)
     return join_state((path / STATE).read_text(), optimizer, model=load_file(path / MODEL), ema=ema)
+
+
+def _hashes(path: Path) -> dict[str, str]:
+    """The SHA-256 of each file, as the manifest of a checkpoint lists them."""
+    try:
+        hashes = json.loads((path / MANIFEST).read_text())["sha256"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise Damaged(f"{MANIFEST} is missing or unreadable") from error
+    if not isinstance(hashes, dict) or not {MODEL, OPTIMIZER, STATE} <= set(hashes) <= {MODEL, EMA, OPTIMIZER, STATE}:
+        raise Damaged(f"{MANIFEST} lists other files than a checkpoint has")
+    return hashes
 
 
 def _sha256(path: Path) -> str:

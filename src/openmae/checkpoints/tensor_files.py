@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 from collections.abc import Callable, Mapping
 from io import BufferedReader
 from pathlib import Path
@@ -18,6 +19,7 @@ from safetensors.torch import save, save_file
 from torch import Tensor
 
 from openmae.checkpoints.checkpoint import Damaged, GivenUp
+from openmae.checkpoints.digest import with_digest
 from openmae.files import replacing
 
 CHUNK_BYTES = 2**18  # small enough to be hashed and compared in the processor's cache
@@ -25,16 +27,19 @@ OS_ERROR = re.compile(r"\(os error (\d+)\)")  # the system's error number in a m
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """One safetensors file, synced to disk; visible under its name only when it is complete."""
+    """One safetensors file with its digest, synced to disk; visible under its name only when it is complete."""
     with replacing(path) as temporary:
-        save_tensors(temporary, tensors, metadata)
+        save_tensors(temporary, tensors, with_digest(tensors, metadata))
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """One safetensors file, not synced; an OSError, as from any other file, when the disk refuses."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    path.touch()
+    permissions = stat.S_IMODE(path.stat().st_mode)  # as the umask says: safetensors lets nobody else read its files
     try:
         save_file(contiguous, path, metadata=dict(metadata) or None)  # safetensors cannot read {} with {} back
+        path.chmod(permissions)
     except SafetensorError as error:
         number = OS_ERROR.search(str(error))
         if number is None:

@@ -24,6 +24,9 @@ Mask = NDArray[np.integer[Any]]
 Interpolation = Literal["bicubic", "bilinear"]
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 ASPECT_RATIOS = (3 / 4, 4 / 3)
+# For evaluation a JPEG is decoded at least this many times as large as it will be, and with so many pixels on its short
+# side: reduced further by the decoder, it would give other features than a picture that is decoded whole.
+EVALUATION_MARGIN, EVALUATION_SIDE = 2, 256
 
 
 class Box(NamedTuple):
@@ -171,20 +174,32 @@ class EvalTransform:
         return Crop(Box(0, 0, width, height))
 
     def shrink(self, crop: Crop) -> int:
-        return 1 if self.exact else _shrink(crop.box, self._scaled_size(crop.box.height, crop.box.width))
+        if self.exact:
+            return 1
+        height, width = self._scaled_size(crop.box.height, crop.box.width)
+        margin = max(EVALUATION_MARGIN, -(-EVALUATION_SIDE // min(height, width)))
+        return _shrink(crop.box, (margin * height, margin * width))
 
     def cut(self, pixels: Pixels, crop: Crop, height: int, width: int) -> Pixels:  # noqa: ARG002
         scaled = self._scaled_size(height, width)
         result = resize(pixels, scaled, self.interpolation, exact=self.exact)
-        top, left = (scaled[0] - self.size[0]) // 2, (scaled[1] - self.size[1]) // 2
+        top, left = self._corner(scaled)
         return result[top : top + self.size[0], left : left + self.size[1]]
 
     def cut_mask(self, mask: Mask, crop: Crop, height: int, width: int) -> Mask:  # noqa: ARG002
         scaled = self._scaled_size(height, width)
-        top, left = (scaled[0] - self.size[0]) // 2, (scaled[1] - self.size[1]) // 2
+        top, left = self._corner(scaled)
         return resize_nearest(mask, scaled)[top : top + self.size[0], left : left + self.size[1]]
 
+    def _corner(self, scaled: tuple[int, int]) -> tuple[int, int]:
+        """Top and left of the central crop, rounded as torchvision does it."""
+        return round((scaled[0] - self.size[0]) / 2), round((scaled[1] - self.size[1]) / 2)
+
     def _scaled_size(self, height: int, width: int) -> tuple[int, int]:
+        if self.size[0] == self.size[1]:
+            # The long side is rounded down, as in torchvision and so in the reference and in timm.
+            short, resized = min(height, width), max(self.resize, self.size[0])
+            return resized * height // short, resized * width // short
         # For a target that is not square, one side must be longer than `resize`.
         factor = max(self.resize / min(height, width), self.size[0] / height, self.size[1] / width)
         return max(self.size[0], round(height * factor)), max(self.size[1], round(width * factor))

@@ -16,6 +16,7 @@ from openmae.errors import UserError
 from openmae.evaluation.features import BATCH_SIZE, Features, extract_features
 from openmae.evaluation.results import EmbedResult
 from openmae.reporter import say
+from openmae.training.deep_pixels import network_for_sources
 from openmae.training.pixels import reading_of
 from openmae.training.processes.devices import measuring_processes
 from openmae.weights.building import encoder_from
@@ -44,13 +45,14 @@ def embed(
     vit = encoder_from(loaded)
     reading = reading_of(loaded.network, pages=pages, max_pixels=max_pixels)
     opened = as_images(open_data(data, labels=labels), reading)
+    network = network_for_sources(loaded.network, list(opened.splits.values()), reading)
     classes = {split: classes_if_any(source) for split, source in opened.splits.items()}
     say(everything(opened, classes))
     # Splits may have classes that no other has: one number means one class in the whole table.
     every_class = tuple(dict.fromkeys(name for targets in classes.values() for name in targets.names))
     tables, bad = [], 0
     for split, source in opened.splits.items():
-        features = extract_features(vit, loaded.network, source, reading=reading, batch_size=batch_size, fabric=fabric)
+        features = extract_features(vit, network, source, reading=reading, batch_size=batch_size, fabric=fabric)
         bad += len(features.bad)
         names = [source.name(int(index)) for index in features.indices]
         tables.append(_table(names, split, features, classes[split].numbered(every_class).subset(features.indices)))

@@ -27,8 +27,9 @@ from openmae.evaluation.tasks import TASKS, task_for
 from openmae.evaluation.tasks.task import Task
 from openmae.recipes import FinetuneRecipe, SupervisedRecipe
 from openmae.reporter import say
+from openmae.training.deep_pixels import adopt_from, reading_before_adopting
 from openmae.training.optimizers import build_optimizer
-from openmae.training.pixels import adopt_pixels, hold_pixels, pixel_format, reading_of, resolve_pixels
+from openmae.training.pixels import hold_pixels, pixel_format, reading_of, resolve_pixels
 from openmae.training.processes.devices import choose_workers, start_fabric
 from openmae.training.runs import Run, fit_batch, open_run
 from openmae.training.spec import TrainSpec
@@ -69,8 +70,7 @@ def open_experiment(recipe: R) -> tuple[R, Experiment]:
     weights = read_weights(recipe.weights)
     require_architecture(weights, recipe)
     data = open_data(recipe.data, labels=recipe.labels)
-    recipe = adopt_pixels(recipe, weights.network)
-    data = as_images(data, reading_of(recipe))
+    data = as_images(data, reading_before_adopting(recipe, weights.network))
     kind = TASKS[recipe.task].kind
     train, test, _ = labelled_splits(
         data,
@@ -83,7 +83,7 @@ def open_experiment(recipe: R) -> tuple[R, Experiment]:
     )
     assert test is not None, "hold_out makes one"
     task = task_for(recipe.task, train.targets)
-    recipe = resolve_pixels(recipe, train.images)
+    recipe = resolve_pixels(adopt_from(recipe, weights.network, train.images), train.images)
     return recipe, Experiment(task=task, train=train, test=test, weights=weights)
 
 

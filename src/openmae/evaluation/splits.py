@@ -1,5 +1,6 @@
 """The labelled images that a protocol may use: to train on, and to measure on."""
 
+import re
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from openmae.errors import UserError
 from openmae.evaluation.understood import NAMED, NOUNS, Part, Understood, occurring
 
 HELD_OUT = 0.2
+QUANTITY = re.compile(r"[-+]?\d+([.,]\d+)?\s?\D{0,3}")
 MANY_CLASSES = 10  # from which on fewer than two images a class mean that there are no classes
 WHERE_LABELS_COME_FROM: dict[Kind, str] = {
     "class": "put each class into a folder of its own (two folders at least), or give Parquet with a label column",
@@ -142,6 +144,11 @@ def require_classes(targets: Targets) -> None:
         raise UserError(
             f"{found}; use linear or finetune with --task regression for measured numbers, or give classes that "
             "several images share"
+        )
+    if all(QUANTITY.fullmatch(name) for name in names):
+        raise UserError(
+            f"{found}; if they are measured, write them as plain numbers such as 12.5 and use linear or finetune with "
+            "--task regression, else give classes that several images share"
         )
     raise UserError(f"{found}; give classes that several images share, not names of images")
 

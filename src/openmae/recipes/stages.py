@@ -34,7 +34,8 @@ class PretrainRecipe(Recipe):
     split: tuple[str, ...] = ()
     """The splits to train on, such as train unlabeled; all but those for measuring (val, test) when not given."""
     weights: str | None = None
-    """Start from this encoder rather than from fresh weights; channels and image size may differ."""
+    """Start from these weights rather than from fresh ones; channels and image size may differ. A decoder in them is
+    taken along where it is the same."""
     repeats: Annotated[int, at_least(1)] = 1
     """Crops and masks per decoded image; an epoch has that many times the samples."""
     mask_ratio: Annotated[float, BETWEEN_0_AND_1] = 0.75

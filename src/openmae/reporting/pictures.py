@@ -1,6 +1,7 @@
 """Pictures of reconstructions: original, masked, reconstruction, reconstruction with the visible patches pasted in."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from openmae.data.sources.own_output import sign_png
 from openmae.data.transforms import apply, normalise_pixels
 from openmae.errors import UserError
 from openmae.evaluation.features import evaluation_transform
+from openmae.training.deep_pixels import network_for, network_for_sources
 from openmae.training.pixels import pixel_format, reading_of
 from openmae.weights.building import LoadedAutoencoder, load_autoencoder
 
@@ -55,6 +57,7 @@ def reconstruct(
         raise UserError("no images to reconstruct; name image files, or a data set with --data")
     loaded = load_autoencoder(weights)
     reading = reading_of(loaded.network, pages=pages, max_pixels=max_pixels)
+    loaded = loaded._replace(network=network_for(loaded.network, _contents(images), reading))
     arrays = []
     for path in images:
         try:
@@ -62,6 +65,12 @@ def reconstruct(
         except (BadImage, OSError) as error:
             raise UserError(f"{path} cannot be read ({why_unreadable(error)}); leave it out or repair it") from error
     return write_picture(loaded, arrays, out, mask_ratio=mask_ratio, seed=seed)
+
+
+def _contents(images: Sequence[Path]) -> Iterator[bytes]:
+    for path in images:
+        with suppress(OSError):
+            yield path.read_bytes()
 
 
 def reconstruct_sample(
@@ -83,6 +92,7 @@ def reconstruct_sample(
     loaded = load_autoencoder(weights)
     reading = reading_of(loaded.network, pages=pages, max_pixels=max_pixels)
     source = pages_of(source, reading)
+    loaded = loaded._replace(network=network_for_sources(loaded.network, [source], reading))
     arrays: list[Pixels] = []
     why = "it is empty"
     for index in random_stream(seed, Stream.SUBSET).permutation(len(source)):

@@ -21,9 +21,10 @@ from openmae.data.transforms import TrainTransform, normalise_pixels
 from openmae.errors import UserError
 from openmae.recipes import PretrainRecipe
 from openmae.reporter import say
-from openmae.training.continuing import keep_recorded
+from openmae.training.continuing import has_begun, keep_recorded
+from openmae.training.deep_pixels import adopt_from, reading_before_adopting
 from openmae.training.optimizers import build_optimizer
-from openmae.training.pixels import adopt_pixels, hold_pixels, pixel_format, reading_of, resolve_pixels
+from openmae.training.pixels import hold_pixels, pixel_format, reading_of, resolve_pixels
 from openmae.training.processes.devices import start_fabric
 from openmae.training.runs import fit_batch, open_run
 from openmae.training.spec import TrainSpec
@@ -31,8 +32,8 @@ from openmae.training.trainer import train
 from openmae.weights.comparing import require_architecture
 from openmae.weights.formats.own import recipe_metadata
 from openmae.weights.networks import network_of
-from openmae.weights.reading import read_weights
-from openmae.weights.starting import start_from
+from openmae.weights.reading import read_whole
+from openmae.weights.starting import start_decoder_from, start_from
 
 
 def run_pretraining(recipe: PretrainRecipe, out: Path) -> dict[str, Any]:
@@ -41,13 +42,16 @@ def run_pretraining(recipe: PretrainRecipe, out: Path) -> dict[str, Any]:
         raise UserError("no images to train on; give --data a folder of images, a Parquet file, or fashion-mnist")
     asked = recipe
     data = open_data(recipe.data, labels=recipe.labels)
-    weights = None if recipe.weights is None else read_weights(recipe.weights)
+    weights = None if recipe.weights is None else read_whole(recipe.weights)
+    reading = reading_of(recipe)
     if weights is not None:
         require_architecture(weights, recipe)
-        recipe = adopt_pixels(recipe, weights.network)
-    taken = for_pretraining(as_images(data, reading_of(recipe)), recipe.split)
+        reading = reading_before_adopting(recipe, weights.network)
+    taken = for_pretraining(as_images(data, reading), recipe.split)
     source = taken.images
     say(taken.sentence())
+    if weights is not None:
+        recipe = adopt_from(recipe, weights.network, source)
     recipe = keep_recorded(out, asked, resolve_pixels(recipe, source))
     recipe = fit_batch(recipe, len(source) * recipe.repeats)
     fabric = start_fabric(recipe)
@@ -58,6 +62,9 @@ def run_pretraining(recipe: PretrainRecipe, out: Path) -> dict[str, Any]:
         model = network_of(recipe).build_autoencoder(mlp_bias_std=recipe.mlp_bias_std)
         if weights is not None:
             start_from(model.encoder, weights)
+            decoder = start_decoder_from(model, network_of(recipe), weights)
+            if not has_begun(out):
+                say(decoder)
         say(describe(recipe, model, len(source)))
         transform = TrainTransform(
             size=recipe.image_size,

@@ -11,10 +11,10 @@ import tyro
 
 from openmae.errors import UserError, WrongUsage, one_line
 from openmae.recipes import RECIPES, Recipe, Stage, find_recipe
-from openmae.recipes.conversion import flag
 from openmae.recipes.saved import from_yaml
 from openmae.recipes.values import Every, ImageSize, as_text
 from openmae.recipes.warmup import fit_warmup
+from openmae.verbs.repeated import is_given, require_once
 from openmae.verbs.verb import convert_arguments, is_positional
 
 RECIPE, RECIPE_FILE, DATA = "recipe", "--recipe-file", "--data"
@@ -58,13 +58,13 @@ def parse(name: str, function: Callable[..., Any], words: Sequence[str]) -> Call
         name, text = f"{name} {recipe.name}", f"{recipe.name}: {describe(recipe)}\n\n{text}"
         fields: Any = Annotated[type(recipe), tyro.conf.arg(help=inspect.getdoc(recipe))]
         parameters = [_flag(RECIPE, fields, recipe) if one.name == RECIPE else one for one in parameters]
-    words = _once_each(words)
+    words = _places_in_one_word(words)
     takes_several = sum(map(is_positional, parameters)) == 1
     for_shell = [_for_shell(one, takes_several=takes_several) for one in parameters]
     found = ask_tyro(f"openmae {name}", [*for_shell, _flag("json", JSON, False)], text, words)
     json, note = found.pop("json"), ""
     if stage is not None:
-        fitted = fit_warmup(found[RECIPE], named=recipe, given=_is_given("warmup_epochs", words))
+        fitted = fit_warmup(found[RECIPE], named=recipe, given=is_given("warmup_epochs", words))
         if fitted.recipe != found[RECIPE]:  # else the verb says it, to callers from Python too
             found[RECIPE], note = fitted
     for one in parameters:
@@ -79,7 +79,12 @@ def parse(name: str, function: Callable[..., Any], words: Sequence[str]) -> Call
 
 
 def ask_tyro(program: str, parameters: Sequence[inspect.Parameter], text: str, words: Sequence[str]) -> dict[str, Any]:
-    """The values of these parameters in the words. The text is the docstring of which the help is made."""
+    """The values of these parameters in the words. The text is the docstring of which the help is made.
+
+    Raises:
+        WrongUsage: when a flag is given twice, and may not be.
+    """
+    require_once(words, parameters)
 
     def command(**values: Any) -> dict[str, Any]:
         return values
@@ -99,33 +104,21 @@ def describe(recipe: Recipe) -> str:
     return f"{recipe.stage} of {recipe.backbone}, {recipe.epochs} epochs, batch {recipe.batch_size}{published}{note}."
 
 
-def _once_each(words: Sequence[str]) -> list[str]:
-    """The words with all places of --data in one of them; every other flag may be given once.
-
-    Raises:
-        WrongUsage: when another flag is given twice: its last value would win without a word.
-    """
+def _places_in_one_word(words: Sequence[str]) -> list[str]:
+    """The words with all places of `--data a --data b` and `--data a b` in one word behind one --data."""
     kept: list[str] = []
     places: list[str] = []
-    given: dict[str, str] = {}
     takes_places = False
     for word in words:
         name, is_written_together, value = word.partition("=")
         if word.startswith("-") and not _is_number(word):
-            name = name.replace("_", "-")
             takes_places = name == DATA
             if takes_places:
                 places += [value] if is_written_together else []
-                continue
-            key = name.replace("--no-", "--", 1)
-            if key in given:
-                both = f"{given[key]} and {name} were both given" if given[key] != name else f"{name} was given twice"
-                raise WrongUsage(f"{both}; give it once")
-            given[key] = name
-        elif takes_places:
-            places.append(word)
-            continue
-        kept.append(word)
+            else:
+                kept.append(word)
+        else:
+            (places if takes_places else kept).append(word)
     if places or any(word.partition("=")[0] == DATA for word in words):
         kept += [DATA, *([BETWEEN_PLACES.join(places)] if places else [])]
     return kept
@@ -142,11 +135,6 @@ def _is_number(word: str) -> bool:
 def _split_places(word: str) -> str | tuple[str, ...]:
     places = tuple(word.split(BETWEEN_PLACES))
     return places[0] if len(places) == 1 else places
-
-
-def _is_given(name: str, words: Sequence[str]) -> bool:
-    """Whether the words set a flag; tyro takes it with underscores as well."""
-    return any(word.partition("=")[0].replace("_", "-") == flag(name) for word in words)
 
 
 def _stage_of(parameters: Sequence[inspect.Parameter]) -> Stage | None:
@@ -174,7 +162,9 @@ def _help_of_stage(stage: Stage, text: str) -> str:
 
 def _take_recipe(stage: Stage, words: Sequence[str]) -> tuple[Recipe, list[str]]:
     """The recipe that the words name, by the first of them or by --recipe-file, and the rest of them."""
-    words = list(words)
+    words = [part for word in words for part in _separated(word)]
+    if words.count(RECIPE_FILE) > 1:
+        raise WrongUsage(f"{RECIPE_FILE} is given {words.count(RECIPE_FILE)} times; give it once")
     if RECIPE_FILE in words:
         place = words.index(RECIPE_FILE)
         if place + 1 == len(words):
@@ -183,6 +173,11 @@ def _take_recipe(stage: Stage, words: Sequence[str]) -> tuple[Recipe, list[str]]
     if not words or words[0].startswith("-"):
         raise WrongUsage(f"which recipe? `openmae {stage} NAME …`; `openmae recipes` lists them")
     return find_recipe(words[0], stage), words[1:]
+
+
+def _separated(word: str) -> list[str]:
+    """--recipe-file=FILE as two words; any other word as it is."""
+    return word.split("=", 1) if word.startswith(f"{RECIPE_FILE}=") else [word]
 
 
 def _read_recipe(stage: Stage, file: Path) -> Recipe:

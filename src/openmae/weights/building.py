@@ -14,6 +14,7 @@ from openmae.core.model import MaskedAutoencoder
 from openmae.core.network import Network
 from openmae.errors import UserError
 from openmae.recipes import PretrainRecipe
+from openmae.weights.formats.timm import input_of
 from openmae.weights.reading import read_weights
 from openmae.weights.strict import load_strictly, require_same
 from openmae.weights.weights import HEAD_PREFIX, Weights
@@ -30,7 +31,11 @@ class LoadedAutoencoder(NamedTuple):
 
 
 def load_encoder(spec: str | Path) -> VisionTransformer:
-    """The pre-trained or fine-tuned encoder: a plain timm VisionTransformer, unmasked, in eval mode, no classifier."""
+    """The pre-trained or fine-tuned encoder: a plain timm VisionTransformer, unmasked, in eval mode, no classifier.
+
+    Its `pretrained_cfg` says how it wants its images. For 8-bit grey and colour,
+    `timm.data.create_transform(**timm.data.resolve_model_data_config(vit))` prepares them as `openmae embed` does.
+    """
     return encoder_from(read_weights(spec))
 
 
@@ -43,6 +48,8 @@ def encoder_from(weights: Weights) -> VisionTransformer:
         require_same(network.build_encoder(**options), tensors, weights.file)
     vit = network.build_encoder(**options)
     load_strictly(vit, tensors, weights.file)
+    # Not those of timm's own weights for this architecture, nor the address of them.
+    vit.pretrained_cfg = vit.default_cfg = {"architecture": network.backbone, "num_classes": 0, **input_of(network)}
     return vit.eval()
 
 

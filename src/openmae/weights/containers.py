@@ -9,6 +9,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from openmae.checkpoints.digest import DIGEST_KEY, digest_of
 from openmae.errors import UserError
 from openmae.weights.stored import Stored
 from openmae.weights.torch_files import attributes, read_torch_file, require_plain_tensors
@@ -54,9 +55,15 @@ def _read_safetensors(file: Path) -> Stored:
     try:
         with safe_open(file, framework="pt") as opened:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-            return Stored(tensors=tensors, file=file, metadata=opened.metadata() or {})
+            metadata = opened.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise UserError(f"{file} cannot be read as safetensors ({error}); check that it was copied whole") from error
+    if DIGEST_KEY in metadata and metadata[DIGEST_KEY] != digest_of(tensors):
+        raise UserError(
+            f"{file} is damaged: its tensors are not those that were written; copy it again, or give a checkpoint of "
+            "the run"
+        )
+    return Stored(tensors=tensors, file=file, metadata=metadata)
 
 
 def _read_torch(file: Path) -> Stored:

@@ -3,11 +3,10 @@
 from pathlib import Path
 
 from openmae.errors import UserError
-from openmae.recipes import PretrainRecipe
 from openmae.weights.fitting import fit
 from openmae.weights.foreign_files import require_place, writing
 from openmae.weights.proving import TOLERANCE, compare, require_same_tensors
-from openmae.weights.reading import read_weights
+from openmae.weights.reading import read_weights, read_whole
 from openmae.weights.results import Conversion, TargetName
 from openmae.weights.weights import Weights
 
@@ -48,8 +47,4 @@ def convert_weights(source: str | Path, out: Path, *, target: TargetName, drop: 
 
 
 def _read(source: str | Path, target: TargetName) -> Weights:
-    if target == "timm":
-        return read_weights(source)
-    whole = read_weights(source, with_decoder=True)
-    # Only a pre-training has a decoder; the checkpoint of another stage has its classifier under other names.
-    return whole if whole.recipe is None or isinstance(whole.recipe, PretrainRecipe) else read_weights(source)
+    return read_weights(source) if target == "timm" else read_whole(source)

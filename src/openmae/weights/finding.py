@@ -4,7 +4,7 @@ from pathlib import Path
 
 from openmae.checkpoints.checkpoint import EMA, MANIFEST, MODEL, Damaged
 from openmae.checkpoints.names import CHECKPOINTS, ENCODER
-from openmae.checkpoints.reading import newest_verified, verify
+from openmae.checkpoints.reading import newest_verified, verify, verify_file
 from openmae.errors import UserError
 from openmae.reporter import say
 
@@ -24,6 +24,10 @@ def weights_file(path: Path, *, with_decoder: bool) -> Path:
         UserError: when there is none, or only damaged ones.
     """
     if path.is_file():
+        try:
+            verify_file(path)
+        except Damaged as error:
+            raise UserError(f"{path} is damaged ({error}); give another checkpoint of the run") from error
         return path
     if not with_decoder and (path / ENCODER).is_file():
         return path / ENCODER

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from openmae.checkpoints.digest import with_digest
 from openmae.checkpoints.tensor_files import save_tensors
 from openmae.errors import UserError
 from openmae.files import TEMPORARY_PREFIX, replacing, sync_directory, sync_file
@@ -60,7 +61,7 @@ def writing(weights: Weights, target: TargetName, out: Path) -> Iterator[Path]:
         return
     with replacing(out) as file:
         if target == "timm":
-            save_tensors(file, timm.tensors_to(weights), METADATA)
+            save_with_digest(file, timm.tensors_to(weights))
         else:
             container = (fair if target == "fair" else mm).container_of(weights)
             torch.save({key: _owned(value) for key, value in container.items()}, file)
@@ -69,11 +70,11 @@ def writing(weights: Weights, target: TargetName, out: Path) -> Iterator[Path]:
 
 def _fill(folder: Path, weights: Weights, target: TargetName) -> None:
     if target == "huggingface":
-        save_tensors(folder / MODEL, huggingface.tensors_to(weights), METADATA)
+        save_with_digest(folder / MODEL, huggingface.tensors_to(weights))
         _write_json(folder / CONFIG, huggingface.config_of(weights))
         _write_json(folder / PREPROCESSOR, huggingface.preprocessor_of(weights))
     else:
-        save_tensors(folder / MODEL, timm.tensors_to(weights), METADATA)
+        save_with_digest(folder / MODEL, timm.tensors_to(weights))
         _write_json(folder / CONFIG, timm.config_of(weights))
 
 
@@ -93,6 +94,11 @@ def _replacing_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     sync_directory(out.parent)
+
+
+def save_with_digest(file: Path, tensors: Mapping[str, Tensor]) -> None:
+    """A safetensors file whose reader can see whether it was damaged."""
+    save_tensors(file, tensors, with_digest(tensors, METADATA))
 
 
 def _write_json(file: Path, content: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 from openmae.core.geometry import size_text
 from openmae.errors import UserError
+from openmae.recipes import PretrainRecipe
 from openmae.reporter import say
 from openmae.weights.containers import read_stored
 from openmae.weights.finding import weights_file
@@ -59,6 +60,13 @@ def read_weights(spec: str | Path, *, with_decoder: bool = False, normalised: bo
     if weights.recipe is None:
         say(_description(weights))
     return weights
+
+
+def read_whole(spec: str | Path) -> Weights:
+    """As `read_weights`: of a pre-training the whole autoencoder, of everything else the encoder and its classifier."""
+    whole = read_weights(spec, with_decoder=True)
+    # Only a pre-training has a decoder; the checkpoint of another stage has its classifier under other names.
+    return whole if whole.recipe is None or isinstance(whole.recipe, PretrainRecipe) else read_weights(spec)
 
 
 def layout_of(stored: Stored) -> Layout:

@@ -5,10 +5,12 @@ from timm.models.vision_transformer import VisionTransformer
 
 from openmae.core.encoder import encoder_geometry
 from openmae.core.geometry import Geometry
+from openmae.core.model import MaskedAutoencoder
+from openmae.core.network import Network
 from openmae.core.positions import resize_positions
 from openmae.errors import UserError
 from openmae.weights.strict import load_strictly
-from openmae.weights.weights import Weights
+from openmae.weights.weights import DECODER_PREFIX, Weights
 
 
 def start_from(vit: VisionTransformer, weights: Weights) -> None:
@@ -45,3 +47,47 @@ def start_from(vit: VisionTransformer, weights: Weights) -> None:
             ) from error
     fresh = {name: tensor for name, tensor in own.items() if name.startswith(("head.", "fc_norm."))}
     load_strictly(vit, {**fresh, **tensors}, weights.file)
+
+
+def start_decoder_from(model: MaskedAutoencoder, network: Network, weights: Weights) -> str:
+    """Load the decoder of a pre-training into `model`, in place, where it is the same network; positions stay those of
+    the model where its grid is another one.
+
+    Args:
+        model: the autoencoder.
+        network: of the model.
+        weights: what the pre-training starts from.
+
+    Returns:
+        A sentence for the user: the decoder is taken along, or why it starts fresh.
+    """
+    reason = _why_decoder_does_not_fit(network, weights)
+    if reason:
+        return f"the decoder starts fresh: {reason}"
+    tensors = {
+        name.removeprefix(DECODER_PREFIX): tensor
+        for name, tensor in weights.tensors.items()
+        if name.startswith(DECODER_PREFIX)
+    }
+    if tensors["pos_embed"].shape != model.decoder.pos_embed.shape:
+        tensors["pos_embed"] = model.decoder.pos_embed.detach()
+    load_strictly(model.decoder, tensors, weights.file)
+    return f"the decoder of {weights.file} is taken along"
+
+
+def _why_decoder_does_not_fit(network: Network, weights: Weights) -> str:
+    """The reason why the decoder of these weights cannot go on in this network; "" when it can."""
+    trained = weights.network
+    if not weights.has_decoder or trained.decoder is None:
+        return f"{weights.file} has none"
+    assert network.decoder is not None
+    values = {
+        "width": (trained.decoder.width, network.decoder.width),
+        "depth": (trained.decoder.depth, network.decoder.depth),
+        "heads": (trained.decoder.heads, network.decoder.heads),
+        "channels": (trained.channels, network.channels),
+        "normalise_target": (trained.normalise_target, network.normalise_target),
+        "axis_order": (trained.axis_order, network.axis_order),
+    }
+    found = [f"{name} {old} there, {new} here" for name, (old, new) in values.items() if old != new]
+    return f"that of {weights.file} is another one ({', '.join(found)})" if found else ""

@@ -184,6 +184,20 @@ def test_labels_may_be_columns(tmp_path: Path, write: Write) -> None:
     assert targets.known.tolist() == [True, True, False]
 
 
+def test_columns_of_which_one_has_1_are_classes(tmp_path: Path, write: Write) -> None:
+    root = put(tmp_path / "photos", "a.png", "b.png", "c.png")
+    source = open_data(str(root), labels=write("path,rust,crack", "a.png,0.0,1.0", "b.png,1,0", "c.png,0,1")).train
+    assert (source.classes, source.labels.tolist()) == (("rust", "crack"), [1, 0, 1])
+
+
+@pytest.mark.parametrize("cells", [("1", "nan", "0"), ("1.5", "NaN", "0"), ("yes", "nan", "no")])
+def test_a_missing_number_is_no_class_called_nan(tmp_path: Path, write: Write, cells: tuple[str, ...]) -> None:
+    root = put(tmp_path / "photos", "a.png", "b.png", "c.png")
+    file = write("path,label", *(f"{name}.png,{cell}" for name, cell in zip("abc", cells, strict=True)))
+    targets = open_data(str(root), labels=file).train.targets("number" if cells[0] == "1.5" else "class")
+    assert targets.known.tolist() == [True, False, True]
+
+
 def test_both_splits_have_the_labels_of_the_whole_file(tmp_path: Path, write: Write) -> None:
     root = put(tmp_path / "photos", "train/1.png", "test/1.png")
     data = open_data(str(root), labels=write("path,label", "train/1.png,crack", "test/1.png,rust;dent"))

@@ -143,6 +143,23 @@ def test_names_that_hold_other_signs_are_names(texts: list[str]) -> None:
     assert labels(texts).targets("class").names == tuple(sorted(texts))
 
 
+@pytest.mark.parametrize("text", ["['a', 'b']", '["a"]', "[0, 2]", "{'a', 'b'}", '{"a": 1}', "(0, 2)"])
+def test_lists_that_are_written_as_texts_are_refused(text: str) -> None:
+    for kind in ("class", "labels"):
+        with pytest.raises(ValueError, match=r"here gives lists that are written as texts .*--task multilabel"):
+            labels(["a", text, "b", text]).targets(kind)
+
+
+def test_lists_of_one_label_each_are_classes() -> None:
+    targets = labels([["b"], None, ["a"], ["b"]]).targets("class")
+    assert classes(targets) == ["b", None, "a", "b"]
+    assert classes(labels([[1], [0], [-1]], TRAIN).targets("class")) == ["bee", "ant", None]
+    with pytest.raises(
+        ValueError, match=r"here says of some images that they have none of the labels.*--task multilabel"
+    ):
+        labels([["b"], []]).targets("class")
+
+
 def test_semicolons_in_texts_of_any_source_stand_between_labels() -> None:
     given = labels(["crack;rust", "rust", None])
     with pytest.raises(ValueError, match=r"several labels to an image \(such as crack;rust\), not one class"):

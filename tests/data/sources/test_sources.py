@@ -376,6 +376,13 @@ def test_labelled_and_unlabelled_files_go_together(tmp_path: Path) -> None:
     assert source.classes == ("no", "yes")
 
 
+def test_folders_of_a_measured_split_are_classes_although_training_has_others(tmp_path: Path) -> None:
+    put(tmp_path, "train/ant/1.png", "train/bee/1.png", "val/emu/1.png", "unlabeled/batch1/1.png")
+    data = open_data(str(tmp_path))
+    assert [data.splits["val"].classes[label] for label in data.splits["val"].labels] == ["emu"]
+    assert data.splits["unlabeled"].labels.tolist() == [-1]
+
+
 def test_files_that_count_their_classes_in_another_order_are_joined_by_name(tmp_path: Path) -> None:
     put_parquet(tmp_path / "a.parquet", [0, 1], classes=["cat", "dog"])
     put_parquet(tmp_path / "b.parquet", [0, 1, 2], classes=["dog", "cat", "emu"])

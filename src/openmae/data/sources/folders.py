@@ -13,7 +13,14 @@ from openmae.data.sources.data_set import Data, LeftOut
 from openmae.data.sources.labels import UNLABELLED, GivenLabels, Labelled
 from openmae.data.sources.names_and_sizes import UNKNOWN_SIZE, file_sizes
 from openmae.data.sources.scanning import Listing
-from openmae.data.sources.split_names import UNLABELLED_NAMES, WORDS, in_order, name_splits, split_of_folder
+from openmae.data.sources.split_names import (
+    UNLABELLED_NAMES,
+    WORDS,
+    in_order,
+    is_held_out,
+    name_splits,
+    split_of_folder,
+)
 from openmae.data.sources.storage import is_remote, read_file
 from openmae.errors import UserError
 
@@ -24,20 +31,24 @@ class FolderSource(Labelled):
     """Image files below a folder, at any depth, in the order of their names.
 
     The folders of the first level are classes where most of the images lie in at least two of them; images beside them
-    have no label. In a split other than train the first level names classes where it does in train.
+    have no label. In another split the first level names classes where it has one of those in train; and in one for
+    measuring, where most of its images lie in folders and train has classes.
 
     Args:
         root: path or URL of the folder.
         names: large_binary array of the files' names relative to it; a million of them take some 50 MB, and forked
             workers share them.
         train: the training split, for every other split.
+        held_out: whether this split is for measuring.
     """
 
-    def __init__(self, root: str, names: pa.Array, *, train: "FolderSource | None" = None) -> None:
+    def __init__(
+        self, root: str, names: pa.Array, *, train: "FolderSource | None" = None, held_out: bool = False
+    ) -> None:
         self.root = root
         self._names = names
         self._is_web = root.startswith(("http://", "https://"))  # whose names are percent-encoded
-        labels, self.class_folders = self._first_level(train)
+        labels, self.class_folders = self._first_level(train, held_out=held_out)
         values = pa.chunked_array([pa.array(labels, mask=labels == UNLABELLED)])
         given = None if train is None or not self.class_folders else train.given
         self.given = GivenLabels(values, where=root, names=self.class_folders, train=given)
@@ -61,7 +72,9 @@ class FolderSource(Labelled):
     def _printable(self, name: bytes) -> str:
         return (unquote_to_bytes(name) if self._is_web else name).decode("utf-8", "backslashreplace")
 
-    def _first_level(self, train: "FolderSource | None") -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    def _first_level(
+        self, train: "FolderSource | None", *, held_out: bool
+    ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
         """The class of each image and the names of all, by the first folder level."""
         unlabelled = np.full(len(self), UNLABELLED, dtype=np.int64)
         parts = pc.split_pattern(self._names, pattern=b"/", max_splits=1)
@@ -70,7 +83,8 @@ class FolderSource(Labelled):
         folders = tuple(self._printable(folder) for folder in level.dictionary.to_pylist())
         are_classes = 2 * len(level) > len(self) and len(folders) > 1
         if train is not None:
-            are_classes = not set(folders).isdisjoint(train.class_folders)
+            most_in_folders = held_out and bool(train.class_folders) and 2 * len(level) > len(self)
+            are_classes = most_in_folders or not set(folders).isdisjoint(train.class_folders)
         if not are_classes:
             return unlabelled, ()
         unlabelled[in_folder.to_numpy(zero_copy_only=False)] = level.indices.to_numpy()
@@ -91,7 +105,7 @@ def open_folder(root: str, listing: Listing) -> Data:
         if not len(names) and split not in WORDS:
             continue  # such as annotations/
         train = next(iter(opened.values()), None)
-        opened[split] = _not_empty(FolderSource(_join(root, folder), names, train=train))
+        opened[split] = _not_empty(FolderSource(_join(root, folder), names, train=train, held_out=is_held_out(split)))
     left = len(listing.images) - sum(map(len, opened.values()))
     return Data(splits=opened, left_out=_outside(listing.images, left))
 

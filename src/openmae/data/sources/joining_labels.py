@@ -57,12 +57,13 @@ def join(labels: Sequence[PlainLabels], places: Sequence[str]) -> PlainLabels:
     Raises:
         UserError: when some are fractions and others are classes.
     """
-    labelled = [given for given in labels if given.names or pc.any(pc.is_valid(given.values)).as_py()]
+    has_labels = [bool(given.names or pc.any(pc.is_valid(given.values)).as_py()) for given in labels]
+    labelled = [given for given, has in zip(labels, has_labels, strict=True) if has]
     if not labelled:
         return PlainLabels(_chunks([pa.nulls(len(given.values), pa.int64()) for given in labels], pa.int64()))
     if any(given.are_lists for given in labelled):
-        labels = [as_lists(given) if given in labelled else given for given in labels]
-        labelled = [given for given in labels if given.names or pc.any(pc.is_valid(given.values)).as_py()]
+        labels = [as_lists(given) if has else given for given, has in zip(labels, has_labels, strict=True)]
+        labelled = [given for given, has in zip(labels, has_labels, strict=True) if has]
     kind = labelled[0].values.type
     if all(given.values.type == kind and given.names == labelled[0].names for given in labelled):
         return PlainLabels(_concatenated(labels, kind), labelled[0].names)
@@ -78,7 +79,7 @@ def join(labels: Sequence[PlainLabels], places: Sequence[str]) -> PlainLabels:
     names: dict[str, None] = {}
     for given in labelled:
         names.update(dict.fromkeys(given.names or tuple(map(str, distinct(given)))))
-    texts = [_as_texts(given) if given in labelled else given for given in labels]
+    texts = [_as_texts(given) if has else given for given, has in zip(labels, has_labels, strict=True)]
     kind = pa.list_(pa.string()) if labelled[0].are_lists else pa.string()
     return PlainLabels(_concatenated(texts, kind), tuple(names) if any(given.names for given in labelled) else ())
 

@@ -124,6 +124,7 @@ def _one_hot(file: str, rows: list[list[str]], path: int) -> LabelFile:
     lists: list[list[str] | None] = []
     for row in rows[1:]:
         cells = [cell.strip() for cell in row[:path] + row[path + 1 :]]
+        cells = [cell.removesuffix(".0") for cell in cells]
         wrong = next(((cell, name) for cell, name in zip(cells, names, strict=True) if cell not in ("0", "1")), None)
         if wrong is not None and any(cells):
             raise UserError(

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from openmae.data.sources.joining_labels import Vocabulary
-from openmae.data.sources.label_values import PlainLabels, as_lists, distinct, example
+from openmae.data.sources.label_values import PlainLabels, as_lists, distinct, example, picked
 from openmae.data.targets import UNKNOWN_CLASS, Targets
 from openmae.errors import UserError
 
@@ -23,18 +23,14 @@ def read_classes(labels: PlainLabels, *, where: str, train: Vocabulary | None = 
 
     Args:
         labels: integers or texts. The classes are their names, where the data set has names; else the values that
-            occur: numbers in the order of numbers, texts in the order of texts.
+            occur: numbers in the order of numbers, texts in the order of texts. Lists must have one label each.
         where: what an error message calls the place that the labels come from.
         train: the classes of the training split, which come first; classes that it lacks come behind them.
 
     Raises:
-        UserError: for lists and fractions, for texts of several labels each, and for too many classes.
+        UserError: for lists of several labels, texts of several labels, fractions, and too many classes.
     """
-    if labels.are_lists:
-        raise UserError(
-            f"{where} gives several labels to an image (such as {example(labels.values)}), not one class; use linear "
-            "or finetune with --task multilabel"
-        )
+    labels = _one_of_each_list(labels, where)
     _require_no_fractions(labels, where, "classes")
     _require_one_in_a_text(labels, where)
     names, numbers = _numbered(labels, labels.values, train)
@@ -134,6 +130,28 @@ def _numbered(
     return names, np.array([*(place.get(name, UNKNOWN_CLASS) for name in own), UNKNOWN_CLASS], dtype=np.int64)[places]
 
 
+def _one_of_each_list(labels: PlainLabels, where: str) -> PlainLabels:
+    """The only label of each list, such as the one column of a table that has 1."""
+    if not labels.are_lists:
+        return labels
+    lists = labels.values.combine_chunks()
+    lengths = pc.list_value_length(lists)
+    if pc.any(pc.greater(lengths, 1)).as_py():
+        raise UserError(
+            f"{where} gives several labels to an image (such as {example(labels.values)}), not one class; use linear "
+            "or finetune with --task multilabel"
+        )
+    if pc.any(pc.equal(lengths, 0)).as_py():
+        raise UserError(
+            f"{where} says of some images that they have none of the labels, which is no class; use linear or finetune "
+            "with --task multilabel"
+        )
+    singles = pc.list_flatten(lists)
+    places = np.full(len(lists), -1, dtype=np.int64)
+    places[lists.is_valid().to_numpy(zero_copy_only=False)] = np.arange(len(singles))
+    return PlainLabels(picked(pa.chunked_array([singles]), places), labels.names)
+
+
 def _require_no_fractions(labels: PlainLabels, where: str, wanted: str) -> None:
     if pa.types.is_floating(labels.item):
         raise UserError(
@@ -151,6 +169,12 @@ def _require_one_in_a_text(labels: PlainLabels, where: str) -> None:
     if labels.names or not pa.types.is_string(labels.item):
         return
     texts = distinct(labels)
+    written = next((text for text in texts if re.fullmatch(r"\[.*\]|\{.*[,:].*\}|\(.*,.*\)", text)), None)
+    if written is not None:
+        raise UserError(
+            f"{where} gives lists that are written as texts (such as {written[:80]}), not one class; write the labels "
+            "with semicolons in a file for --labels, and use linear or finetune with --task multilabel"
+        )
     for separator in OTHER_SEPARATORS:
         several = next((text for text in texts if separator in text), None)
         if several is None:

@@ -18,6 +18,7 @@ from openmae.evaluation.gathering import gather_rows
 from openmae.evaluation.results import Measurement
 from openmae.evaluation.splits import labelled_splits
 from openmae.recipes.values import Pooling
+from openmae.training.deep_pixels import network_for_sources
 from openmae.training.pixels import reading_of
 from openmae.training.processes.devices import measuring_processes
 from openmae.weights.building import encoder_from, untrained_twin
@@ -56,10 +57,10 @@ def run_knn(
     # The twin is the network that the pre-training itself began with, where that is known.
     own_seed = loaded.recipe.seed if loaded.recipe is not None else seed
     vit = untrained_twin(loaded, seed=own_seed) if untrained else encoder_from(loaded)
-    bank = extract_features(vit, loaded.network, train.images, reading=reading, fabric=fabric)
-    queries = (
-        extract_features(vit, loaded.network, test.images, reading=reading, fabric=fabric) if test is not None else None
-    )
+    used = [split.images for split in (train, test) if split is not None]
+    network = network_for_sources(loaded.network, used, reading)
+    bank = extract_features(vit, network, train.images, reading=reading, fabric=fabric)
+    queries = extract_features(vit, network, test.images, reading=reading, fabric=fabric) if test is not None else None
     scores = knn(
         bank.pooled(pool),
         train.targets.values[bank.indices],

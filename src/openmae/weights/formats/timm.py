@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from openmae.core.network import Interpolation
+from openmae.core.network import Interpolation, Network
 from openmae.errors import UserError
 from openmae.weights.formats import fair
 from openmae.weights.formats.architecture import Known, describe
@@ -113,18 +113,35 @@ def config_of(weights: Weights) -> dict[str, Any]:
         **({"global_pool": pooled} if pooled else {}),
         "model_args": {name: value for name, value in options.items() if value is not None},
         "pretrained_cfg": {
-            "input_size": [network.channels, *network.image_size],
-            "fixed_input_size": True,
-            "interpolation": network.interpolation,
-            "crop_pct": min(network.image_size) / network.eval_resize,
-            "crop_mode": "center",
-            "mean": list(network.mean),
-            "std": list(network.std),
+            **{name: list(value) if isinstance(value, tuple) else value for name, value in input_of(network).items()},
             "num_classes": classes,
-            "first_conv": "patch_embed.proj",
-            "classifier": "head",
         },
     }
+
+
+def input_of(network: Network) -> dict[str, Any]:
+    """How the network wants its images, as timm's `pretrained_cfg` says it: `timm.data.create_transform` reads it.
+
+    timm cannot say everything: of images that are not square, ours are cropped less where they are higher than the
+    network's, and it knows no pixels but 8-bit ones.
+    """
+    statistics = {"mean": network.mean, "std": network.std} if network.mean else {}
+    return {
+        "input_size": (network.channels, *network.image_size),
+        "fixed_input_size": True,
+        "interpolation": network.interpolation,
+        "crop_pct": _crop_pct(min(network.image_size), network.eval_resize),
+        "crop_mode": "center",
+        **statistics,
+        "first_conv": "patch_embed.proj",
+        "classifier": "head",
+    }
+
+
+def _crop_pct(side: int, resized: int) -> float:
+    """The share from which timm computes `resized` again: the side divided by it, rounded down."""
+    share = side / resized
+    return share if floor(side / share) == resized else side / (resized + 1e-6)
 
 
 def _bare(tensors: Any) -> dict[str, Tensor]:
