@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from openmae.data.decoding import Pages
 from openmae.data.pages import as_images
 from openmae.data.sources import classes_if_any, open_data
+from openmae.data.sources.own_output import sign_table
 from openmae.data.sources.taking import everything, record_of_all
 from openmae.data.targets import Targets
 from openmae.errors import UserError
@@ -69,7 +70,7 @@ def embed(
         return result
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, out)
+        pq.write_table(sign_table(table, "features"), out)
     except OSError as error:
         raise UserError(
             f"cannot write {out} ({error.strerror}); give --out a file in a folder that you may write"

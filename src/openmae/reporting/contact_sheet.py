@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from openmae.data.decoding import AS_USUAL, SHRINKS, BadImage, PixelFormat, Pixels, Reading, open_image
 from openmae.data.sources import Source
+from openmae.data.sources.own_output import sign_png
 from openmae.data.statistics import sample
 from openmae.reporter import plain
 from openmae.reporting.pictures import INK, MARGIN, PAPER, visible_bands
@@ -40,7 +41,7 @@ def write_contact_sheet(source: Source, out: Path, reading: Reading = AS_USUAL) 
             pen.text((left + TILE // 2, top + TILE // 2), "cannot be read", fill=MARK, font=font, anchor="mm")
         caption = _fitting(plain(source.name(index)), font)
         pen.text((left + TILE // 2, top + TILE + CAPTION // 2), caption, fill=INK, font=font, anchor="mm")
-    canvas.save(out, format="PNG")
+    canvas.save(out, format="PNG", pnginfo=sign_png())
     return out
 
 

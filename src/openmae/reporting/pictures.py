@@ -17,6 +17,7 @@ from openmae.data.decoding import LARGEST, BadImage, Pages, Pixels, decode, why_
 from openmae.data.pages import pages_of
 from openmae.data.randomness import Stream, random_stream
 from openmae.data.sources import Source
+from openmae.data.sources.own_output import sign_png
 from openmae.data.transforms import apply, normalise_pixels
 from openmae.errors import UserError
 from openmae.evaluation.forward import evaluation_transform
@@ -135,7 +136,7 @@ def write_picture(
     picture = draw_rows(panels, caption="\n".join([*captions, VISIBLE_CAPTION]))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(out, format="PNG")
+        picture.save(out, format="PNG", pnginfo=sign_png())
     except OSError as error:
         raise UserError(
             f"cannot write {out} ({error.strerror}); give --out a file in a folder that you may write"

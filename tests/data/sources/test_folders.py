@@ -3,6 +3,8 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from openmae.data.sources import Source, open_data, scanning, storage
@@ -138,14 +140,19 @@ def test_a_folder_that_cannot_be_read_is_left_out_and_mentioned(
     assert said == ["1 folders cannot be read and are left out, the first one 'secret': Permission denied"]
 
 
-def test_tar_archives_beside_images_are_left_out_and_mentioned(said: list[str], tmp_path: Path) -> None:
-    source = open_data(str(put(tmp_path, "a.png", "backup.tar", "old.tar.gz"))).train
-    assert names(source) == ["a.png"]
-    assert said == [f"{tmp_path} holds images, which are read; the 2 tar archives beside them are left out"]
+def test_tar_archives_beside_images_are_left_out_and_mentioned(tmp_path: Path) -> None:
+    data = open_data(str(put(tmp_path, "a.png", "backup.tar", "old.tar.gz")))
+    assert names(data.train) == ["a.png"]
+    assert data.left_out == (("2 tar archives", None, "beside images, which are read"),)
 
 
-def test_images_beside_parquet_files_are_left_out_and_mentioned(said: list[str], tmp_path: Path) -> None:
-    put(tmp_path, "a.png", "b.parquet")
+def test_images_beside_parquet_files_are_left_out_and_mentioned(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": [b"x"]}), put(tmp_path, "a.png") / "b.parquet")
+    data = open_data(str(tmp_path))
+    assert names(data.train) == ["b.parquet:0"]
+    assert data.left_out == (("image files", 1, "beside Parquet files, which are read"),)
+
+
+def test_a_damaged_parquet_file_beside_images_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not a readable Parquet file"):
-        open_data(str(tmp_path))
-    assert said == [f"{tmp_path} holds Parquet files, which are read; the 1 image files beside them are left out"]
+        open_data(str(put(tmp_path, "a.png", "b.parquet")))

@@ -5,15 +5,17 @@ import io
 import itertools
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
 
-from openmae.data.sources.data_set import Data
+from openmae.data.sources.data_set import Data, LeftOut
 from openmae.data.sources.folders import FolderSource, open_folder
 from openmae.data.sources.label_files import LABEL_HEADERS, PATH_HEADERS, label_from_file
 from openmae.data.sources.naming import is_image
+from openmae.data.sources.own_output import PICTURE, pictures_among
 from openmae.data.sources.scanning import Listing, list_folder
 from openmae.data.sources.split_names import in_order, name_splits
 from openmae.data.sources.storage import is_remote, read_file
@@ -51,8 +53,12 @@ def list_images(places: Iterable[str]) -> list[str]:
 def open_images(images: Sequence[str], *, base: str) -> Data:
     """These images below the folder `base`, with splits and classes as its folders are called."""
     start = len(base) + 1 if base else 0
-    listing = _listing(image[start:] for image in images)
-    return open_folder(base or ("/" if images[0].startswith("/") else "."), listing)
+    root = base or ("/" if images[0].startswith("/") else ".")
+    names = [os.fsencode(image[start:]) for image in images]
+    drawn = set(pictures_among(root, names))
+    data = open_folder(root, _listing(os.fsdecode(name) for name in names if name not in drawn))
+    left_out = [LeftOut(os.fsdecode(name), 1, PICTURE) for name in sorted(drawn)]
+    return replace(data, left_out=(*data.left_out, *left_out))
 
 
 def open_list(place: str) -> Data:

@@ -1,21 +1,22 @@
 """Open one place of `--data`, whatever kind it is; each kind has a file of its own beside this one."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from openmae.data.sources.data_set import Data
+from openmae.data.sources.data_set import Data, LeftOut
 from openmae.data.sources.folders import open_folder
 from openmae.data.sources.hub import SCHEME, open_hub
 from openmae.data.sources.labels import GivenLabels, Labelled
 from openmae.data.sources.lists import is_list, list_images, open_images, open_list
+from openmae.data.sources.own_output import FOLDERS, RUN, parquet_of_images
 from openmae.data.sources.parquet import ParquetSource
 from openmae.data.sources.scanning import COMPRESSED_SHARDS, list_folder
 from openmae.data.sources.shards import ShardSource, compressed_error, divide_shards
 from openmae.data.sources.split_names import divide
 from openmae.data.sources.storage import expand, fixed_folder, is_pattern, is_remote, resolve
 from openmae.errors import UserError, one_line
-from openmae.reporter import say
 
 BUNDLED = "fashion-mnist"
 COMPRESSED = tuple(ending.decode() for ending in COMPRESSED_SHARDS)
@@ -58,12 +59,15 @@ def _open_pattern(pattern: str, spec: str) -> Data:
     except OSError as error:
         raise UserError(f"{spec} cannot be listed ({one_line(error)}); check the path and your access to it") from error
     base = fixed_folder(pattern)
-    opened = _open_containers(places, base=base) if places else None
-    if opened is not None:
-        return opened
     images = list_images(places)
-    if images:
-        return open_images(images, base=base)
+    parquet = [place for place in places if place.endswith(".parquet")]
+    kept, left_out = parquet_of_images("", parquet, beside_images=bool(images))
+    places = [place for place in places if place in set(kept) or not place.endswith(".parquet")]
+    opened = _open_containers(places, base=base) if places else None
+    if opened is None and images:
+        opened = open_images(images, base=base)
+    if opened is not None:
+        return _leaving_out(opened, left_out)
     raise UserError(
         f"the pattern {spec} matches no Parquet files and no tar shards, and no images; give a pattern such as "
         "'data/train-*.parquet', 'shard-{000..012}.tar' or 'photos/*.jpg'"
@@ -104,17 +108,25 @@ def _open_folder(root: str) -> Data:
     """Open a local or remote folder: its Parquet files if it has any, else its images, else its tar shards."""
     listing = list_folder(root)
     images = len(listing.images)
-    parquet = listing.containers_ending(b".parquet")
+    if not images and all(Path(root, os.fsdecode(marker)).is_file() for marker in FOLDERS[RUN]):
+        raise UserError(f"{root} is {RUN}, which holds no data; give the folder of the images, or use it as --weights")
+    names = listing.containers_ending(b".parquet")
+    parquet, own = parquet_of_images(root, names, beside_images=bool(images))
+    left_out = [*listing.left_out, *own]
     if parquet:
         if images:
-            say(f"{root} holds Parquet files, which are read; the {images:,} image files beside them are left out")
-        return _parquet([f"{root}/{name}" for name in parquet], root)
+            left_out.append(LeftOut("image files", images, "beside Parquet files, which are read"))
+        return _leaving_out(_parquet([f"{root}/{name}" for name in parquet], root), left_out)
     containers = listing.containers_ending(b".tar", *COMPRESSED_SHARDS)
     if images and containers:
-        say(f"{root} holds images, which are read; the {len(containers):,} tar archives beside them are left out")
+        left_out.append(LeftOut(f"{len(containers):,} tar archives", None, "beside images, which are read"))
     if containers and not images:
         shards = [name for name in containers if name.endswith(".tar")] or containers
         opened = _open_containers([f"{root}/{name}" for name in shards], base=root)
         assert opened is not None  # all of them are tar archives
-        return opened
-    return open_folder(root, listing)
+        return _leaving_out(opened, left_out)
+    return _leaving_out(open_folder(root, listing), left_out)
+
+
+def _leaving_out(data: Data, left_out: Sequence[LeftOut]) -> Data:
+    return replace(data, left_out=(*data.left_out, *left_out))

@@ -94,7 +94,7 @@ def divide_shards(shards: Sequence[str], base: str) -> dict[str, list[str]]:
         UserError: when a name is ambiguous, or the notes are damaged.
     """
     folders = {os.path.split(shard)[0] for shard in shards}
-    notes = _packed_notes(shards[0]) if len(folders) == 1 else None
+    notes = _packed_notes(shards[0]) if len(folders) == 1 < len(shards) else None
     prefixes = {} if notes is None else dict(notes.splits)
     packed = [prefixes.get(os.path.split(shard)[1].rpartition("-")[0]) for shard in shards]
     if None in packed:
