@@ -53,7 +53,7 @@ def half_labelled(shell: Shell) -> None:
     )
     answer = shell.done("knn", "--weights", shell.base, "--data", images, "--labels", labels, "-k", 3)
     assert answer.result["train_images"] == 12
-    assert "12 images without a label" in answer.said
+    assert "12 of 24 images of train without a label" in answer.said
     assert "000.png" in answer.said
 
 

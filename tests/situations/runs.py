@@ -17,7 +17,8 @@ from tests.situations.making import stripes, write_csv, write_flat, write_pictur
 from tests.situations.shell import DECODER, TINY, Shell
 from tests.situations.situation import Situation
 
-SMALL = (*TINY, *DECODER, "--image-size", 32, "--patch-size", 8)
+IMAGES = ("--image-size", 32, "--patch-size", 8)
+SMALL = (*TINY, *DECODER, *IMAGES)
 
 
 def changed_images(shell: Shell) -> None:
@@ -86,7 +87,7 @@ def permissions(shell: Shell) -> None:
     write_flat(data, 16)
     before = os.umask(0o022)
     try:
-        run = shell.pretrained("vit-b16-800e", data, *SMALL, "--epochs", 1)
+        run = shell.pretrained("vit-b16-800e", data, *IMAGES, "--epochs", 1)
     finally:
         os.umask(before)
     files = [path for path in run.rglob("*") if path.is_file()]
@@ -123,11 +124,12 @@ def damaged_weights(shell: Shell) -> None:
 def decoder_taken_along(shell: Shell) -> None:
     data = shell.folder / "photos"
     write_flat(data, 16)
-    first = shell.pretrained("vit-b16-800e", data, *SMALL, "--epochs", 1, name="first")
-    words = ("pretrain", "vit-b16-800e", "--data", data, "--weights", first, *SMALL, "--epochs", 1)
-    taken = shell.done(*words, "--out", shell.folder / "second")
+    first = shell.pretrained("vit-b16-800e", data, *IMAGES, "--epochs", 1, name="first")
+    words = ("pretrain", "vit-b16-800e", "--data", data, "--weights", first, *TINY, *IMAGES, "--epochs", 1)
+    taken = shell.done(*words, *DECODER, "--out", shell.folder / "second")
     assert "decoder" in taken.said
-    other = shell.done(*words, "--out", shell.folder / "third", "--decoder-depth", 2)
+    decoder = ("--decoder-width", 32, "--decoder-depth", 2, "--decoder-heads", 2)
+    other = shell.done(*words, *decoder, "--out", shell.folder / "third")
     assert "decoder" in other.said
     assert taken.said != other.said
 

@@ -5,14 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.situations import files, labels, runs, splits
 from tests.situations.making import write_plain
 from tests.situations.shell import DECODER, TINY, Shell
 from tests.situations.situation import Situation
-
-DOCUMENT = Path(__file__).parents[2] / "docs" / "data.md"
-BEGIN = "| data or habit | what happens |\n|---|---|\n"
-SITUATIONS = (*splits.SITUATIONS, *labels.SITUATIONS, *files.SITUATIONS, *runs.SITUATIONS)
+from tests.situations.table import BEGIN, DOCUMENT, SITUATIONS, table
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +27,7 @@ def test_a_situation_ends_as_its_row_says(situation: Situation, base: Path, tmp_
 
 
 def test_the_rows_are_in_the_documentation() -> None:
-    rows = "".join(f"| {situation.what} | {situation.happens} |\n" for situation in SITUATIONS)
     text = DOCUMENT.read_text(encoding="utf-8")
     assert BEGIN in text
-    assert re.split(r"\n\n|\Z", text.partition(BEGIN)[2])[0] + "\n" == rows
+    rows = re.findall(r"\A(?:\|.*\|\n)*", text.partition(BEGIN)[2])[0]
+    assert rows == table(), "run python -m tests.situations.table"
