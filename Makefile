@@ -27,7 +27,7 @@ test: .venv/installed-dev
 	$(BIN)/lint-imports
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4
 
-# OLDEST are more options of uv, such as a package index that has torch without CUDA: --extra-index-url URL
+# OLDEST are more options of uv, such as --torch-backend=cpu, for torch without CUDA
 test-oldest: .venv-oldest/installed
 	.venv-oldest/bin/pytest --numprocesses auto --maxprocesses 4
 

@@ -15,6 +15,7 @@ import venv
 import zipfile
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 import openmae
@@ -97,7 +98,9 @@ def test_the_archive_holds_what_a_build_needs_and_no_tests(dist: Path) -> None:
     assert not {name for name in names if "tests" in name.parts}
 
 
-def test_the_wheel_works_in_an_environment_without_the_source(environment: Path, tmp_path: Path) -> None:
+def test_the_wheel_works_in_an_environment_without_the_source(
+    environment: Path, small_fashion: Path, tmp_path: Path
+) -> None:
     command = environment / "bin" / "openmae"
     program = "import openmae, openmae.cli; print(openmae.__file__, openmae.cli.__file__, sep='\\n')"
     for file in run(environment / "bin" / "python", "-c", program, cwd=tmp_path).split():
@@ -108,3 +111,6 @@ def test_the_wheel_works_in_an_environment_without_the_source(environment: Path,
     result = run(command, "pretrain", "fashion-mnist", *training, cwd=tmp_path)
     assert json.loads(result)["epoch"] == 1.0
     assert (tmp_path / "run" / "encoder.safetensors").is_file()
+    images = ("--data", small_fashion / "test.parquet", "--out", "features.parquet")
+    run(command, "embed", "--weights", "run", *images, cwd=tmp_path)
+    assert len(pq.read_table(tmp_path / "features.parquet")) == 40

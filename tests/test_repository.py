@@ -30,6 +30,11 @@ def test_ci_runs_make_test_on_the_oldest_python_that_the_package_permits() -> No
     assert PROJECT["requires-python"] == f">={job['strategy']['matrix']['python'][0]}"
 
 
+def test_ci_runs_the_tests_with_the_oldest_versions() -> None:
+    steps = read(".github/workflows/test.yml")["jobs"]["oldest"]["steps"]
+    assert any(step.get("run", "").startswith("make test-oldest ") for step in steps)
+
+
 def test_each_commit_hook_is_a_check_of_make_test() -> None:
     checks = subprocess.run(["make", "--dry-run", "test"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     (local,) = read(".pre-commit-config.yaml")["repos"]

@@ -420,7 +420,7 @@ def test_pixels_without_data_are_left_out_of_statistics_and_loss(
     assert network_of(saved).nodata == saved.nodata
 
 
-def test_the_loss_does_not_depend_on_what_lies_where_there_is_no_data(recipe: PretrainRecipe) -> None:
+def test_patches_without_data_do_not_count_in_the_loss_of_a_batch(recipe: PretrainRecipe) -> None:
     recipe = replace(recipe, pixel_type="float32", mask_ratio=0.5)
     torch.manual_seed(0)
     model = network_of(recipe).build_autoencoder()
