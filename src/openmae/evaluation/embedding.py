@@ -15,6 +15,7 @@ from openmae.data.targets import Targets
 from openmae.errors import UserError
 from openmae.evaluation.features import BATCH_SIZE, Features, extract_features
 from openmae.evaluation.results import EmbedResult
+from openmae.recipes.values import PixelRange
 from openmae.reporter import say
 from openmae.training.deep_pixels import network_for_sources
 from openmae.training.pixels import reading_of
@@ -32,6 +33,7 @@ def embed(
     batch_size: int = BATCH_SIZE,
     pages: Pages | None = None,
     max_pixels: int | None = None,
+    pixel_range: PixelRange | None = None,
     devices: int = 1,
     nodes: int = 1,
 ) -> EmbedResult:
@@ -45,7 +47,7 @@ def embed(
     vit = encoder_from(loaded)
     reading = reading_of(loaded.network, pages=pages, max_pixels=max_pixels)
     opened = as_images(open_data(data, labels=labels), reading)
-    network = network_for_sources(loaded.network, list(opened.splits.values()), reading)
+    network = network_for_sources(loaded.network, list(opened.splits.values()), reading, pixel_range=pixel_range)
     classes = {split: classes_if_any(source) for split, source in opened.splits.items()}
     say(everything(opened, classes))
     # Splits may have classes that no other has: one number means one class in the whole table.

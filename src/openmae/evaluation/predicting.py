@@ -24,6 +24,7 @@ from openmae.evaluation.measuring import EVALUATION_BATCH
 from openmae.evaluation.results import PredictResult
 from openmae.evaluation.spreadsheet import write_csv
 from openmae.files import replacing
+from openmae.recipes.values import PixelRange
 from openmae.reporter import say
 from openmae.training.deep_pixels import network_for_sources
 from openmae.training.pixels import reading_of
@@ -41,6 +42,7 @@ def predict(
     out: Path | None = None,
     pages: Pages | None = None,
     max_pixels: int | None = None,
+    pixel_range: PixelRange | None = None,
     devices: int = 1,
     nodes: int = 1,
 ) -> PredictResult:
@@ -55,7 +57,9 @@ def predict(
     reading = reading_of(classifier.network, pages=pages, max_pixels=max_pixels)
     opened = as_images(open_data(data), reading)
     say(_sentence(opened))
-    classifier.network = network_for_sources(classifier.network, list(opened.splits.values()), reading)
+    classifier.network = network_for_sources(
+        classifier.network, list(opened.splits.values()), reading, pixel_range=pixel_range
+    )
     classifier.to(fabric.device)
     tables, bad = [], 0
     for split, source in opened.splits.items():
