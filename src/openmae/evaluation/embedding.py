@@ -9,12 +9,13 @@ import pyarrow.parquet as pq
 from openmae.data.decoding import Pages
 from openmae.data.pages import as_images
 from openmae.data.sources import classes_if_any, open_data
-from openmae.data.sources.own_output import sign_table
+from openmae.data.sources.own_output import require_replaceable, sign_table
 from openmae.data.sources.taking import everything, record_of_all
 from openmae.data.targets import Targets
 from openmae.errors import UserError
 from openmae.evaluation.features import BATCH_SIZE, Features, extract_features
 from openmae.evaluation.results import EmbedResult
+from openmae.files import replacing
 from openmae.recipes.values import PixelRange
 from openmae.reporter import say
 from openmae.training.deep_pixels import network_for_sources
@@ -42,6 +43,7 @@ def embed(
     Masking is off and nothing is random: the same file and the same weights give the same rows.
 
     """
+    require_replaceable(out)
     fabric = measuring_processes(devices=devices, nodes=nodes)
     loaded = read_weights(weights)
     vit = encoder_from(loaded)
@@ -72,7 +74,8 @@ def embed(
         return result
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(sign_table(table, "features"), out)
+        with replacing(out) as temporary:
+            pq.write_table(sign_table(table, "features"), temporary)
     except OSError as error:
         raise UserError(
             f"cannot write {out} ({error.strerror}); give --out a file in a folder that you may write"

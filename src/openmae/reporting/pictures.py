@@ -17,7 +17,7 @@ from openmae.data.decoding import LARGEST, BadImage, Pages, Pixels, decode, why_
 from openmae.data.pages import pages_of
 from openmae.data.randomness import Stream, random_stream
 from openmae.data.sources import Source
-from openmae.data.sources.own_output import sign_png
+from openmae.data.sources.own_output import require_replaceable, sign_png
 from openmae.data.transforms import apply, normalise_pixels
 from openmae.errors import UserError
 from openmae.evaluation.forward import evaluation_transform
@@ -57,6 +57,7 @@ def reconstruct(
     """
     if not images:
         raise UserError("no images to reconstruct; name image files, or a data set with --data")
+    require_replaceable(out)
     loaded = load_autoencoder(weights)
     reading = reading_of(loaded.network, pages=pages, max_pixels=max_pixels)
     loaded = loaded._replace(network=network_for(loaded.network, _contents(images), reading, pixel_range=pixel_range))
@@ -92,6 +93,7 @@ def reconstruct_sample(
     Raises:
         UserError: when none of them can be read, and as `reconstruct` does.
     """
+    require_replaceable(out)
     loaded = load_autoencoder(weights)
     reading = reading_of(loaded.network, pages=pages, max_pixels=max_pixels)
     source = pages_of(source, reading)
