@@ -236,7 +236,8 @@ def test_weights_for_colour_squares_start_a_pretraining_on_wide_bands(
     assert new["pos_embed"].shape == (1, 1 + 4 * 6, 32)
     same = [name for name in old if old[name].shape == new[name].shape]
     assert len(same) == len(old) - 2
-    code = main([*TINY, *data, "--out", str(tmp_path / "other"), "--weights", str(colour), "--depth", "3"])
+    deeper = [*TINY[: TINY.index("--depth")], "--depth", "3", *TINY[TINY.index("--depth") + 2 :]]
+    code = main([*deeper, *data, "--out", str(tmp_path / "other"), "--weights", str(colour)])
     assert code == 1
     assert "is of another network than vit-b16-800e (depth 2 instead of 3)" in capsys.readouterr().err
     assert all(torch.equal(old[name], new[name]) for name in same)
