@@ -67,8 +67,8 @@ def resolve_pixels(recipe: R, source: Source) -> R:
     if all(reasons):
         places = recipe.data if isinstance(recipe.data, str) else " ".join(recipe.data or ())
         raise UserError(
-            f"the images cannot be read as {wanted.channels} channels of {wanted.kind}, e.g. {reasons[0]}; see "
-            f"--channels and --pixel-type, and `openmae check {places}` shows what they are"
+            f"the images cannot be read as {wanted.channels} channels of {wanted.kind}, e.g. {reasons[0]}; "
+            f"`openmae check {recipe.data}` shows what they are, and a command that fits them"
         )
     if recipe.measures_statistics:
         statistics = noted_statistics(source, wanted)
