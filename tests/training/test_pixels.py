@@ -58,7 +58,7 @@ def test_images_with_other_channels_name_the_flag(tmp_path: Path, vit_b: Pretrai
     source = open_data(folder_of(tmp_path, 13, "uint8")).train
     with pytest.raises(
         ValueError,
-        match=r"cannot be read as 3 channels of uint8, e\.g\. 0\.npy: 13 .*; `openmae check .*` shows what they are, and a c",
+        match=r"cannot be read as 3 channels of uint8, e\.g\. 0\.npy: 13 .*; `openmae check .*` shows what",
     ):
         resolve_pixels(vit_b, source)
 
