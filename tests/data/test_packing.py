@@ -431,7 +431,7 @@ def test_pretraining_runs_on_packed_16_bit_bands(tiny_recipe: PretrainRecipe, tm
 def test_the_speeds_before_and_after_are_measured(classes: Path, tmp_path: Path) -> None:
     result, _ = packed(classes, tmp_path / "packed")
     rates = result["images_per_second"]
-    assert result["speedup"] == pytest.approx(rates["packed"] / rates["source"], rel=0.02)
+    assert result["speedup"] == pytest.approx(rates["packed"] / rates["source"], rel=0.02, abs=0.01)
 
 
 def test_an_array_is_stored_without_pickle() -> None:
