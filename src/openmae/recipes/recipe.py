@@ -26,6 +26,9 @@ from openmae.recipes.values import Every, ImageSize, Nodata, Pages, as_text, usu
 
 Stage = Literal["pretrain", "linear", "finetune"]
 
+AS_WEIGHTS = "as-weights"
+"""The backbone of a recipe that takes its whole network from the weights."""
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 

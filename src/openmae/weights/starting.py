@@ -61,7 +61,7 @@ def start_decoder_from(model: MaskedAutoencoder, network: Network, weights: Weig
     Returns:
         A sentence for the user: the decoder is taken along, or why it starts fresh.
     """
-    reason = _why_decoder_does_not_fit(network, weights)
+    reason = why_decoder_does_not_fit(network, weights)
     if reason:
         return f"the decoder starts fresh: {reason}"
     tensors = {
@@ -75,7 +75,7 @@ def start_decoder_from(model: MaskedAutoencoder, network: Network, weights: Weig
     return f"the decoder of {weights.file} is taken along"
 
 
-def _why_decoder_does_not_fit(network: Network, weights: Weights) -> str:
+def why_decoder_does_not_fit(network: Network, weights: Weights) -> str:
     """The reason why the decoder of these weights cannot go on in this network; "" when it can."""
     trained = weights.network
     if not weights.has_decoder or trained.decoder is None:
