@@ -73,7 +73,7 @@ def run_pretraining(recipe: PretrainRecipe, out: Path, *, given: Collection[str]
         torch.manual_seed(recipe.seed)
         model = network_of(recipe).build_autoencoder(mlp_bias_std=recipe.mlp_bias_std)
         if weights is not None:
-            start_from(model.encoder, weights)
+            start_from(model.encoder, weights, norm_may_be_fresh=True)
             decoder = start_decoder_from(model, network_of(recipe), weights)
             if not has_begun(out):
                 say(decoder)

@@ -64,12 +64,7 @@ def as_weights(recipe: PretrainRecipe, weights: Weights | None, given: Collectio
     kept = changed | set(given) - {"backbone"}
     values = {**_of_network(weights), **_of_training(recipe, weights)}
     adapted = dataclasses.replace(recipe, **{name: value for name, value in values.items() if name not in kept})
-    rate = "" if _was_adapted(weights) else f", {SHARE_OF_RATE:g} of the rate from nothing"
-    say(
-        f"the network is that of {weights.file}: {adapted.backbone} at {size_text(adapted.image_size)} pixels, "
-        f"{adapted.channels} channels, decoder of {adapted.decoder_depth} blocks of width {adapted.decoder_width}; "
-        f"{adapted.optimizer} at {adapted.base_lr:.3g} for 256 images{'' if 'base_lr' in kept else rate}"
-    )
+    say(_understood(adapted, weights, rate_is_given="base_lr" in kept))
     return adapted
 
 
@@ -88,6 +83,16 @@ def freeze_while_decoder_is_fresh(recipe: PretrainRecipe, weights: Weights | Non
         "learns; --encoder-frozen-epochs sets another number"
     )
     return dataclasses.replace(recipe, encoder_frozen_epochs=epochs)
+
+
+def _understood(recipe: PretrainRecipe, weights: Weights, *, rate_is_given: bool) -> str:
+    """A sentence for the user about the fields that follow from the weights."""
+    known = isinstance(weights.recipe, PretrainRecipe) and not _was_adapted(weights) and not rate_is_given
+    rate = f"; {recipe.optimizer} at a quarter of the rate that they were trained with" if known else ""
+    return (
+        f"the network is that of {weights.file}: {recipe.backbone} at {size_text(recipe.image_size)} pixels, channels: "
+        f"{recipe.channels}, decoder: {recipe.decoder_depth} x {recipe.decoder_width}{rate}"
+    )
 
 
 def _of_network(weights: Weights) -> Mapping[str, Any]:
