@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+import openmae
 from openmae.checkpoints.checkpoint import list_checkpoints
 from openmae.checkpoints.names import ENCODER, RECIPE
 from openmae.checkpoints.reading import read_checkpoint
@@ -82,6 +83,16 @@ def test_the_saved_recipe_names_the_network_and_continues_the_run(
         said.clear()
         assert run_pretraining(again, tmp_path) == results
         assert "already finished" in said[-1]
+
+
+def test_the_verb_keeps_a_given_value_that_is_the_default_of_the_recipe(
+    tiny_run: Path, small_fashion: Path, tmp_path: Path
+) -> None:
+    assert not read_whole(tiny_run).network.normalise_target
+    openmae.pretrain(
+        "adapt", weights=tiny_run, data=small_fashion, out=tmp_path, epochs=1, workers=0, normalise_target=True
+    )
+    assert recipe_of(tmp_path).normalise_target
 
 
 def test_another_image_size_and_another_number_of_channels_start_from_the_weights(
