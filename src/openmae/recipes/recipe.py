@@ -68,8 +68,8 @@ class Recipe:
     """Seed of everything random: weights, order, crops, masks."""
 
     backbone: str
-    """Name of a timm VisionTransformer. as-weights: the whole network is that of --weights, but for flags that are given
-    (to pre-train only)."""
+    """Name of a timm VisionTransformer. as-weights, to pre-train only: the whole network is that of --weights, but
+    for flags that are given."""
     image_size: ImageSize = ImageSize(224, 224)
     """Images are cropped and resized to this: 224, or 224x448 for height x width."""
     # The bounds above lie far beyond any network: a weights file is refused before an absurd one is built.
