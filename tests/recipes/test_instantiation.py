@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from openmae.recipes import RECIPES, PretrainRecipe, Recipe, SupervisedRecipe
+from openmae.recipes.recipe import AS_WEIGHTS
 from openmae.weights.networks import network_of
 
 CLASSES = 1000
@@ -32,7 +33,7 @@ def groups(kind: type[Recipe], decisive: tuple[str, ...]) -> list[Any]:
     assert set(decisive) <= {field.name for field in fields(kind)} | {"pool"}
     found: dict[tuple[Any, ...], Recipe] = {}
     for recipe in RECIPES.values():
-        if isinstance(recipe, kind):
+        if isinstance(recipe, kind) and recipe.backbone != AS_WEIGHTS:
             found.setdefault(tuple(getattr(recipe, name) for name in decisive), recipe)
     return [pytest.param(recipe, id=recipe.name) for recipe in found.values()]
 

@@ -29,3 +29,11 @@ def test_a_recipe_that_was_made_so_is_kept_and_warned_of() -> None:
     fitted = fit_warmup(made, named=made, given=False)
     assert fitted.recipe == made
     assert fitted.note.startswith("the warm-up takes 40 of 20 epochs")
+
+
+@pytest.mark.parametrize(("epochs", "warmup"), [(20, 1), (90, 4.5), (400, 20)])
+def test_the_warm_up_of_an_adaptation_is_a_twentieth_of_any_run(epochs: int, warmup: float) -> None:
+    adapt = find_recipe("adapt")
+    assert fit_warmup(replace(adapt, epochs=epochs), named=adapt, given=False).recipe.warmup_epochs == warmup
+    given = replace(adapt, epochs=epochs, warmup_epochs=2)
+    assert fit_warmup(given, named=adapt, given=True).recipe == given

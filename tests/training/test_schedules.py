@@ -1,11 +1,13 @@
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openmae.training.schedules import learning_rate, warmup_cosine
+from openmae.recipes import PretrainRecipe, find_recipe
+from openmae.training.schedules import Schedule, learning_rate, warmup_cosine
 
 
 def test_warmup_is_linear_and_then_half_a_cosine() -> None:
@@ -65,3 +67,19 @@ def test_rate_rises_to_the_peak_then_falls_to_the_floor(
     assert all(after <= before + slack for before, after in pairwise(falling))
     assert rates[warmup] == pytest.approx(peak)
     assert rates[-1] == pytest.approx(peak if warmup == total else floor)
+
+
+@pytest.mark.parametrize(("warmup", "ramp"), [(1, [0, 0.25, 0.5, 0.75, 1]), (0, [1, 1, 1, 1, 1])])
+def test_a_frozen_encoder_has_the_rate_0_and_then_warms_up_to_that_of_the_decoder(
+    warmup: int, ramp: list[float]
+) -> None:
+    recipe = find_recipe("cifar10")
+    assert isinstance(recipe, PretrainRecipe)
+    recipe = replace(recipe, epochs=10, warmup_epochs=warmup, encoder_frozen_epochs=2.0)
+    schedule = Schedule(recipe=recipe, steps_per_epoch=4)
+    plain = Schedule(recipe=replace(recipe, encoder_frozen_epochs=0.0), steps_per_epoch=4)
+    rates = [schedule.rates(step, [{"frozen_at_first": True}, {}]) for step in range(40)]
+    assert [others for _, others in rates] == [plain.rates(step, [{}])[0] for step in range(40)]
+    assert [encoder for encoder, _ in rates[:8]] == [0] * 8
+    assert [encoder / others for encoder, others in rates[8:13]] == pytest.approx(ramp)
+    assert [encoder for encoder, _ in rates[13:]] == [others for _, others in rates[13:]]

@@ -16,7 +16,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Callable[..., PretrainRecipe]:
     """Calls `openmae.pretrain`; returns the recipe that would be trained by."""
     recipes: list[PretrainRecipe] = []
 
-    def run_pretraining(recipe: PretrainRecipe, out: Path) -> dict[str, Any]:
+    def run_pretraining(recipe: PretrainRecipe, out: Path, **_: Any) -> dict[str, Any]:
         recipes.append(recipe)
         return {"out": str(out)}
 

@@ -192,6 +192,15 @@ def flags_of_kinds() -> list[Any]:
     ]
 
 
+def test_the_shell_says_which_fields_were_given_to_a_recipe_that_follows_the_weights() -> None:
+    words = ["adapt", "--weights", "w", "--image-size", "224", "--no-normalise-target", "--epochs", "20"]
+    arguments = dict(parse("pretrain", VERBS["pretrain"].run, words).arguments)
+    recipe = arguments.pop("recipe")
+    assert arguments.pop("out") is None
+    assert arguments == {"weights": "w", "image_size": (224, 224), "normalise_target": False, "epochs": 20}
+    assert recipe == dataclasses.replace(find_recipe("adapt"), **arguments, warmup_epochs=1.0)
+
+
 @pytest.mark.parametrize(("words", "fields"), flags_of_kinds())
 def test_shell_and_python_make_the_same_recipe(
     words: list[str], fields: dict[str, Any], trained: Callable[..., Recipe]

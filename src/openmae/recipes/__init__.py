@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from openmae.errors import WrongUsage
+from openmae.recipes.adapting import adapting_recipe
 from openmae.recipes.published import published_recipes
 from openmae.recipes.recipe import Recipe, Stage
 from openmae.recipes.small import small_recipes
@@ -22,7 +23,7 @@ __all__ = [
 ]
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
-    {recipe.name: recipe for recipe in (*small_recipes(), *published_recipes())}
+    {recipe.name: recipe for recipe in (*small_recipes(), adapting_recipe(), *published_recipes())}
 )
 
 

@@ -26,6 +26,9 @@ from openmae.recipes.values import Every, ImageSize, Nodata, Pages, PixelRange, 
 
 Stage = Literal["pretrain", "linear", "finetune"]
 
+AS_WEIGHTS = "as-weights"
+"""The backbone of a recipe that takes its whole network from the weights."""
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -65,7 +68,8 @@ class Recipe:
     """Seed of everything random: weights, order, crops, masks."""
 
     backbone: str
-    """Name of a timm VisionTransformer."""
+    """Name of a timm VisionTransformer. as-weights, to pre-train only: the whole network is that of --weights, but
+    for flags that are given."""
     image_size: ImageSize = ImageSize(224, 224)
     """Images are cropped and resized to this: 224, or 224x448 for height x width."""
     # The bounds above lie far beyond any network: a weights file is refused before an absurd one is built.

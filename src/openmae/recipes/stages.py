@@ -52,6 +52,9 @@ class PretrainRecipe(Recipe):
     """Axis that the first half of the position channels encodes (fair: column, mm: row)."""
     mlp_bias_std: Annotated[float, NOT_NEGATIVE] = 0.0
     """Standard deviation of the initial MLP biases (fair: 0, mm: 1e-6)."""
+    encoder_frozen_epochs: Annotated[float, NOT_NEGATIVE] | Literal["auto"] = 0.0
+    """The encoder's rate is 0 for that many epochs, while the decoder learns; its own warm-up follows. auto: a tenth
+    of the run where the decoder starts fresh beside an encoder from --weights, else 0."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import NamedTuple
 
-from openmae.recipes.recipe import Recipe
+from openmae.recipes.recipe import AS_WEIGHTS, Recipe
 
 LONGEST_SHARE = 1 / 3
 
@@ -16,7 +16,8 @@ class Fitted(NamedTuple):
 
 
 def fit_warmup(recipe: Recipe, *, named: Recipe, given: bool) -> Fitted:
-    """`recipe` with a warm-up in proportion, where that of the `named` recipe is too long for the epochs of the user.
+    """`recipe` with a warm-up in proportion, where that of the `named` recipe is too long for the epochs of the user;
+    of a recipe that goes on from weights with any number of epochs.
 
     A rate that rises for most of a run never comes down, and such a run ends with a poor network.
 
@@ -25,7 +26,8 @@ def fit_warmup(recipe: Recipe, *, named: Recipe, given: bool) -> Fitted:
         named: the recipe without them.
         given: whether the user gave the warm-up, which is kept then.
     """
-    if recipe.warmup_epochs <= LONGEST_SHARE * recipe.epochs:
+    always_in_proportion = named.backbone == AS_WEIGHTS and not given and recipe.epochs != named.epochs
+    if recipe.warmup_epochs <= LONGEST_SHARE * recipe.epochs and not always_in_proportion:
         return Fitted(recipe, "")
     if given or recipe.epochs == named.epochs:
         return Fitted(

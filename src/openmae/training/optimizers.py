@@ -8,7 +8,7 @@ from timm.optim import Lars, param_groups_layer_decay, param_groups_weight_decay
 from torch import nn
 from torch.optim import AdamW, Optimizer
 
-from openmae.recipes import FinetuneRecipe, LinearRecipe, Recipe
+from openmae.recipes import FinetuneRecipe, LinearRecipe, PretrainRecipe, Recipe
 from openmae.training.muon import Muon
 
 TOKEN_NAMES = ("cls_token", "reg_token", "mask_token", "pos_embed")
@@ -19,7 +19,7 @@ def build_optimizer(recipe: Recipe, model: nn.Module) -> Optimizer:
     """The recipe's optimiser over the parameters of `model` that require gradients.
 
     Biases, norms and other one-dimensional parameters never decay; class and mask tokens as the recipe says. Every
-    group may carry `lr_scale`, a factor of its rate.
+    group may carry `lr_scale`, a factor of its rate, or be `frozen_at_first`; `Schedule.rates` says what that means.
     """
     groups = list(_groups(recipe, model))
     if recipe.optimizer == "lars":
@@ -47,7 +47,16 @@ def _groups(recipe: Recipe, model: nn.Module) -> Iterable[dict[str, Any]]:
         groups = param_groups_weight_decay(
             model, weight_decay=recipe.weight_decay, no_weight_decay_list=exempt, fallback_list=fallback
         )
+    if isinstance(recipe, PretrainRecipe) and recipe.encoder_frozen_epochs:
+        groups = _by_part(groups, {id(p) for name, p in model.named_parameters() if name.startswith("encoder.")})
     return [group for group in groups if group["params"]]
+
+
+def _by_part(groups: Iterable[dict[str, Any]], encoder: set[int]) -> Iterable[dict[str, Any]]:
+    """The groups, each as one of the encoder, whose parameters are given by id, and one of all others."""
+    for group in groups:
+        yield {**group, "params": [p for p in group["params"] if id(p) in encoder], "frozen_at_first": True}
+        yield {**group, "params": [p for p in group["params"] if id(p) not in encoder]}
 
 
 def _with_full_rate(groups: Iterable[dict[str, Any]], parameters: set[int]) -> Iterable[dict[str, Any]]:

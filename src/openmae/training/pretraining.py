@@ -1,6 +1,6 @@
 """Masked pre-training: the network, the images and the loss that the training loop receives."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from openmae.training.processes.devices import start_fabric
 from openmae.training.runs import fit_batch, open_run
 from openmae.training.spec import TrainSpec
 from openmae.training.trainer import train
+from openmae.weights.adapting import as_weights, freeze_while_decoder_is_fresh
 from openmae.weights.comparing import require_architecture
 from openmae.weights.formats.own import recipe_metadata
 from openmae.weights.networks import network_of
@@ -37,15 +38,24 @@ from openmae.weights.reading import read_whole
 from openmae.weights.starting import start_decoder_from, start_from
 
 
-def run_pretraining(recipe: PretrainRecipe, out: Path) -> dict[str, Any]:
-    """Pre-train as `recipe` says into the run folder `out`, or continue what is there; returns the results."""
+def run_pretraining(recipe: PretrainRecipe, out: Path, *, given: Collection[str] = ()) -> dict[str, Any]:
+    """Pre-train into a run folder, or continue what is there.
+
+    Args:
+        recipe: how to train.
+        out: the run folder.
+        given: the fields that the user gave: a recipe that takes its network from the weights keeps them.
+
+    Returns:
+        The results.
+    """
     if recipe.data is None:
         raise UserError("no images to train on; give --data a folder of images, a Parquet file, or fashion-mnist")
     if recipe.pixel_range is not None and recipe.weights is None:
         raise UserError("--pixel-range is for images of another range than those of --weights; give both, or neither")
-    asked = recipe
     data = open_data(recipe.data, labels=recipe.labels)
     weights = None if recipe.weights is None else read_whole(recipe.weights)
+    asked = recipe = as_weights(recipe, weights, given)
     reading = reading_of(recipe)
     if weights is not None:
         require_architecture(weights, recipe)
@@ -57,6 +67,7 @@ def run_pretraining(recipe: PretrainRecipe, out: Path) -> dict[str, Any]:
         recipe = adopt_from(recipe, weights.network, source)
     recipe = keep_recorded(out, asked, resolve_pixels(recipe, source))
     recipe = fit_batch(recipe, len(source) * recipe.repeats)
+    recipe = freeze_while_decoder_is_fresh(recipe, weights)
     fabric = start_fabric(recipe)
     with closing(open_run(fabric, out, recipe, images={"train": source}, weights=weights)) as run:
         if (results := run.finished()) is not None:
@@ -64,7 +75,7 @@ def run_pretraining(recipe: PretrainRecipe, out: Path) -> dict[str, Any]:
         torch.manual_seed(recipe.seed)
         model = network_of(recipe).build_autoencoder(mlp_bias_std=recipe.mlp_bias_std)
         if weights is not None:
-            start_from(model.encoder, weights)
+            start_from(model.encoder, weights, norm_may_be_fresh=True)
             decoder = start_decoder_from(model, network_of(recipe), weights)
             if not has_begun(out):
                 say(decoder)

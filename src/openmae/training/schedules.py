@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from openmae.recipes import FinetuneRecipe, Recipe
+from openmae.recipes import FinetuneRecipe, PretrainRecipe, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,26 +24,51 @@ class Schedule:
     def total_steps(self) -> int:
         return self.recipe.epochs * self.steps_per_epoch
 
+    @property
+    def frozen_steps(self) -> int:
+        """How many steps leave the encoder as it is."""
+        epochs = self.recipe.encoder_frozen_epochs if isinstance(self.recipe, PretrainRecipe) else 0.0
+        assert epochs != "auto", "the weights decide it before the training"
+        return round(epochs * self.steps_per_epoch)
+
     def ends_epochs(self, step: int, every: int) -> bool:
         """Whether `step` steps make up a multiple of `every` epochs, or the whole run."""
         return step == self.total_steps or step % (self.steps_per_epoch * every) == 0
 
     def rates(self, step: int, groups: Iterable[Mapping[str, Any]]) -> list[float]:
-        """The learning rate of each parameter group of an optimizer at this step; `lr_scale` in a group scales it."""
+        """The learning rate of each parameter group of an optimizer at this step; `lr_scale` in a group scales it.
+
+        A group that is `frozen_at_first` has the rate 0 for the epochs in which the recipe freezes the encoder. It then
+        warms up to the rate of the others.
+        """
         recipe = self.recipe
+        warmup_steps = min(self.total_steps, round(recipe.warmup_epochs * self.steps_per_epoch))
         floor_scaled = not isinstance(recipe, FinetuneRecipe) or recipe.min_lr_scaled
-        scales = [float(group.get("lr_scale", 1.0)) for group in groups]
+        thawed = _thawed(step - self.frozen_steps, warmup_steps)
+        scales = [(float(group.get("lr_scale", 1.0)), group.get("frozen_at_first", False)) for group in groups]
         return [
-            learning_rate(
+            (thawed if frozen else 1)
+            * learning_rate(
                 step,
                 peak=recipe.lr * scale,
                 floor=recipe.min_lr * scale if floor_scaled else recipe.min_lr,
                 total_steps=self.total_steps,
-                warmup_steps=min(self.total_steps, round(recipe.warmup_epochs * self.steps_per_epoch)),
+                warmup_steps=warmup_steps,
                 warmup_start=recipe.warmup_start,
             )
-            for scale in scales
+            for scale, frozen in scales
         ]
+
+
+def _thawed(steps: int, warmup_steps: int) -> float:
+    """The share of its rate that a frozen group has, by the steps since it was thawed.
+
+    >>> [_thawed(steps, warmup_steps=2) for steps in (-1, 0, 1, 2, 3)]
+    [0.0, 0.0, 0.5, 1.0, 1.0]
+    """
+    if warmup_steps == 0:
+        return float(steps >= 0)
+    return min(1.0, max(0, steps) / warmup_steps)
 
 
 def warmup_cosine(step: int, *, total_steps: int, warmup_steps: int, warmup_start: float = 0.0) -> tuple[float, bool]:

@@ -11,6 +11,7 @@ import tyro
 
 from openmae.errors import UserError, WrongUsage, one_line
 from openmae.recipes import RECIPES, Recipe, Stage, find_recipe
+from openmae.recipes.recipe import AS_WEIGHTS, declarations
 from openmae.recipes.saved import from_yaml
 from openmae.recipes.values import Every, ImageSize, as_text
 from openmae.recipes.warmup import fit_warmup
@@ -73,9 +74,15 @@ def parse(name: str, function: Callable[..., Any], words: Sequence[str]) -> Call
                 raise WrongUsage(f"which {one.name}? `openmae {name} --help` explains what to give")
             found[one.name] = as_text(found[one.name])
     try:
-        return Call(arguments=convert_arguments(function, found), json=json, note=note)
+        arguments = convert_arguments(function, found)
     except UserError as error:
         raise WrongUsage(f"{error} (`openmae {name} --help` explains every flag)") from error
+    if stage is not None and recipe.backbone == AS_WEIGHTS:
+        # Whether a value was given or is the recipe's decides whether it follows from the weights.
+        arguments |= {
+            field: getattr(found[RECIPE], field) for field in declarations(type(recipe)) if is_given(field, words)
+        }
+    return Call(arguments=arguments, json=json, note=note)
 
 
 def ask_tyro(program: str, parameters: Sequence[inspect.Parameter], text: str, words: Sequence[str]) -> dict[str, Any]:
@@ -101,7 +108,8 @@ def describe(recipe: Recipe) -> str:
     """A recipe in one sentence."""
     published = f"; published top-1 {recipe.published_top1} ({recipe.published_by})" if recipe.published_top1 else ""
     note = f"; {recipe.note}" if recipe.note else ""
-    return f"{recipe.stage} of {recipe.backbone}, {recipe.epochs} epochs, batch {recipe.batch_size}{published}{note}."
+    network = "the network of --weights" if recipe.backbone == AS_WEIGHTS else recipe.backbone
+    return f"{recipe.stage} of {network}, {recipe.epochs} epochs, batch {recipe.batch_size}{published}{note}."
 
 
 def _places_in_one_word(words: Sequence[str]) -> list[str]:

@@ -27,7 +27,7 @@ def require_once(words: Sequence[str], parameters: Sequence[inspect.Parameter]) 
 
 def is_given(name: str, words: Sequence[str]) -> bool:
     """Whether the words set the flag of this parameter."""
-    return any(True for _ in _given(words, {flag(name): flag(name)}))
+    return any(True for _ in _given(words, {flag(name): flag(name), flag(f"no_{name}"): flag(name)}))
 
 
 def _names(parameters: Sequence[inspect.Parameter]) -> Iterator[tuple[str, str]]:

@@ -27,7 +27,7 @@ def pretrain(recipe: str | PretrainRecipe, *, out: str | Path | None = None, **f
     from openmae.training.pretraining import run_pretraining
 
     resolved = resolve(recipe, PretrainRecipe, fields)
-    return cast(PretrainResult, run_pretraining(resolved, run_folder(resolved, out)))
+    return cast(PretrainResult, run_pretraining(resolved, run_folder(resolved, out), given=set(fields)))
 
 
 @verb

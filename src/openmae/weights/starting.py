@@ -13,18 +13,28 @@ from openmae.weights.strict import load_strictly
 from openmae.weights.weights import DECODER_PREFIX, Weights
 
 
-def start_from(vit: VisionTransformer, weights: Weights) -> None:
+def start_from(vit: VisionTransformer, weights: Weights, *, norm_may_be_fresh: bool = False) -> None:
     """Load a pre-trained encoder into `vit`, in place; positions are resized to its image size, and the patch
     embedding is adapted from three channels to another number as timm does it.
 
     What may differ is listed here and nowhere else: the classifier and its norm start fresh, the encoder's final norm
     is left out where the classifier pools patches before its own norm (as the reference does), and so is attention
     pooling where `vit` pools otherwise.
+
+    Args:
+        vit: the encoder or classifier.
+        weights: what it starts from.
+        norm_may_be_fresh: weights that have no final norm, because they are of such a classifier, start an encoder
+            whose final norm is fresh and will be trained.
     """
     tensors = {name: tensor for name, tensor in weights.encoder().items() if not name.startswith("head.")}
     own = vit.state_dict()
     if "norm.weight" not in own:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("norm.")}
+    fresh_parts: tuple[str, ...] = ("head.", "fc_norm.")
+    if norm_may_be_fresh and "norm.weight" not in tensors and "fc_norm.weight" in tensors:
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("fc_norm.")}
+        fresh_parts += ("norm.",)
     if vit.attn_pool is None:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("attn_pool.")}
     trained = weights.network
@@ -45,7 +55,7 @@ def start_from(vit: VisionTransformer, weights: Weights) -> None:
                 f"{weights.file} is for {trained.channels} channels and cannot start a model for {channels}; only "
                 "weights for 3 channels can start one for another number"
             ) from error
-    fresh = {name: tensor for name, tensor in own.items() if name.startswith(("head.", "fc_norm."))}
+    fresh = {name: tensor for name, tensor in own.items() if name.startswith(fresh_parts)}
     load_strictly(vit, {**fresh, **tensors}, weights.file)
 
 
@@ -61,7 +71,7 @@ def start_decoder_from(model: MaskedAutoencoder, network: Network, weights: Weig
     Returns:
         A sentence for the user: the decoder is taken along, or why it starts fresh.
     """
-    reason = _why_decoder_does_not_fit(network, weights)
+    reason = why_decoder_does_not_fit(network, weights)
     if reason:
         return f"the decoder starts fresh: {reason}"
     tensors = {
@@ -75,7 +85,7 @@ def start_decoder_from(model: MaskedAutoencoder, network: Network, weights: Weig
     return f"the decoder of {weights.file} is taken along"
 
 
-def _why_decoder_does_not_fit(network: Network, weights: Weights) -> str:
+def why_decoder_does_not_fit(network: Network, weights: Weights) -> str:
     """The reason why the decoder of these weights cannot go on in this network; "" when it can."""
     trained = weights.network
     if not weights.has_decoder or trained.decoder is None:
