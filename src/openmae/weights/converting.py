@@ -40,9 +40,12 @@ def convert_weights(source: str | Path, out: Path, *, target: TargetName, drop: 
         "tensors": len(weights.tensors),
         "dropped": dropped,
         "not_said": not_said,
+        "inputs": [],
+        "outputs": [],
         "largest_difference": None if compared is None else compared.difference,
         "checked_with": "" if compared is None else compared.library,
         "out": str(out),
+        "url": None,
     }
 
 
