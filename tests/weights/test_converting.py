@@ -50,6 +50,7 @@ def source(monkeypatch: pytest.MonkeyPatch) -> Callable[[Weights], None]:
 
     def give(weights: Weights) -> None:
         monkeypatch.setattr(converting, "read_weights", lambda *_, **__: weights)
+        monkeypatch.setattr(converting, "read_whole", lambda *_, **__: weights)
 
     return give
 
@@ -85,7 +86,11 @@ def test_timm_without_a_suffix_is_a_folder_that_says_everything(
     source(weights_of(kind, unusual()))
     result = convert_weights("anything", tmp_path / "vit", target="timm")
     assert result["not_said"] == []
-    assert sorted(path.name for path in (tmp_path / "vit").iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(path.name for path in (tmp_path / "vit").iterdir()) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+    ]
 
 
 @pytest.mark.parametrize(

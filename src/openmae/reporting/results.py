@@ -95,6 +95,8 @@ def show_conversion(result: Conversion) -> Iterator[Shown]:
             f"read back, every bit is the same; in {result['checked_with']} the outputs differ by at most "
             f"{result['largest_difference']:.2g}"
         )
+    if result["url"] is not None:
+        yield f"uploaded to {result['url']}"
 
 
 def show_check(result: "CheckResult") -> Iterator[Shown]:

@@ -67,6 +67,7 @@ def convert(
     *,
     to: Software,
     drop: bool = False,
+    push: str | None = None,
     part: OnnxPart | None = None,
     pixels: OnnxPixels | None = None,
 ) -> Conversion:
@@ -83,6 +84,8 @@ def convert(
             a .onnx file for onnx.
         to: Whose layout to write.
         drop: Leave out what the layout has no place for, such as a decoder in timm.
+        push: With a folder for huggingface or timm: upload it to this model of the Hugging Face hub, owner/name, which
+            is created, open to everyone, where there is none. Its card, README.md, names recipe, figures and licence.
         part: With --to onnx: encoder (the outputs cls, mean and patches), classifier (logits), or autoencoder (its mask
             is an input); the classifier where there is one, else the encoder, when not given.
         pixels: With --to onnx: the images that it takes: normalised by the caller (when not given), unit (0 … 1, the
@@ -93,9 +96,11 @@ def convert(
 
         if drop:
             raise UserError("--drop is not for --to onnx, which writes the part that you ask for; give --part instead")
+        if push is not None:
+            raise UserError("--push is for --to huggingface and timm, not onnx; upload the file with `hf upload`")
         return export_onnx(src, Path(dst), part=part, pixels=pixels or "normalised")
     if part is not None or pixels is not None:
         raise UserError(f"--part and --pixels are for --to onnx, not {to}; leave them out")
     from openmae.weights.converting import convert_weights
 
-    return convert_weights(src, Path(dst), target=to, drop=drop)
+    return convert_weights(src, Path(dst), target=to, drop=drop, push=push)
