@@ -53,6 +53,12 @@ TINY = [
 IMAGES = 16
 
 
+def of_size(image_size: str) -> list[str]:
+    """The same command for images of another size."""
+    place = TINY.index("--image-size") + 1
+    return [*TINY[:place], image_size, *TINY[place + 1 :]]
+
+
 def levels(index: int, channels: int, largest: int, shape: tuple[int, int] = (40, 48)) -> NDArray[np.int64]:
     """A ramp with many levels, another one for each image and channel."""
     rows, columns = np.mgrid[: shape[0], : shape[1]]
@@ -184,7 +190,7 @@ def test_the_lowest_bits_of_16_reach_the_features(tmp_path: Path) -> None:
 def test_images_need_not_be_square(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, run = str(shards(tmp_path)), tmp_path / "run"
     wide = ["--image-size", "32x64"]
-    assert main([*TINY, *wide, "--data", data, "--out", str(run)]) == 0
+    assert main([*of_size("32x64"), "--data", data, "--out", str(run)]) == 0
     assert "32x64 pixels, 4x8 patches of which 8 are visible" in capsys.readouterr().err
     assert main(["embed", "--weights", str(run), "--data", data, "--out", str(tmp_path / "f.parquet")]) == 0
     assert (
@@ -220,8 +226,8 @@ def test_weights_for_colour_squares_start_a_pretraining_on_wide_bands(
 ) -> None:
     colour, wide = tmp_path / "colour", tmp_path / "wide"
     assert main([*TINY, "--data", str(parquet(tmp_path)), "--out", str(colour)]) == 0
-    data = ["--data", str(bands(tmp_path)), "--channels", "13", "--image-size", "32x48"]
-    assert main([*TINY, *data, "--out", str(wide), "--weights", str(colour), "--base-lr", "0"]) == 0
+    data = ["--data", str(bands(tmp_path)), "--channels", "13"]
+    assert main([*of_size("32x48"), *data, "--out", str(wide), "--weights", str(colour), "--base-lr", "0"]) == 0
     capsys.readouterr()
     from openmae import load_encoder
 
@@ -230,7 +236,8 @@ def test_weights_for_colour_squares_start_a_pretraining_on_wide_bands(
     assert new["pos_embed"].shape == (1, 1 + 4 * 6, 32)
     same = [name for name in old if old[name].shape == new[name].shape]
     assert len(same) == len(old) - 2
-    code = main([*TINY, *data, "--out", str(tmp_path / "other"), "--weights", str(colour), "--depth", "3"])
+    deeper = [*TINY[: TINY.index("--depth")], "--depth", "3", *TINY[TINY.index("--depth") + 2 :]]
+    code = main([*deeper, *data, "--out", str(tmp_path / "other"), "--weights", str(colour)])
     assert code == 1
     assert "is of another network than vit-b16-800e (depth 2 instead of 3)" in capsys.readouterr().err
     assert all(torch.equal(old[name], new[name]) for name in same)

@@ -35,7 +35,9 @@ class Pictures(Labelled):
     def __init__(
         self, count: int, *, noise: bool = False, broken: Collection[int] = (), gone: Collection[int] = ()
     ) -> None:
-        self.given = GivenLabels(pa.chunked_array([pa.array(np.arange(count) * 10, pa.int64())]), where="pictures")
+        numbers = pa.chunked_array([pa.array(np.arange(count) * 10, pa.int64())])
+        # Named, so that the numbers stay as they are.
+        self.given = GivenLabels(numbers, where="pictures", names=tuple(map(str, range(10 * count))))
         self.count = count
         self.noise, self.broken, self.gone = noise, broken, gone
 

@@ -96,7 +96,7 @@ def test_every_split_is_packed_and_is_the_same_split_again(said: list[str], tmp_
 
 def test_splits_that_number_their_classes_in_another_order_are_packed_by_name(tmp_path: Path) -> None:
     rows = [{"bytes": (save(tmp_path / "x.png", picture(1))).read_bytes(), "path": None}] * 2
-    for split, classes in (("train", ["cat", "dog"]), ("val", ["emu", "dog", "cat"])):
+    for split, classes in (("train", ["cat", "dog"]), ("val", ["emu", "dog"]), ("test", ["fox", "cat"])):
         table = pa.table({"image": rows, "label": [0, 1]})
         features = {"label": {"names": classes, "_type": "ClassLabel"}}
         table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
@@ -106,6 +106,7 @@ def test_splits_that_number_their_classes_in_another_order_are_packed_by_name(tm
     assert [[source.classes[label] for label in source.labels] for source in data.splits.values()] == [
         ["cat", "dog"],
         ["emu", "dog"],
+        ["fox", "cat"],
     ]
 
 

@@ -130,7 +130,7 @@ def test_an_encoder_alone_says_what_to_train(tiny_run: Path, small_fashion: Path
     ("name", "message"),
     [
         ("p.txt", "neither CSV nor Parquet"),
-        ("train.parquet", "lies in the folder of the images"),
+        ("train.parquet", "is there already, and was not written by openmae"),
         ("file/p.csv", "cannot write"),
     ],
 )
@@ -138,6 +138,7 @@ def test_a_place_that_cannot_take_the_table_is_refused_before_any_work(
     runs: dict[str, Path], tmp_path: Path, name: str, message: str
 ) -> None:
     (tmp_path / "file").touch()
+    (tmp_path / "train.parquet").touch()
     with pytest.raises(ValueError, match=message):
         predict(runs["cached"], str(tmp_path), out=tmp_path / name)
 

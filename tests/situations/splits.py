@@ -118,6 +118,10 @@ def own_output(shell: Shell) -> None:
     shell.done("check", data, "--out", data / "checked")
     shell.done("reconstruct", "--weights", shell.base, "--out", data / "picture.png", data / "000.png")
     shell.done("embed", "--weights", shell.base, "--data", data, "--out", data / "features.parquet")
+    probe = shell.folder / "probe"
+    plain = ("--cached", "--weights", shell.base, "--data", shell.base.parent / "plain", "--out", probe)
+    shell.done("linear", "cifar10-linear", *plain, "--width", 64, "--depth", 2, "--heads", 2)
+    shell.done("predict", "--weights", probe, "--data", data, "--out", data / "labels" / "predictions.parquet")
     assert shell.done("check", data, "--out", shell.folder / "again").result["images"] == 12
 
 

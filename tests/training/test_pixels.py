@@ -56,7 +56,10 @@ def test_other_pixels_are_measured_and_the_recipe_says_what_was_found(
 
 def test_images_with_other_channels_name_the_flag(tmp_path: Path, vit_b: PretrainRecipe) -> None:
     source = open_data(folder_of(tmp_path, 13, "uint8")).train
-    with pytest.raises(ValueError, match=r"cannot be read as 3 channels of uint8, e\.g\. 0\.npy: 13 .* see --channels"):
+    with pytest.raises(
+        ValueError,
+        match=r"cannot be read as 3 channels of uint8, e\.g\. 0\.npy: 13 .*; `openmae check .*` shows what",
+    ):
         resolve_pixels(vit_b, source)
 
 

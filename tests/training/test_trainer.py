@@ -501,7 +501,7 @@ def test_bad_images_are_listed_once_with_name_and_reason(
     train(recipe, tmp_path / "run")
     records = [json.loads(line) for line in (tmp_path / "run" / BAD_IMAGES).read_text().splitlines()]
     assert sorted(record["name"] for record in records) == ["02.png", "05.png", "09.png"]
-    assert all(record["reason"] and set(record) == {"image", "name", "reason"} for record in records)
+    assert all(record["reason"] and set(record) == {"image", "name", "reason", "split"} for record in records)
     assert metrics(tmp_path / "run", "step") == list(range(1, STEPS + 1))
 
 

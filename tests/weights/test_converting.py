@@ -49,8 +49,8 @@ def source(monkeypatch: pytest.MonkeyPatch) -> Callable[[Weights], None]:
     """Makes `convert_weights` read these weights, whatever path it is given."""
 
     def give(weights: Weights) -> None:
-        monkeypatch.setattr(converting, "read_weights", lambda *_, **__: weights)
-        monkeypatch.setattr(converting, "read_whole", lambda *_, **__: weights)
+        for name in ("read_weights", "read_whole"):
+            monkeypatch.setattr(converting, name, lambda *_, **__: weights)
 
     return give
 

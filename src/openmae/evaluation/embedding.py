@@ -11,12 +11,14 @@ from openmae.core.network import Network
 from openmae.data.decoding import Pages
 from openmae.data.pages import as_images
 from openmae.data.sources import classes_if_any, open_data
-from openmae.data.sources.own_output import sign_table
+from openmae.data.sources.own_output import require_replaceable, sign_table
 from openmae.data.sources.taking import everything, record_of_all
 from openmae.data.targets import Targets
 from openmae.errors import UserError
 from openmae.evaluation.features import BATCH_SIZE, FeatureModel, Features, extract_features
 from openmae.evaluation.results import EmbedResult
+from openmae.files import replacing
+from openmae.recipes.values import PixelRange
 from openmae.reporter import say
 from openmae.training.deep_pixels import network_for_sources
 from openmae.training.pixels import reading_of
@@ -35,6 +37,7 @@ def embed(
     batch_size: int = BATCH_SIZE,
     pages: Pages | None = None,
     max_pixels: int | None = None,
+    pixel_range: PixelRange | None = None,
     devices: int = 1,
     nodes: int = 1,
 ) -> EmbedResult:
@@ -43,11 +46,12 @@ def embed(
     Masking is off and nothing is random: the same file and the same weights give the same rows.
 
     """
+    require_replaceable(out)
     fabric = measuring_processes(devices=devices, nodes=nodes)
     encoder, trained = _encoder(weights)
     reading = reading_of(trained, pages=pages, max_pixels=max_pixels)
     opened = as_images(open_data(data, labels=labels), reading)
-    network = network_for_sources(trained, list(opened.splits.values()), reading)
+    network = network_for_sources(trained, list(opened.splits.values()), reading, pixel_range=pixel_range)
     classes = {split: classes_if_any(source) for split, source in opened.splits.items()}
     say(everything(opened, classes))
     # Splits may have classes that no other has: one number means one class in the whole table.
@@ -72,7 +76,8 @@ def embed(
         return result
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(sign_table(table, "features"), out)
+        with replacing(out) as temporary:
+            pq.write_table(sign_table(table, "features"), temporary)
     except OSError as error:
         raise UserError(
             f"cannot write {out} ({error.strerror}); give --out a file in a folder that you may write"

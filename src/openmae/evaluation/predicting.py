@@ -15,6 +15,7 @@ from openmae.data.batches import Batch
 from openmae.data.decoding import Pages
 from openmae.data.pages import as_images
 from openmae.data.sources import Data, Source, open_data
+from openmae.data.sources.own_output import require_replaceable, sign_table
 from openmae.data.transforms import normalise_pixels
 from openmae.data.workers import automatic_workers
 from openmae.errors import UserError
@@ -24,6 +25,7 @@ from openmae.evaluation.measuring import EVALUATION_BATCH
 from openmae.evaluation.results import PredictResult
 from openmae.evaluation.spreadsheet import write_csv
 from openmae.files import replacing
+from openmae.recipes.values import PixelRange
 from openmae.reporter import say
 from openmae.training.deep_pixels import network_for_sources
 from openmae.training.pixels import reading_of
@@ -41,6 +43,7 @@ def predict(
     out: Path | None = None,
     pages: Pages | None = None,
     max_pixels: int | None = None,
+    pixel_range: PixelRange | None = None,
     devices: int = 1,
     nodes: int = 1,
 ) -> PredictResult:
@@ -50,12 +53,14 @@ def predict(
         UserError: when the weights have no classifier, no image can be read, or `out` cannot be written.
     """
     fabric = measuring_processes(devices=devices, nodes=nodes)
-    _require_place(out, data)
+    _require_place(out)
     classifier = load_classifier(weights)
     reading = reading_of(classifier.network, pages=pages, max_pixels=max_pixels)
     opened = as_images(open_data(data), reading)
     say(_sentence(opened))
-    classifier.network = network_for_sources(classifier.network, list(opened.splits.values()), reading)
+    classifier.network = network_for_sources(
+        classifier.network, list(opened.splits.values()), reading, pixel_range=pixel_range
+    )
     classifier.to(fabric.device)
     tables, bad = [], 0
     for split, source in opened.splits.items():
@@ -145,19 +150,13 @@ def _counts(table: pa.Table) -> dict[str, int]:
     return dict(sorted(counted, key=lambda one: (-one[1], one[0])))
 
 
-def _require_place(out: Path | None, data: str | tuple[str, ...]) -> None:
-    """Raise UserError, before any work, when the table could not be written or would be taken for data."""
+def _require_place(out: Path | None) -> None:
+    """Raise UserError, before any work, when the table could not be written."""
     if out is None:
         return
     if out.suffix.lower() not in (CSV, PARQUET):
         raise UserError(f"--out {out} is neither CSV nor Parquet; give a name that ends in {CSV} or {PARQUET}")
-    folders = [Path(place) for place in ((data,) if isinstance(data, str) else data)]
-    inside = any(folder.is_dir() and out.resolve().is_relative_to(folder.resolve()) for folder in folders)
-    if out.suffix.lower() == PARQUET and inside:
-        raise UserError(
-            f"{out} lies in the folder of the images, which would be read from it the next time; give --out another "
-            "folder"
-        )
+    require_replaceable(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -170,7 +169,7 @@ def _write(table: pa.Table, out: Path) -> None:
     try:
         with replacing(out) as temporary:
             if out.suffix.lower() == PARQUET:
-                pq.write_table(table, temporary)
+                pq.write_table(sign_table(table, "predictions"), temporary)
             else:
                 write_csv(table, temporary)
     except OSError as error:

@@ -22,7 +22,7 @@ from openmae.recipes.constraints import (
     at_most,
 )
 from openmae.recipes.conversion import convert, flag
-from openmae.recipes.values import Every, ImageSize, Nodata, Pages, as_text, usual_eval_resize
+from openmae.recipes.values import Every, ImageSize, Nodata, Pages, PixelRange, as_text, usual_eval_resize
 
 Stage = Literal["pretrain", "linear", "finetune"]
 
@@ -75,6 +75,9 @@ class Recipe:
     """3 for colour, 1 for grey, else the number of bands of every image."""
     pixel_type: Literal["auto", "uint8", "uint16", "float32"] = "auto"
     """Number format of pixels until the device normalises them; with auto, the format of the files."""
+    pixel_range: PixelRange | None = None
+    """The numbers in the images that are black and white, for --weights that were trained on images of another range;
+    when not given, as the type of the images says."""
     width: Annotated[int | None, at_least(1), at_most(65536)] = None
     """Width of the encoder's tokens; the backbone's own when not given."""
     depth: Annotated[int | None, at_least(1), at_most(1000)] = None

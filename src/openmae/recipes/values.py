@@ -14,6 +14,8 @@ Places: TypeAlias = str | Path | Sequence[str | Path]
 """The places of a data set: one, or several that are one data set."""
 Pages = Literal["auto", "channels", "images", "first"]
 Nodata = float | Literal["auto", "none"]
+PixelRange = tuple[float, float]
+"""The numbers in images that are black and white."""
 TaskName = Literal["classification", "multilabel", "regression"]
 ClassWeights = Literal["equal", "balanced"]
 

@@ -17,10 +17,11 @@ from openmae.data.decoding import LARGEST, BadImage, Pages, Pixels, decode, why_
 from openmae.data.pages import pages_of
 from openmae.data.randomness import Stream, random_stream
 from openmae.data.sources import Source
-from openmae.data.sources.own_output import sign_png
+from openmae.data.sources.own_output import require_replaceable, sign_png
 from openmae.data.transforms import apply, normalise_pixels
 from openmae.errors import UserError
 from openmae.evaluation.forward import evaluation_transform
+from openmae.recipes.values import PixelRange
 from openmae.training.deep_pixels import network_for, network_for_sources
 from openmae.training.pixels import pixel_format, reading_of
 from openmae.weights.building import LoadedAutoencoder, load_autoencoder
@@ -47,6 +48,7 @@ def reconstruct(
     seed: int = 0,
     pages: Pages | None = None,
     max_pixels: int | None = None,
+    pixel_range: PixelRange | None = None,
 ) -> Path:
     """Write a PNG with one row for each image file.
 
@@ -55,9 +57,10 @@ def reconstruct(
     """
     if not images:
         raise UserError("no images to reconstruct; name image files, or a data set with --data")
+    require_replaceable(out)
     loaded = load_autoencoder(weights)
     reading = reading_of(loaded.network, pages=pages, max_pixels=max_pixels)
-    loaded = loaded._replace(network=network_for(loaded.network, _contents(images), reading))
+    loaded = loaded._replace(network=network_for(loaded.network, _contents(images), reading, pixel_range=pixel_range))
     arrays = []
     for path in images:
         try:
@@ -83,16 +86,18 @@ def reconstruct_sample(
     seed: int = 0,
     pages: Pages | None = None,
     max_pixels: int | None = None,
+    pixel_range: PixelRange | None = None,
 ) -> Path:
     """Write the same picture for `rows` readable images drawn from a source.
 
     Raises:
         UserError: when none of them can be read, and as `reconstruct` does.
     """
+    require_replaceable(out)
     loaded = load_autoencoder(weights)
     reading = reading_of(loaded.network, pages=pages, max_pixels=max_pixels)
     source = pages_of(source, reading)
-    loaded = loaded._replace(network=network_for_sources(loaded.network, [source], reading))
+    loaded = loaded._replace(network=network_for_sources(loaded.network, [source], reading, pixel_range=pixel_range))
     arrays: list[Pixels] = []
     why = "it is empty"
     for index in random_stream(seed, Stream.SUBSET).permutation(len(source)):

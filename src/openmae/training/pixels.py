@@ -68,7 +68,7 @@ def resolve_pixels(recipe: R, source: Source) -> R:
         places = recipe.data if isinstance(recipe.data, str) else " ".join(recipe.data or ())
         raise UserError(
             f"the images cannot be read as {wanted.channels} channels of {wanted.kind}, e.g. {reasons[0]}; "
-            f"`openmae check {places}` shows what they are"
+            f"`openmae check {places}` shows what they are, and a command that fits them"
         )
     if recipe.measures_statistics:
         statistics = noted_statistics(source, wanted)

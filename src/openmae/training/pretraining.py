@@ -41,6 +41,8 @@ def run_pretraining(recipe: PretrainRecipe, out: Path) -> dict[str, Any]:
     """Pre-train as `recipe` says into the run folder `out`, or continue what is there; returns the results."""
     if recipe.data is None:
         raise UserError("no images to train on; give --data a folder of images, a Parquet file, or fashion-mnist")
+    if recipe.pixel_range is not None and recipe.weights is None:
+        raise UserError("--pixel-range is for images of another range than those of --weights; give both, or neither")
     asked = recipe
     data = open_data(recipe.data, labels=recipe.labels)
     weights = None if recipe.weights is None else read_whole(recipe.weights)

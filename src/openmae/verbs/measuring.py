@@ -9,7 +9,7 @@ from openmae.evaluation.results import EmbedResult, Measurement, PredictResult
 from openmae.recipes.constraints import at_least
 from openmae.recipes.recipe import SEED
 from openmae.recipes.stages import LABEL_FRACTION
-from openmae.recipes.values import Pages, Places, Pooling, as_text
+from openmae.recipes.values import Pages, PixelRange, Places, Pooling, as_text
 from openmae.verbs.verb import verb
 
 
@@ -28,6 +28,7 @@ def knn(
     seed: Annotated[int, SEED] = 0,
     pages: Pages | None = None,
     max_pixels: Annotated[int | None, at_least(1)] = None,
+    pixel_range: PixelRange | None = None,
     devices: Annotated[int, at_least(1)] = 1,
     nodes: Annotated[int, at_least(1)] = 1,
 ) -> Measurement:
@@ -50,6 +51,8 @@ def knn(
         pages: What the pages of a TIFF are: channels of one picture, images of their own, or previews of the first;
             as the weights were trained when not given.
         max_pixels: Images with more pixels are refused; 200,000,000 when not given.
+        pixel_range: The numbers in the images that are black and white, where these have another range than the images
+            that the weights were trained on; as the type of the images says when not given.
         devices: Devices per machine; under torchrun, its count is used instead.
         nodes: Number of machines.
     """
@@ -68,6 +71,7 @@ def knn(
         seed=seed,
         pages=pages,
         max_pixels=max_pixels,
+        pixel_range=pixel_range,
         devices=devices,
         nodes=nodes,
     )
@@ -81,6 +85,7 @@ def predict(
     out: str | Path | None = None,
     pages: Pages | None = None,
     max_pixels: Annotated[int | None, at_least(1)] = None,
+    pixel_range: PixelRange | None = None,
     devices: Annotated[int, at_least(1)] = 1,
     nodes: Annotated[int, at_least(1)] = 1,
 ) -> PredictResult:
@@ -98,6 +103,8 @@ def predict(
         pages: What the pages of a TIFF are: channels of one picture, images of their own, or previews of the first;
             as the weights were trained when not given.
         max_pixels: Images with more pixels are refused; 200,000,000 when not given.
+        pixel_range: The numbers in the images that are black and white, where these have another range than the images
+            that the weights were trained on; as the type of the images says when not given.
         devices: Devices per machine; under torchrun, its count is used instead.
         nodes: Number of machines.
     """
@@ -109,6 +116,7 @@ def predict(
         out=None if out is None else Path(out),
         pages=pages,
         max_pixels=max_pixels,
+        pixel_range=pixel_range,
         devices=devices,
         nodes=nodes,
     )
@@ -124,6 +132,7 @@ def embed(
     batch_size: Annotated[int, at_least(1)] = 256,
     pages: Pages | None = None,
     max_pixels: Annotated[int | None, at_least(1)] = None,
+    pixel_range: PixelRange | None = None,
     devices: Annotated[int, at_least(1)] = 1,
     nodes: Annotated[int, at_least(1)] = 1,
 ) -> EmbedResult:
@@ -141,6 +150,8 @@ def embed(
         pages: What the pages of a TIFF are: channels of one picture, images of their own, or previews of the first;
             as the weights were trained when not given.
         max_pixels: Images with more pixels are refused; 200,000,000 when not given.
+        pixel_range: The numbers in the images that are black and white, where these have another range than the images
+            that the weights were trained on; as the type of the images says when not given.
         devices: Devices per machine; under torchrun, its count is used instead.
         nodes: Number of machines.
     """
@@ -154,6 +165,7 @@ def embed(
         batch_size=batch_size,
         pages=pages,
         max_pixels=max_pixels,
+        pixel_range=pixel_range,
         devices=devices,
         nodes=nodes,
     )

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from openmae.errors import UserError
 from openmae.recipes.constraints import BETWEEN_0_AND_1, NOT_NEGATIVE, at_least
-from openmae.recipes.values import Pages, Places, as_text
+from openmae.recipes.values import Pages, PixelRange, Places, as_text
 from openmae.verbs.verb import verb
 
 
@@ -23,6 +23,7 @@ def reconstruct(
     seed: Annotated[int, NOT_NEGATIVE] = 0,
     pages: Pages | None = None,
     max_pixels: Annotated[int | None, at_least(1)] = None,
+    pixel_range: PixelRange | None = None,
 ) -> Path:
     """Draw images, the patches that the model sees of them, and its reconstructions.
 
@@ -41,6 +42,8 @@ def reconstruct(
         pages: What the pages of a TIFF are: channels of one picture, images of their own, or previews of the first;
             as the weights were trained when not given.
         max_pixels: Images with more pixels are refused; 200,000,000 when not given.
+        pixel_range: The numbers in the images that are black and white, where these have another range than the images
+            that the weights were trained on; as the type of the images says when not given.
     """
     from openmae.data.sources import open_data
     from openmae.data.sources.taking import for_pretraining
@@ -49,7 +52,16 @@ def reconstruct(
 
     if data is None:
         files = [Path(image) for image in images]
-        return draw(weights, files, Path(out), mask_ratio=mask_ratio, seed=seed, pages=pages, max_pixels=max_pixels)
+        return draw(
+            weights,
+            files,
+            Path(out),
+            mask_ratio=mask_ratio,
+            seed=seed,
+            pages=pages,
+            max_pixels=max_pixels,
+            pixel_range=pixel_range,
+        )
     if images:
         raise UserError("image files and --data were both given; give one of them")
     taken = for_pretraining(open_data(as_text(data)), split)
@@ -62,4 +74,5 @@ def reconstruct(
         seed=seed,
         pages=pages,
         max_pixels=max_pixels,
+        pixel_range=pixel_range,
     )

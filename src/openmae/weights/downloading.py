@@ -4,7 +4,6 @@ pooch keeps the cache; `openmae.weights.transfer` is the downloader that it call
 """
 
 import errno
-import fcntl
 import logging
 import os
 import socket
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
+from openmae.checkpoints.locking import require_locks
 from openmae.errors import UserError
 from openmae.reporter import say
 from openmae.weights.transfer import Unreachable, forget, receive, shown
@@ -147,6 +147,9 @@ def _alone(file: Path) -> Iterator[Path]:
 
 def _wait_for(lock: IO[str], file: Path, part: Path) -> bool:
     """Take the lock; False where the file system has none."""
+    require_locks()
+    import fcntl  # not on every system
+
     seen, since = -1, time.monotonic()
     while True:
         try:

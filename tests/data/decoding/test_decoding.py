@@ -223,9 +223,7 @@ def test_deep_grey_levels_are_kept_exactly(data: bytes, levels: Any, kind: Pixel
 @pytest.mark.parametrize(("stored", "wanted"), [("uint16", "uint8"), ("float32", "uint8"), ("float32", "uint16")])
 def test_deep_levels_are_refused_rather_than_clipped(stored: PixelType, wanted: PixelType) -> None:
     for data in (npy(LEVELS16.astype(stored)), tiff(LEVELS16[:, :, 0].astype(stored))):
-        with pytest.raises(
-            BadImage, match=rf"^{stored} pixels, which would not survive as {wanted}; see --pixel-type$"
-        ):
+        with pytest.raises(BadImage, match=rf"^{stored} pixels, which would not survive as {wanted}$"):
             decode(data, PixelFormat(1, wanted))
     with pytest.raises(BadImage, match="would not survive"):  # the scale of bytes among floats is unknown
         decode(npy(LEVELS16.astype(np.uint8)), PixelFormat(1, "float32"))
@@ -281,7 +279,7 @@ def test_bands_of_any_number_and_depth_survive(bands: int, kind: str, layout: st
     assert decoded.dtype == expected
     assert np.array_equal(decoded, pixels)
     for other in {1, 3, bands + 1} - {bands}:
-        with pytest.raises(BadImage, match=rf"^{bands} channels instead of {other}; see --channels$"):
+        with pytest.raises(BadImage, match=rf"^{bands} channels instead of {other}$"):
             opened.decode(PixelFormat(other, opened.stored.kind))
 
 

@@ -19,7 +19,7 @@ DOCUMENT = Path(__file__).parents[3] / "docs" / "data.md"
 BEGIN = "| kind of file | what happens |\n|---|---|\n"
 BOMB_MEGABYTES, BOMB_SECONDS = 50, 10
 GOOD_IMAGES = 20
-NOT_FINITE = "some of its values are not finite"
+INFINITE = "some of its values are infinite"
 
 
 def listed(folder: Path) -> dict[str, tuple[Source, int]]:
@@ -169,7 +169,7 @@ def test_a_run_over_the_whole_zoo_survives_and_lists_what_was_bad(tmp_path: Path
         kind = expected[name]
         wanted = kind.outcome.reason if isinstance(kind.outcome, Refused) else "; see --"
         # Deep pixels and bands cannot become 8-bit colour, damaged or whole: whichever is noticed first.
-        assert wanted in why or (wanted in (DAMAGED, NOT_FINITE) and "; see --" in why)
+        assert wanted in why or (wanted in (DAMAGED, INFINITE) and "; see --" in why)
         assert str(tmp_path) not in why
     clean_epochs, clean_memory = pretrain(clean, tmp_path / "clean-run", images)
     assert clean_epochs == 2

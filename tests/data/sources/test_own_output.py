@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from openmae.data.sources import Data, Source, index_cache, open_data, scanning
-from openmae.data.sources.own_output import sign_png, sign_table
+from openmae.data.sources.own_output import require_replaceable, sign_png, sign_table
 from tests.data.sources.test_sources import names, put, put_parquet
 
 
@@ -137,6 +137,21 @@ def test_the_cached_list_notices_output_that_comes_and_goes(tmp_path: Path, monk
         assert names(open_data(str(tmp_path)).train) == ["a.png"]
     (tmp_path / "r" / "recipe.yaml").unlink()
     assert names(open_data(str(tmp_path)).train) == ["a.png", "r/1.png", "r/2.png"]
+
+
+def test_only_files_that_this_program_wrote_are_replaced(tmp_path: Path) -> None:
+    table = pa.table({"image": [b"x"]})
+    pq.write_table(sign_table(table, "features"), tmp_path / "ours.parquet")
+    pq.write_table(table, tmp_path / "theirs.parquet")
+    (tmp_path / "ours.csv").write_text("path,split,label\n")
+    (tmp_path / "theirs.csv").write_text("path,label\na.png,cat\n")
+    Image.new("RGB", (8, 8)).save(tmp_path / "theirs.png")
+    drawn(tmp_path / "ours.png")
+    for ending in ("parquet", "csv", "png"):
+        require_replaceable(tmp_path / f"ours.{ending}")
+        require_replaceable(tmp_path / f"new.{ending}")
+        with pytest.raises(ValueError, match=f"theirs.{ending} is there already, and was not written by openmae"):
+            require_replaceable(tmp_path / f"theirs.{ending}")
 
 
 @pytest.fixture

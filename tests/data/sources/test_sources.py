@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from openmae.data.sources import Data, Source, Subset, open_data
+from openmae.data.sources.taking import for_pretraining
 
 
 def put(root: Path, *names: str) -> Path:
@@ -205,6 +206,12 @@ def test_a_test_folder_with_classes_beside_one_folder_without_is_a_split(tmp_pat
 def test_folders_for_one_split_are_never_merged_and_the_second_stays_held_out(tmp_path: Path) -> None:
     data = open_data(str(put(tmp_path, "train/1.png", "dev/2.png", "eval/3.png", "test2019/4.png")))
     assert splits(data) == {"train": ["1.png"], "val": ["2.png"], "test": ["4.png"], "eval": ["3.png"]}
+
+
+def test_the_folders_of_image_translation_are_splits_of_which_the_test_ones_are_held_out(tmp_path: Path) -> None:
+    data = open_data(str(put(tmp_path, "trainA/1.png", "trainB/2.png", "testA/3.png", "testB/4.png")))
+    assert splits(data) == {"train": ["1.png"], "test": ["3.png"], "trainB": ["2.png"], "testB": ["4.png"]}
+    assert for_pretraining(data).splits == ("train", "trainB")
 
 
 def test_the_folders_of_an_unlabelled_split_are_no_classes(tmp_path: Path) -> None:

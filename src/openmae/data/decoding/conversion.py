@@ -22,14 +22,14 @@ def require_convertible(stored: PixelFormat, wanted: PixelFormat, *, alpha: bool
     """
     marked = nodata is not None and wanted.kind == "float32"
     if not marked and stored.kind != wanted.kind and (stored.kind, wanted.kind) != ("uint8", "uint16"):
-        raise BadImage(f"{stored.kind} pixels, which would not survive as {wanted.kind}; see --pixel-type")
+        raise BadImage(f"{stored.kind} pixels, which would not survive as {wanted.kind}")
     colours = stored.channels - 1 if alpha and stored.channels in (2, 4) else stored.channels
     if stored.channels != wanted.channels and not (colours in (1, 3) and wanted.channels in (1, 3)):
         raise BadImage(other_channels(stored.channels, wanted.channels))
 
 
 def other_channels(stored: int, wanted: int) -> str:
-    return f"{stored} channels instead of {wanted}; see --channels"
+    return f"{stored} channels instead of {wanted}"
 
 
 def as_channels(pixels: Pixels, channels: int) -> Pixels:

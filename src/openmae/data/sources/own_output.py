@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
@@ -12,6 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 from openmae.data.sources.data_set import LeftOut
 from openmae.data.sources.naming import IMAGE_COLUMNS
 from openmae.data.sources.storage import is_remote, open_file
+from openmae.errors import UserError
 
 RUN = "a run of openmae"
 FOLDERS: Mapping[str, tuple[bytes, ...]] = MappingProxyType(
@@ -30,6 +32,7 @@ MARKERS = frozenset(marker for markers in FOLDERS.values() for marker in markers
 SIGNED_BY = "openmae"
 PNG_SIGNATURE = b"tEXtSoftware\0" + SIGNED_BY.encode()
 PNG_HEAD_BYTES = 256
+CSV_BEGINS = b"path,split,"
 PARQUET_KEY = b"openmae"
 # The columns of features that were written before they were signed.
 FEATURES = {"path", "split", "label", "class", "mean"}
@@ -49,6 +52,25 @@ def sign_png() -> PngInfo:
 def sign_table(table: pa.Table, what: str) -> pa.Table:
     """A table that is marked as written by this program, before it is written to Parquet."""
     return table.replace_schema_metadata({**(table.schema.metadata or {}), PARQUET_KEY: what.encode()})
+
+
+def require_replaceable(out: Path) -> None:
+    """Raise UserError when a file of this name is there that the program did not write: it may be somebody's data."""
+    if not out.is_file():
+        return
+    ending = out.suffix.lower()
+    if ending == ".parquet":
+        own = kind_of_parquet(str(out)) == "own"
+    elif ending == ".csv":
+        own = _first_line(out).startswith(CSV_BEGINS)
+    elif ending == ".png":
+        own = _is_signed(str(out))
+    else:
+        own = False
+    if not own:
+        raise UserError(
+            f"{out} is there already, and was not written by openmae; give --out another name, or delete it"
+        )
 
 
 def kind_of_folder(names: Iterable[bytes]) -> str | None:
@@ -91,6 +113,14 @@ def parquet_of_images(root: str, names: Sequence[str], *, beside_images: bool) -
     return [name for name in names if name not in left_out], [
         LeftOut(name, None, why[kinds[name]]) for name in left_out
     ]
+
+
+def _first_line(file: Path) -> bytes:
+    try:
+        with file.open("rb") as opened:
+            return opened.readline(len(CSV_BEGINS))
+    except OSError:
+        return b""
 
 
 def _is_signed(file: str) -> bool:

@@ -19,7 +19,7 @@ WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """The names of splits, and the words that stand for them, the usual one first."""
 UNLABELLED_NAMES = ("unlabeled", "unlabelled", "unsupervised", "extra")
 SPLIT_OF = {word: split for split, words in WORDS.items() for word in words}
-FOLDER = re.compile(rf"({'|'.join(SPLIT_OF)})[-_ ]?(\d+|images?|imgs?|data|set|split)?", re.IGNORECASE)
+FOLDER = re.compile(rf"(?i:({'|'.join(SPLIT_OF)})[-_ ]?(?:\d+|images?|imgs?|data|set|split)?)[AB]?")
 WORD = re.compile(r"[^\W\d_]+")
 SHARD_NUMBER = re.compile(r"[-_. ]?\d+([-_ ]?of[-_ ]?\d+)?$", re.IGNORECASE)
 
@@ -27,8 +27,8 @@ SHARD_NUMBER = re.compile(r"[-_. ]?\d+([-_ ]?of[-_ ]?\d+)?$", re.IGNORECASE)
 def split_of_folder(name: str) -> str | None:
     """The split that a folder, or a split of the hub, stands for: the whole name is a word for it.
 
-    >>> [split_of_folder(name) for name in ("Train", "val2017", "test_images", "testimonials", "crash test")]
-    ['train', 'val', 'test', None, None]
+    >>> [split_of_folder(name) for name in ("Train", "val2017", "test_images", "testB", "testimonials", "crash test")]
+    ['train', 'val', 'test', 'test', None, None]
     """
     found = FOLDER.fullmatch(name)
     return SPLIT_OF[found[1].lower()] if found else None
@@ -40,7 +40,8 @@ def is_held_out(split: str) -> bool:
     >>> [is_held_out(name) for name in ("train", "val", "eval", "test_hard", "unlabeled")]
     [False, True, True, True, False]
     """
-    return any(SPLIT_OF.get(word) in ("val", "test") for word in WORD.findall(split.lower()))
+    words = (SPLIT_OF.get(word) for word in WORD.findall(split.lower()))
+    return any(word in ("val", "test") for word in (split_of_folder(split), *words))
 
 
 def name_splits(names: Iterable[str]) -> dict[str, str]:

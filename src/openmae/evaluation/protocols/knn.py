@@ -19,7 +19,7 @@ from openmae.evaluation.gathering import gather_rows
 from openmae.evaluation.results import Measurement
 from openmae.evaluation.splits import labelled_splits
 from openmae.evaluation.unreadable import describe_unreadable, say_unreadable
-from openmae.recipes.values import Pooling
+from openmae.recipes.values import PixelRange, Pooling
 from openmae.reporter import say
 from openmae.training.deep_pixels import network_for_sources
 from openmae.training.pixels import reading_of
@@ -46,6 +46,7 @@ def run_knn(
     seed: int = 0,
     pages: Pages | None = None,
     max_pixels: int | None = None,
+    pixel_range: PixelRange | None = None,
     devices: int = 1,
     nodes: int = 1,
 ) -> Measurement:
@@ -62,7 +63,7 @@ def run_knn(
     own_seed = loaded.recipe.seed if loaded.recipe is not None else seed
     vit = untrained_twin(loaded, seed=own_seed) if untrained else encoder_from(loaded)
     used = [split.images for split in (train, test) if split is not None]
-    network = network_for_sources(loaded.network, used, reading)
+    network = network_for_sources(loaded.network, used, reading, pixel_range=pixel_range)
     bank = extract_features(vit, network, train.images, reading=reading, fabric=fabric)
     queries = extract_features(vit, network, test.images, reading=reading, fabric=fabric) if test is not None else None
     measured_bad = bank.bad if queries is None else queries.bad
