@@ -42,9 +42,7 @@ def encoder(tiny_run: Path, folder: Path) -> Conversion:
 @pytest.fixture(scope="module")
 def classifier(folder: Path) -> Conversion:
     """Of a file of another project, with a linear probe."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exporting, "read_weights", lambda *_, **__: probe())
-        return exporting.export_onnx("anything", folder / "probe.onnx", part=None, pixels="unit")
+    return exporting.export_weights(probe(), folder / "probe.onnx", part=None, pixels="unit")
 
 
 @pytest.fixture(scope="module")

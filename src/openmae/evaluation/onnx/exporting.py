@@ -13,6 +13,7 @@ from torch import Tensor
 
 from openmae.core.masking import Mask, kept_count, random_mask
 from openmae.core.network import Network
+from openmae.data.transforms import normalise_pixels
 from openmae.errors import UserError
 from openmae.evaluation.classifier import classifier_of
 from openmae.evaluation.onnx.description import GRAPH_KEY, Description
@@ -48,11 +49,15 @@ def export_onnx(source: str | Path, out: Path, *, part: OnnxPart | None, pixels:
     _require_place(out)
     for name in ("onnx", "onnxscript", "onnxruntime"):
         package(name)
-    weights = read_weights(source, with_decoder=part == "autoencoder")
+    return export_weights(read_weights(source, with_decoder=part == "autoencoder"), out, part=part, pixels=pixels)
+
+
+def export_weights(weights: Weights, out: Path, *, part: OnnxPart | None, pixels: OnnxPixels) -> Conversion:
+    """As `export_onnx`, of weights that were read."""
     part = part or ("classifier" if weights.has_head else "encoder")
     network = weights.network
     _require_pixels(network, pixels, weights.file)
-    chosen = _graph_of(weights, part, pixels, source)
+    chosen = _graph_of(weights, part, pixels)
     graph = chosen.graph.eval().requires_grad_(False)
     _require_size(graph, weights.file)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +65,9 @@ def export_onnx(source: str | Path, out: Path, *, part: OnnxPart | None, pixels:
         _export(graph, _example(graph, network, pixels, BATCHES[0]), file)
         description = Description(network=network, part=part, pixels=pixels, notes=chosen.notes, weights=weights.digest)
         _describe(file, description.metadata(version("openmae")))
-        difference = max(_difference(graph, file, _example(graph, network, pixels, batch)) for batch in BATCHES)
+        difference = max(
+            _difference(graph, description, file, _example(graph, network, pixels, batch)) for batch in BATCHES
+        )
         if not difference <= TOLERANCE:  # also refuses NaN
             raise UserError(
                 f"onnxruntime computes something else from the converted weights (largest difference {difference:.2g}, "
@@ -90,12 +97,12 @@ class _Chosen(NamedTuple):
     dropped: list[str]
 
 
-def _graph_of(weights: Weights, part: OnnxPart, pixels: OnnxPixels, source: str | Path) -> _Chosen:
+def _graph_of(weights: Weights, part: OnnxPart, pixels: OnnxPixels) -> _Chosen:
     network = weights.network
     if part == "autoencoder":
         return _Chosen(AutoencoderGraph(autoencoder_from(weights).model, network, pixels), {}, [])
     if part == "classifier":
-        classifier = classifier_of(weights, source)
+        classifier = classifier_of(weights, weights.file)
         notes = classifier.task.notes()
         number = classifier.task.name == "regression"
         return _Chosen(ClassifierGraph(classifier.model, network, pixels, number=number), notes, [])
@@ -183,9 +190,15 @@ def _describe(file: Path, metadata: Mapping[str, str]) -> None:
 
 
 @torch.inference_mode()
-def _difference(graph: Graph, file: Path, example: Mapping[str, Tensor]) -> float:
-    """Largest difference of the outputs; of those that go beyond 1, relative to the largest."""
-    expected = graph(*(example[name] for name in graph.inputs))
+def _difference(graph: Graph, description: Description, file: Path, example: Mapping[str, Tensor]) -> float:
+    """Largest difference of the outputs; of those that go beyond 1, relative to the largest.
+
+    Pixels that the graph normalises are normalised here as `embed` and `predict` do it.
+    """
+    images, *others = (example[name] for name in graph.inputs)
+    if description.pixels != "normalised":
+        images = normalise_pixels(images, description.network.mean, description.network.std)
+    expected = graph.compute(images, *others)
     session = session_of(file.read_bytes(), file)
     found = session.run(list(graph.outputs), {name: tensor.numpy() for name, tensor in example.items()})
     differences = []

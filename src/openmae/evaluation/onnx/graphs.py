@@ -44,6 +44,13 @@ class Graph(nn.Module):
         super().__init__()
         self.prepare: nn.Module = nn.Identity() if pixels == "normalised" else Normalise(network, pixels)
 
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return self.compute(self.prepare(images))
+
+    def compute(self, images: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+        """The outputs for images that are normalised."""
+        raise NotImplementedError
+
 
 class EncoderGraph(Graph):
     """Images to `cls` and `mean` [B, D], the features of `openmae embed`, and the map `patches` [B, D, rows, columns].
@@ -57,8 +64,9 @@ class EncoderGraph(Graph):
         self.grid = encoder_geometry(vit).grid
         self.outputs = ("mean", "patches") if vit.cls_token is None else ("cls", "mean", "patches")
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        tokens_BTD = encode_images(self.encoder, self.prepare(images))
+    def compute(self, images: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+        assert not others, "an encoder has one input"
+        tokens_BTD = encode_images(self.encoder, images)
         pooled = pool_tokens(self.encoder, tokens_BTD)
         patches_BLD = tokens_BTD[:, self.encoder.num_prefix_tokens :]
         map_BDHW = patches_BLD.transpose(1, 2).reshape(len(images), -1, *self.grid)
@@ -77,8 +85,9 @@ class ClassifierGraph(Graph):
         self.model = model
         self.outputs = ("standardised",) if number else ("logits",)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        return (self.model(self.prepare(images)),)
+    def compute(self, images: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+        assert not others, "a classifier has one input"
+        return (self.model(images),)
 
 
 class AutoencoderGraph(Graph):
@@ -95,6 +104,10 @@ class AutoencoderGraph(Graph):
         super().__init__(network, pixels)
         self.model = model
 
-    def forward(self, images: Tensor, kept: Tensor, dropped: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, images: Tensor, kept: Tensor, dropped: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        return self.compute(self.prepare(images), kept, dropped)
+
+    def compute(self, images: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+        kept, dropped = others
         mask = Mask(kept, dropped)
-        return (self.model.decoder(self.model.encode(self.prepare(images), mask), mask),)
+        return (self.model.decoder(self.model.encode(images, mask), mask),)
