@@ -48,9 +48,12 @@ def test_convert_shows_what_is_left_out_and_what_the_file_does_not_say() -> None
                 "tensors": 3,
                 "dropped": ["the decoder"],
                 "not_said": ["heads 4"],
+                "inputs": [],
+                "outputs": [],
                 "largest_difference": 1.25e-15,
                 "checked_with": "timm 1",
                 "out": "a",
+                "url": None,
             }
         )
     )

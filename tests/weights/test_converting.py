@@ -86,7 +86,11 @@ def test_timm_without_a_suffix_is_a_folder_that_says_everything(
     source(weights_of(kind, unusual()))
     result = convert_weights("anything", tmp_path / "vit", target="timm")
     assert result["not_said"] == []
-    assert sorted(path.name for path in (tmp_path / "vit").iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(path.name for path in (tmp_path / "vit").iterdir()) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+    ]
 
 
 @pytest.mark.parametrize(

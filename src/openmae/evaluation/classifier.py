@@ -22,6 +22,7 @@ from openmae.evaluation.tasks.task import Task
 from openmae.recipes import SupervisedRecipe
 from openmae.recipes.values import Pooling
 from openmae.weights.building import classifier_from, encoder_from
+from openmae.weights.finding import is_onnx
 from openmae.weights.reading import read_weights
 from openmae.weights.strict import load_strictly
 from openmae.weights.weights import HEAD_PREFIX, Weights
@@ -84,10 +85,26 @@ class Classifier(nn.Module):
 def load_classifier(spec: str | Path) -> Classifier:
     """The network that `openmae finetune` or `openmae linear` has trained, or one of another project with a classifier.
 
+    An ONNX file of a classifier is run by onnxruntime.
+
     Raises:
         UserError: when the weights have no classifier.
     """
-    weights = read_weights(spec)
+    if is_onnx(spec):
+        from openmae.evaluation.onnx.running import OnnxHead, open_onnx
+
+        graph = open_onnx(Path(spec), "classifier")
+        head = OnnxHead(graph)
+        return Classifier(head, graph.network, task_from_notes(graph.description.notes, head.outputs, Path(spec)))
+    return classifier_of(read_weights(spec), spec)
+
+
+def classifier_of(weights: Weights, spec: str | Path) -> Classifier:
+    """The classifier of these weights, which `spec` named.
+
+    Raises:
+        UserError: when they have none.
+    """
     if not weights.has_head:
         raise UserError(
             f"{weights.file} is an encoder without a classifier; train one with `openmae finetune` or `openmae linear "

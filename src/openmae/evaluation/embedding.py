@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from timm.models.vision_transformer import VisionTransformer
 
+from openmae.core.network import Network
 from openmae.data.decoding import Pages
 from openmae.data.pages import as_images
 from openmae.data.sources import classes_if_any, open_data
@@ -13,7 +15,7 @@ from openmae.data.sources.own_output import require_replaceable, sign_table
 from openmae.data.sources.taking import everything, record_of_all
 from openmae.data.targets import Targets
 from openmae.errors import UserError
-from openmae.evaluation.features import BATCH_SIZE, Features, extract_features
+from openmae.evaluation.features import BATCH_SIZE, FeatureModel, Features, extract_features
 from openmae.evaluation.results import EmbedResult
 from openmae.files import replacing
 from openmae.recipes.values import PixelRange
@@ -22,6 +24,7 @@ from openmae.training.deep_pixels import network_for_sources
 from openmae.training.pixels import reading_of
 from openmae.training.processes.devices import measuring_processes
 from openmae.weights.building import encoder_from
+from openmae.weights.finding import is_onnx
 from openmae.weights.reading import read_weights
 
 
@@ -45,18 +48,17 @@ def embed(
     """
     require_replaceable(out)
     fabric = measuring_processes(devices=devices, nodes=nodes)
-    loaded = read_weights(weights)
-    vit = encoder_from(loaded)
-    reading = reading_of(loaded.network, pages=pages, max_pixels=max_pixels)
+    encoder, trained = _encoder(weights)
+    reading = reading_of(trained, pages=pages, max_pixels=max_pixels)
     opened = as_images(open_data(data, labels=labels), reading)
-    network = network_for_sources(loaded.network, list(opened.splits.values()), reading, pixel_range=pixel_range)
+    network = network_for_sources(trained, list(opened.splits.values()), reading, pixel_range=pixel_range)
     classes = {split: classes_if_any(source) for split, source in opened.splits.items()}
     say(everything(opened, classes))
     # Splits may have classes that no other has: one number means one class in the whole table.
     every_class = tuple(dict.fromkeys(name for targets in classes.values() for name in targets.names))
     tables, bad = [], 0
     for split, source in opened.splits.items():
-        features = extract_features(vit, network, source, reading=reading, batch_size=batch_size, fabric=fabric)
+        features = extract_features(encoder, network, source, reading=reading, batch_size=batch_size, fabric=fabric)
         bad += len(features.bad)
         if features.bad:
             first = features.bad[0]
@@ -81,6 +83,16 @@ def embed(
             f"cannot write {out} ({error.strerror}); give --out a file in a folder that you may write"
         ) from error
     return result
+
+
+def _encoder(spec: str | Path) -> tuple[VisionTransformer | FeatureModel, Network]:
+    if is_onnx(spec):
+        from openmae.evaluation.onnx.running import OnnxEncoder, open_onnx
+
+        graph = open_onnx(Path(spec), "encoder")
+        return OnnxEncoder(graph), graph.network
+    weights = read_weights(spec)
+    return encoder_from(weights), weights.network
 
 
 def _table(names: list[str], split: str, features: Features, classes: Targets) -> pa.Table:

@@ -7,7 +7,7 @@ import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 
 from openmae.core.encoder import encode_images
 from openmae.core.network import Network
@@ -58,9 +58,33 @@ def pool_tokens(vit: VisionTransformer, tokens_BTD: Tensor) -> Pooled:
     return Pooled(cls=cls, mean=mean)
 
 
+class FeatureModel(nn.Module):
+    """A model from images [B, C, H, W], normalised, to their features.
+
+    Args:
+        width: D of the features.
+        has_class_token: whether there is a `cls`.
+    """
+
+    def __init__(self, *, width: int, has_class_token: bool) -> None:
+        super().__init__()
+        self.width, self.has_class_token = width, has_class_token
+
+
+class PooledEncoder(FeatureModel):
+    """The features of an encoder of torch."""
+
+    def __init__(self, vit: VisionTransformer) -> None:
+        super().__init__(width=vit.embed_dim, has_class_token=vit.cls_token is not None)
+        self.vit = vit
+
+    def forward(self, images: Tensor) -> Pooled:
+        return pool_tokens(self.vit, encode_images(self.vit, images))
+
+
 @torch.inference_mode()
 def extract_features(
-    vit: VisionTransformer,
+    encoder: VisionTransformer | FeatureModel,
     network: Network,
     source: Source,
     *,
@@ -73,7 +97,7 @@ def extract_features(
     The features are the same, bit for bit, for any number of processes with as many threads each.
 
     Args:
-        vit: in eval mode; moved to the GPU if there is one.
+        encoder: in eval mode; moved to the GPU if there is one.
         network: of these weights: image size, channels, statistics.
         source: the images.
         reading: how their files are read; as the network says when not given.
@@ -82,10 +106,11 @@ def extract_features(
     """
     fabric = fabric or measuring_processes()
     device = fabric.device
-    vit = vit.to(device)
+    model = encoder if isinstance(encoder, FeatureModel) else PooledEncoder(encoder)
+    model = model.to(device)
 
     def features_of(batch: Batch) -> Tensor:
-        pooled = pool_tokens(vit, encode_images(vit, normalise_pixels(batch.images, network.mean, network.std)))
+        pooled: Pooled = model(normalise_pixels(batch.images, network.mean, network.std))
         parts = (pooled.mean,) if pooled.cls is None else (pooled.mean, pooled.cls)
         return torch.stack(parts, dim=1).float().cpu()  # [B, 1 or 2, D]
 
@@ -93,7 +118,7 @@ def extract_features(
         fabric,
         evaluation_images(network, source, reading=reading),
         features_of,
-        empty=torch.empty(0, 1 if vit.cls_token is None else 2, vit.embed_dim),
+        empty=torch.empty(0, 2 if model.has_class_token else 1, model.width),
         batch_size=batch_size,
         workers=automatic_workers(),
         title="features",

@@ -78,6 +78,11 @@ def show_conversion(result: Conversion) -> Iterator[Shown]:
     yield f"{result['tensors']} tensors of {result['source']} written for {result['target']}: {result['out']}"
     if result["dropped"]:
         yield f"left out: {', '.join(result['dropped'])}"
+    if result["target"] == "onnx":
+        yield f"inputs:  {'; '.join(result['inputs'])}"
+        yield f"outputs: {'; '.join(result['outputs'])}"
+        yield f"in {result['checked_with']} the outputs differ by at most {result['largest_difference']:.2g}"
+        return
     if result["not_said"]:
         yield (
             f"the file does not say: {', '.join(result['not_said'])}; tell whoever reads it (for "
@@ -90,6 +95,8 @@ def show_conversion(result: Conversion) -> Iterator[Shown]:
             f"read back, every bit is the same; in {result['checked_with']} the outputs differ by at most "
             f"{result['largest_difference']:.2g}"
         )
+    if result["url"] is not None:
+        yield f"uploaded to {result['url']}"
 
 
 def show_check(result: "CheckResult") -> Iterator[Shown]:

@@ -8,7 +8,7 @@ from openmae.reporting.published_logs import write_log
 from openmae.reporting.zoo import ZooResult, details_of, row_of
 from openmae.verbs.verb import verb
 from openmae.weights.fetching import ZOO_SCHEME, fetch_published
-from openmae.weights.results import Conversion, TargetName
+from openmae.weights.results import Conversion, OnnxPart, OnnxPixels, Software
 
 
 @verb
@@ -61,19 +61,46 @@ def zoo(
 
 
 @verb
-def convert(src: str | Path, dst: str | Path, *, to: TargetName, drop: bool = False) -> Conversion:
+def convert(
+    src: str | Path,
+    dst: str | Path,
+    *,
+    to: Software,
+    drop: bool = False,
+    push: str | None = None,
+    part: OnnxPart | None = None,
+    pixels: OnnxPixels | None = None,
+) -> Conversion:
     """Write weights for other software, and prove that they compute the same.
 
     The result is read back and compared bit for bit. Where the library that it is for is installed (timm,
-    transformers), source and result also run on one random input. A result that differs is removed.
+    transformers), source and result also run on one random input. An ONNX file runs in onnxruntime beside the source,
+    and is for `openmae embed` and `openmae predict` too. A result that differs is removed.
 
     Args:
         src: A run folder, a checkpoint, a file or folder of fair, OpenMMLab, Hugging Face or timm, or an address:
             zoo:NAME, hf://owner/name, https://….
-        dst: A .pth file for fair and mmpretrain, a folder for huggingface, a .safetensors file or a folder for timm.
+        dst: A .pth file for fair and mmpretrain, a folder for huggingface, a .safetensors file or a folder for timm,
+            a .onnx file for onnx.
         to: Whose layout to write.
         drop: Leave out what the layout has no place for, such as a decoder in timm.
+        push: With a folder for huggingface or timm: upload it to this model of the Hugging Face hub, owner/name, which
+            is created, open to everyone, where there is none. Its card, README.md, names recipe, figures and licence.
+        part: With --to onnx: encoder (the outputs cls, mean and patches), classifier (logits), or autoencoder (its mask
+            is an input); the classifier where there is one, else the encoder, when not given.
+        pixels: With --to onnx: the images that it takes: normalised by the caller (when not given), unit (0 … 1, the
+            graph normalises), or uint8 (0 … 255, likewise).
     """
+    if to == "onnx":
+        from openmae.evaluation.onnx.exporting import export_onnx
+
+        if drop:
+            raise UserError("--drop is not for --to onnx, which writes the part that you ask for; give --part instead")
+        if push is not None:
+            raise UserError("--push is for --to huggingface and timm, not onnx; upload the file with `hf upload`")
+        return export_onnx(src, Path(dst), part=part, pixels=pixels or "normalised")
+    if part is not None or pixels is not None:
+        raise UserError(f"--part and --pixels are for --to onnx, not {to}; leave them out")
     from openmae.weights.converting import convert_weights
 
-    return convert_weights(src, Path(dst), target=to, drop=drop)
+    return convert_weights(src, Path(dst), target=to, drop=drop, push=push)

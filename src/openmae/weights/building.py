@@ -99,7 +99,15 @@ def load_autoencoder(spec: str | Path, *, normalised: bool | None = None) -> Loa
     Raises:
         UserError: when the file holds no decoder; the message says which one does.
     """
-    weights = read_weights(spec, with_decoder=True, normalised=normalised)
+    return autoencoder_from(read_weights(spec, with_decoder=True, normalised=normalised))
+
+
+def autoencoder_from(weights: Weights) -> LoadedAutoencoder:
+    """Build the whole pre-training model of these weights and load it strictly.
+
+    Raises:
+        UserError: when they have no decoder; the message says which file does.
+    """
     network, recipe = weights.network, weights.recipe
     if network.decoder is None or not weights.has_decoder:
         remedy = (

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from openmae.checkpoints.digest import DIGEST_KEY, digest_of
 from openmae.errors import UserError
+from openmae.weights.finding import ONNX_SUFFIX
 from openmae.weights.stored import Stored
 from openmae.weights.torch_files import attributes, read_torch_file, require_plain_tensors
 
@@ -38,6 +39,10 @@ def read_stored(file: Path) -> Stored:
         stored = _read_safetensors(file)
     elif file.suffix in TORCH_SUFFIXES:
         stored = _read_torch(file)
+    elif file.suffix == ONNX_SUFFIX:
+        raise UserError(
+            f"{file} is an ONNX file, which only embed and predict run; give the weights that it was made from"
+        )
     else:
         raise UserError(
             f"{file} is not a .safetensors file; give one, a file of torch ({', '.join(TORCH_SUFFIXES)}), or the "

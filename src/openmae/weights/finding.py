@@ -8,6 +8,7 @@ from openmae.checkpoints.reading import newest_verified, verify, verify_file
 from openmae.errors import UserError
 from openmae.reporter import say
 
+ONNX_SUFFIX = ".onnx"
 FOREIGN = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -15,6 +16,11 @@ FOREIGN = (
     "pytorch_model.bin.index.json",
 )
 """Names that Hugging Face and timm give to the weights in a folder; the first that is there counts."""
+
+
+def is_onnx(spec: str | Path) -> bool:
+    """Whether a path names an ONNX file, which onnxruntime runs: it has no weights that torch could train."""
+    return str(spec).endswith(ONNX_SUFFIX) and "://" not in str(spec)
 
 
 def weights_file(path: Path, *, with_decoder: bool) -> Path:

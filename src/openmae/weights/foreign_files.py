@@ -21,6 +21,7 @@ from openmae.weights.weights import Weights
 
 SAFETENSORS = ".safetensors"
 MODEL = "model.safetensors"
+CARD = "README.md"
 METADATA = {"format": "pt"}  # transformers refuses a file without it
 
 
@@ -47,8 +48,10 @@ def is_folder(target: TargetName, out: Path) -> bool:
 
 
 @contextmanager
-def writing(weights: Weights, target: TargetName, out: Path) -> Iterator[Path]:
+def writing(weights: Weights, target: TargetName, out: Path, *, card: str = "") -> Iterator[Path]:
     """Write the weights under a temporary name and yield it; it becomes `out` when the block ends without an error.
+
+    A folder also gets the `card`, where there is one.
 
     Raises:
         UserError: when the layout has no place for a tensor.
@@ -57,6 +60,8 @@ def writing(weights: Weights, target: TargetName, out: Path) -> Iterator[Path]:
     if is_folder(target, out):
         with _replacing_folder(out) as folder:
             _fill(folder, weights, target)
+            if card:
+                (folder / CARD).write_text(card, encoding="utf-8")
             yield folder
         return
     with replacing(out) as file:

@@ -173,15 +173,19 @@ def _commit(place: Path, model: HubModel) -> str:
     return [place, *place.parents][depth].name
 
 
-def _licence(card: Path) -> str:
-    """The licence that the model's card names, for a message; "" when it names none."""
+def licence_of(card: Path) -> str:
+    """The licence that a model's card names, as it spells it; "" when it names none."""
     try:
         with card.open(encoding="utf-8", errors="replace") as file:
             head = file.read(2**16).split("---")
     except OSError:
         return ""
     found = re.search(r"^license:\s*([\w.-]+)", head[1] if len(head) > 2 else "", re.MULTILINE)
-    if found is None:
-        return ""
-    restricted = " (no commercial use)" if "nc" in found[1].lower().split("-") else ""
-    return f", licence {found[1]}{restricted}"
+    return "" if found is None else found[1]
+
+
+def _licence(card: Path) -> str:
+    """The licence of a card, for a message."""
+    licence = licence_of(card)
+    restricted = " (no commercial use)" if "nc" in licence.lower().split("-") else ""
+    return f", licence {licence}{restricted}" if licence else ""

@@ -33,10 +33,14 @@ IMAGES = 2
 
 
 class Compared(NamedTuple):
-    """Largest difference of the outputs, and the library that made those of the written weights."""
+    """Largest difference of the outputs, and the library that made those of the written weights.
+
+    `loss` is the difference of an autoencoder's loss for the same mask; None for everything else.
+    """
 
     difference: float
     library: str
+    loss: float | None = None
 
 
 def require_same_tensors(weights: Weights, written: Path) -> list[str]:
@@ -77,8 +81,8 @@ def compare(weights: Weights, target: TargetName, written: Path) -> Compared | N
     if target == "huggingface" and find_spec("transformers"):
         transformers = import_module("transformers")
         with _silent(transformers):
-            difference = _difference_in_transformers(transformers, weights, written)
-        return Compared(difference, f"transformers {transformers.__version__}")
+            difference, loss = _difference_in_transformers(transformers, weights, written)
+        return Compared(difference, f"transformers {transformers.__version__}", loss)
     return None
 
 
@@ -153,7 +157,8 @@ def _loaded_by_timm(weights: Weights, written: Path) -> torch.nn.Module:
 
 
 @torch.no_grad()
-def _difference_in_transformers(transformers: Any, weights: Weights, folder: Path) -> float:
+def _difference_in_transformers(transformers: Any, weights: Weights, folder: Path) -> tuple[float, float | None]:
+    """Largest difference of the outputs, an autoencoder's loss among them, and that of the loss alone."""
     images = _images(weights.network)
     if weights.has_decoder:
         theirs = _loaded_by(transformers.ViTMAEForPreTraining, folder)
@@ -163,8 +168,8 @@ def _difference_in_transformers(transformers: Any, weights: Weights, folder: Pat
         noise = torch.rand(IMAGES, patches, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
         expected = model.eval().double()(images, mask_from_noise(noise, int(patches * (1 - MASK_RATIO))))
         found = theirs(images, noise=noise)
-        difference = max((expected.prediction - found.logits).abs().max(), (expected.loss - found.loss).abs())
-        return float(difference)
+        loss = float((expected.loss - found.loss).abs())
+        return max(float((expected.prediction - found.logits).abs().max()), loss), loss
     encoder = encoder_from(weights).double()
     if weights.has_head:
         theirs = _loaded_by(transformers.ViTForImageClassification, folder)
@@ -173,7 +178,7 @@ def _difference_in_transformers(transformers: Any, weights: Weights, folder: Pat
     else:
         theirs, differences = _loaded_by(transformers.ViTModel, folder, add_pooling_layer=False), []
     differences.append(encoder.forward_features(images) - theirs(images).last_hidden_state)
-    return max(float(difference.abs().max()) for difference in differences)
+    return max(float(difference.abs().max()) for difference in differences), None
 
 
 def _loaded_by(kind: Any, folder: Path, **options: Any) -> Any:

@@ -1,0 +1,1 @@
+"""Networks as ONNX files, for programs without torch: written with proof, read with care, run by onnxruntime."""
