@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -31,11 +31,22 @@ CLI = "openmae.cli:main"
 
 
 def command(
-    images: Path, out: Path, *, epochs: int = EPOCHS, workers: int = 0, keep: int = KEEP, saving: list[str] = EVERY_STEP
+    images: Path,
+    out: Path,
+    *,
+    epochs: int = EPOCHS,
+    workers: int = 0,
+    keep: int = KEEP,
+    saving: Sequence[str] = EVERY_STEP,
+    more: Sequence[str] = (),
 ) -> list[str]:
-    """The arguments of `openmae` that start this job, or continue it."""
-    job = ["pretrain", RECIPE, "--data", str(images), "--out", str(out), *NETWORK, *saving]
-    return [*job, "--epochs", str(epochs), "--workers", str(workers), "--keep-last", str(keep)]
+    """The arguments of `openmae` that start this job, or continue it; `more` pairs of flag and value go first."""
+    job = [*NETWORK, *saving, "--epochs", str(epochs), "--workers", str(workers), "--keep-last", str(keep)]
+    for flag in more[::2]:
+        if flag in job:
+            place = job.index(flag)
+            job[place : place + 2] = []
+    return ["pretrain", RECIPE, "--data", str(images), "--out", str(out), *job, *more]
 
 
 def write_images(folder: Path) -> Path:

@@ -47,7 +47,7 @@ def measure_nonfinite(
             for many in times if place in ("pixels", "loss", "gradient") else (1,):
                 out, log = folder / f"spoiled-{runs}", folder / f"spoiled-{runs}.log"
                 runs += 1
-                arguments = [*command(images, out), "--save-every", "4steps", "--keep-last", "50"]
+                arguments = command(images, out, keep=50, more=["--save-every", "4steps"])
                 children = start_ranks(zygote, arguments, log, hooks=(f"{SPOIL}_{rank}_{place.split()[0]}_{many}",))
                 codes = [child.wait() for child in children]
                 hung += HUNG in codes

@@ -115,7 +115,7 @@ def measure_losses(
         if name not in cases:
             continue
         out = folder / f"lost-{number}"
-        arguments = [*command(images, out, workers=1 if worker else 0), *LONG, "--peer-timeout", str(patience)]
+        arguments = command(images, out, workers=1 if worker else 0, more=[*LONG, "--peer-timeout", str(patience)])
         ranks = start_ranks(zygote, arguments, folder / f"lost-{number}.log")
         wait_for_lines(out, ranks)
         target = _workers(ranks[rank].pid)[0] if worker else ranks[rank].pid
@@ -189,10 +189,10 @@ def measure_cycles(
     failures: list[str] = []
     refused = kills = starts = finished = 0
     pids: list[int] = []
-    while kills < 2 * cycles:
+    while kills < 2 * cycles and len(failures) <= cycles:
         # A run that came to its end between two kills makes room for another one.
         out = folder / f"cycles-{finished}"
-        arguments = [*command(images, out, workers=1, epochs=epochs), *CYCLED]
+        arguments = command(images, out, workers=1, epochs=epochs, more=CYCLED)
         ranks = start_ranks(zygote, arguments, folder / f"cycle-{starts}.log")
         pids += [child.pid for child in ranks]
         time.sleep(rng.uniform(0.2, 3.0))
@@ -226,7 +226,7 @@ def _completes(zygote: Zygote, arguments: Sequence[str], folder: Path, out: Path
     """Whether the run that was killed so often ends as one that was left alone does."""
     codes = [child.wait() for child in start_ranks(zygote, arguments, folder / "last.log")]
     straight = folder / "straight"
-    again = [*command(images, straight, workers=1, epochs=epochs), *CYCLED]
+    again = command(images, straight, workers=1, epochs=epochs, more=CYCLED)
     codes += [child.wait() for child in start_ranks(zygote, again, folder / "straight.log")]
     return codes == [0, 0, 0, 0] and tensors_sha256(out / ENCODER) == tensors_sha256(straight / ENCODER)
 

@@ -26,7 +26,7 @@ def test_when_a_process_is_lost_the_others_end_and_name_it(
 def test_a_job_that_is_suspended_and_resumed_goes_on(zygote: Zygote, images: Path, tmp_path: Path) -> None:
     """As schedulers do that lend the machine to somebody else for a while."""
     out = tmp_path / "suspended"
-    ranks = start_ranks(zygote, [*command(images, out), *LONG, "--peer-timeout", "2"], tmp_path / "said.log")
+    ranks = start_ranks(zygote, command(images, out, more=[*LONG, "--peer-timeout", "2"]), tmp_path / "said.log")
     wait_for_lines(out, ranks)
     for child in ranks:
         child.kill(signal.SIGSTOP)
