@@ -11,6 +11,8 @@
 # Each of them creates .venv if it is missing. PYTHON names the interpreter: make PYTHON=python3.12 test
 PYTHON ?= python3
 BIN := .venv/bin
+# Many tests wait for processes that they start: three do not fill two processors.
+TESTERS ?= 3
 
 .PHONY: demo test test-oldest oldest faults format build clean help
 
@@ -25,12 +27,12 @@ test: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4
+	$(BIN)/pytest --numprocesses $(TESTERS)
 
 # OLDEST are more options of uv, such as --torch-backend=cpu, for torch without CUDA
 # Old versions warn of what newer versions of their own parts will take away; that is not ours to mend.
 test-oldest: .venv-oldest/installed
-	.venv-oldest/bin/pytest --numprocesses auto --maxprocesses 4 -W default::DeprecationWarning -W default::FutureWarning
+	.venv-oldest/bin/pytest --numprocesses $(TESTERS) -W default::DeprecationWarning -W default::FutureWarning
 
 oldest: .venv/installed-dev
 	$(BIN)/uv pip compile --quiet --resolution lowest-direct --all-extras --python-version 3.11 --no-header --no-annotate \
