@@ -19,20 +19,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import yaml
 
 from openmae.checkpoints.locking import is_locked
-from openmae.checkpoints.names import ENVIRONMENT, LOG, METRICS, RECIPE, RESULTS
+from openmae.checkpoints.names import ALARMS, ENVIRONMENT, LOG, METRICS, RECIPE, RESULTS
 from openmae.errors import UserError
 from openmae.reporting.run_places import FileFacts, RunPlace
+from openmae.terminal.panel import State
 from openmae.training.processes.stopping import ASKED_TO_STOP, FAILED
 
-State: TypeAlias = Literal["running", "stopped", "crashed", "finished"]
 Metrics: TypeAlias = dict[str, float]
 
-ALARMS = "alarms.jsonl"
 MOST_OF_LINES = 64 << 20
 MOST_OF_FILE = 64 << 20
 MOST_OF_LOG = 16 << 10

@@ -18,6 +18,7 @@ from lightning_fabric import Fabric
 
 from openmae.checkpoints.locking import FolderLock
 from openmae.checkpoints.names import (
+    ALARMS,
     BAD_IMAGES,
     CHECKPOINTS,
     DATA,
@@ -35,6 +36,7 @@ from openmae.files import sync_file, write_text
 from openmae.recipes import Recipe
 from openmae.recipes.saved import to_dict, to_yaml
 from openmae.reporter import TensorBoard, Tracker, current, note, open_tracker, say
+from openmae.terminal.training_view import TrainingView
 from openmae.training.continuing import (
     NOT_COMPARED,
     Compared,
@@ -80,6 +82,8 @@ class Run:
         self._unwritten: dict[str, str] = {}
         self.figures: dict[str, Any] = {}
         """The newest of each figure that is logged."""
+        self.view: TrainingView | None = None
+        """Is told of everything that this process logs, while it trains."""
         self._accepted, self._change = compared.accepted, compared.change
         require_continuable(path, recipe, compared)
         if not writes or (path / RESULTS).is_file():
@@ -134,6 +138,9 @@ class Run:
             if self.recipe.track is not None and self._tracker is None:
                 self._tracker = open_tracker(self.recipe.track, self.path, to_dict(self.recipe))
         self.figures = {name: value for record in kept for name, value in record.items() if name != "step"}
+        if self.view is not None:
+            alarms = [record for record in self.records(ALARMS) if record.get("step", sys.maxsize) <= step]
+            self.view.restart(step, kept, alarm=str(alarms[-1].get("message", "")) if alarms else "")
         return dict(self.figures)
 
     def log(self, step: int, **values: float) -> None:
@@ -142,6 +149,8 @@ class Run:
         if not self.writes:
             return
         self.append(METRICS, {"step": step, **values})
+        if self.view is not None:
+            self.view.log(step, values)
         if self._tensorboard is not None:
             try:
                 self._tensorboard.log(step, values)
@@ -155,6 +164,8 @@ class Run:
         """Add one JSON line to a file of the folder; a line that a full disk refuses is written with a later one."""
         if not self.writes:
             return
+        if name == ALARMS and self.view is not None:
+            self.view.alarmed(str(record.get("message", "")))
         lines = self._unwritten.pop(name, "") + json.dumps(record) + "\n"
         try:
             with (self.path / name).open("a", encoding="utf-8") as file:
