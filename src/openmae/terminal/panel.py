@@ -109,7 +109,7 @@ class RunPanel:
 
 def _rows(frame: Frame) -> Iterator[tuple[str, RenderableType]]:
     figures = frame.figures
-    yield "progress", _beside(Text(frame.progress), _bar(frame), Text(f"{_share(frame.share)}{_left(frame)}"))
+    yield "progress", _beside(Text(frame.progress), _bar(frame), Text(f"{share_text(frame.share)}{_left(frame)}"))
     if "loss" in figures:
         yield "loss", _beside(Text(f"{figures['loss']:.4f}", style="bold"), Sparkline(frame.losses))
     if speed := speed_text(figures):
@@ -159,7 +159,7 @@ def speed_text(figures: Mapping[str, float]) -> Text:
     if "waiting_for_data" in figures:
         waiting = figures["waiting_for_data"]
         text.append("  ")
-        text.append(f"{_share(waiting)} waiting for data", style="yellow" if waiting >= MUCH_WAITING else "")
+        text.append(f"{share_text(waiting)} waiting for data", style="yellow" if waiting >= MUCH_WAITING else "")
     if "lr" in figures:
         text.append(f"  learning rate {figures['lr']:.2g}", style="dim")
     return text
@@ -191,7 +191,7 @@ def features_text(figures: Mapping[str, float]) -> Text:
     if "quality/deviation" in figures:
         found.append(f"deviation {figures['quality/deviation']:.2g}")
     if "quality/dead" in figures:
-        found.append(f"{_share(figures['quality/dead'])} of the channels dead")
+        found.append(f"{share_text(figures['quality/dead'])} of the channels dead")
     return Text("  ".join(found))
 
 
@@ -206,7 +206,7 @@ def duration(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds))) if 0 <= seconds < 1e9 else "for ever"
 
 
-def _share(share: float) -> str:
+def share_text(share: float) -> str:
     return f"{100 * share:.0f}%"
 
 
