@@ -123,9 +123,9 @@ def show_watched(result: list[dict[str, Any]]) -> Iterator[Shown]:
 
 
 def show_runs(result: "list[RunSummary]") -> Iterator[Shown]:
-    from openmae.reporting.run_table import runs_table
+    from openmae.reporting.run_table import RunsTable
 
-    yield runs_table(result)
+    yield RunsTable(result)
 
 
 def show_recipes(result: list[RecipeSummary] | dict[str, Any]) -> Iterator[Shown]:

@@ -141,9 +141,9 @@ class TrainingView:
             self._last_line = time.monotonic()
             self._print(self._line())
 
-    def alarmed(self, message: str) -> None:
-        """An alarm has been raised, and said."""
-        self._alarm = message
+    def alarmed(self, text: str) -> None:
+        """An alarm has been raised, and said; the text is that of `alarm_text`."""
+        self._alarm = text
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
