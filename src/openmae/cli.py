@@ -59,8 +59,8 @@ Start here:
 Verbs (each has --help):
 {verbs}
 
---json prints results for machines. Exit codes: 0 done, 1 failed, 2 wrong usage, 71 another process of the run
-was lost, 75 stopped by a signal (everything is saved, the same command continues).
+--json prints results for machines, --quiet prints results and errors only. Exit codes: 0 done, 1 failed, 2 wrong usage,
+71 another process of the run was lost, 75 stopped by a signal (everything is saved, the same command continues).
 """
 
 
@@ -108,6 +108,8 @@ def _run(arguments: list[str], console: Console) -> int:
     call = parse(name, verb.run, words)
     if (code := _run_processes(arguments, call.arguments)) is not None:
         return code
+    if call.quiet:
+        reporter.current().console = Console(quiet=True)
     if call.note:
         reporter.say(call.note)
     with _standard_output_for_results(), leaving_in_order():

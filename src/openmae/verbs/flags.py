@@ -25,6 +25,7 @@ BETWEEN_PLACES = "\0"
 _PLACES_OF_RECIPE = str | tuple[str, ...] | None
 POSITIONAL: Any = tyro.conf.Positional
 JSON = Annotated[bool, tyro.conf.arg(help="Print the result as JSON.")]
+QUIET = Annotated[bool, tyro.conf.arg(help="Print the result and errors only; log.txt of a run has all that is said.")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +35,13 @@ class Call:
     Args:
         arguments: of the verb.
         json: whether to print the result as JSON.
+        quiet: whether to print nothing but the result and errors.
         note: a sentence for the user about the arguments; "" when there is nothing to say.
     """
 
     arguments: dict[str, Any]
     json: bool
+    quiet: bool = False
     note: str = ""
 
 
@@ -62,8 +65,9 @@ def parse(name: str, function: Callable[..., Any], words: Sequence[str]) -> Call
     words = _places_in_one_word(words)
     takes_several = sum(map(is_positional, parameters)) == 1
     for_shell = [_for_shell(one, takes_several=takes_several) for one in parameters]
-    found = ask_tyro(f"openmae {name}", [*for_shell, _flag("json", JSON, False)], text, words)
-    json, note = found.pop("json"), ""
+    everywhere = [_flag("json", JSON, False), _flag("quiet", QUIET, False)]
+    found = ask_tyro(f"openmae {name}", [*for_shell, *everywhere], text, words)
+    json, quiet, note = found.pop("json"), found.pop("quiet"), ""
     if stage is not None:
         fitted = fit_warmup(found[RECIPE], named=recipe, given=is_given("warmup_epochs", words))
         if fitted.recipe != found[RECIPE]:  # else the verb says it, to callers from Python too
@@ -82,7 +86,7 @@ def parse(name: str, function: Callable[..., Any], words: Sequence[str]) -> Call
         arguments |= {
             field: getattr(found[RECIPE], field) for field in declarations(type(recipe)) if is_given(field, words)
         }
-    return Call(arguments=arguments, json=json, note=note)
+    return Call(arguments=arguments, json=json, quiet=quiet, note=note)
 
 
 def ask_tyro(program: str, parameters: Sequence[inspect.Parameter], text: str, words: Sequence[str]) -> dict[str, Any]:
