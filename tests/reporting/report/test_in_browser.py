@@ -182,7 +182,7 @@ def test_a_point_of_the_map_shows_its_image_and_its_name_as_text(page: Page) -> 
     chart.locator("path[aria-roledescription='point']").first.hover(force=True)
     tooltip = page.locator("#tip")
     tooltip.wait_for(timeout=5000)
-    assert tooltip.locator("img").get_attribute("src").startswith("data:image/webp")  # type: ignore[union-attr]
+    assert tooltip.locator("img").get_attribute("src").startswith("data:image/webp")
     assert tooltip.inner_text().splitlines()[0] in CLASSES
     assert page.evaluate("() => window.hostile") is None
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import altair as alt
 
@@ -139,8 +139,7 @@ def _hover(place: int) -> alt.Parameter:
 
 def _declared(parameter: alt.Parameter) -> dict[str, Any]:
     """The declaration of a selection."""
-    assert not isinstance(parameter.param, alt.UndefinedType)
-    declared: dict[str, Any] = parameter.param.to_dict()
+    declared: dict[str, Any] = cast(Any, parameter.param).to_dict()  # its type allows for one that is not declared
     return declared
 
 
