@@ -157,7 +157,8 @@ def test_a_point_of_the_curves_shows_its_numbers(page: Page) -> None:
 
 def test_zooming_in_and_back_changes_the_axis_of_every_curve(page: Page) -> None:
     labels = (
-        "() => [...document.querySelectorAll('#chart-curves .role-axis-label')].map((one) => one.textContent).sort()"
+        "() => [...document.querySelectorAll('#chart-curves .role-axis-label text')]"
+        ".map((one) => one.textContent).sort()"
     )
     before = page.evaluate(labels)
     page.get_by_role("button", name="zoom in").click()
