@@ -13,7 +13,7 @@ from openmae.reporting.report.page import chart_library, escape_markdown, fenced
         ("a|b_c*d`e", "a\\|b\\_c\\*d\\`e"),
         ("[x](http://y)", "\\[x\\](http://y)"),
         ("# title\n- item", "\\# title - item"),
-        ("1. first", "\\1. first"),
+        ("81.2", "81.2"),
         ("@somebody #12", "@<!-- -->somebody #<!-- -->12"),
     ],
 )

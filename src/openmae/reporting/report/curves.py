@@ -82,9 +82,13 @@ def curves(logs: Sequence[Log]) -> dict[str, Any] | None:
             panels.append((panel, rows))
     if not panels or not any(rows for panel, rows in panels if panel.title == "loss"):
         return None
-    return _joined(
-        [_chart(place, panel, rows, last=place == len(panels) - 1) for place, (panel, rows) in enumerate(panels)]
-    )
+    shown, charts = list[str](), []
+    for place, (panel, rows) in enumerate(panels):
+        names = list(dict.fromkeys(row["line"] for row in rows))
+        with_legend = len(names) > 1 and names != shown  # the same lines need their names once
+        shown = names if with_legend else shown
+        charts.append(_chart(place, panel, rows, last=place == len(panels) - 1, with_legend=with_legend))
+    return _joined(charts)
 
 
 def axes(logs: Sequence[Log]) -> list[str]:
@@ -93,14 +97,14 @@ def axes(logs: Sequence[Log]) -> list[str]:
     return [axis for axis in ("samples", "epoch", "share") if all(any(axis in at for at, _ in log) for log in placed)]
 
 
-def _chart(place: int, panel: Panel, rows: list[dict[str, Any]], *, last: bool) -> alt.LayerChart:
+def _chart(place: int, panel: Panel, rows: list[dict[str, Any]], *, last: bool, with_legend: bool) -> alt.LayerChart:
     names = list(dict.fromkeys(row["line"] for row in rows))
     ours = [name for name in names if not any(row["line"] == name and row["other"] for row in rows)]
     colours = [COLOURS[ours.index(name) % len(COLOURS)] if name in ours else OTHERS_COLOUR for name in names]
     dashes = [[1, 0] if not _dashed(rows, name) else [5, 4] for name in names]
-    legend = (
-        alt.Legend(title=None, orient="top", columns=2, labelLimit=260, symbolType="stroke") if len(names) > 1 else None
-    )
+    columns = 4 if max(map(len, names)) <= 10 else 2 if max(map(len, names)) <= 24 else 1
+    legend = alt.Legend(title=None, orient="top", columns=columns, labelLimit=260, symbolType="stroke")
+    legend = legend if with_legend else None
     base = alt.Chart(alt.InlineData(values=rows)).encode(
         x=alt.X(
             "samples:Q",

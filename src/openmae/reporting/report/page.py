@@ -21,7 +21,7 @@ from openmae.reporting.report.summary import Summary
 
 PACKAGE = "openmae.reporting.report"
 HTML, MARKDOWN = "page.html.jinja", "summary.md.jinja"
-SPECIAL = re.compile(r"([\\`*_{}\[\]!|<>~&$]|^[-+=#]|^\d+(?=[.)]))")
+SPECIAL = re.compile(r"([\\`*_{}\[\]!|<>~&$]|^[-+=#])")
 """What GitHub's Markdown gives a meaning: within a line, and at the beginning of a text."""
 MENTION = re.compile(r"[@#](?=\w)")
 

@@ -75,9 +75,7 @@ def changed_fields(recipes: Sequence[Mapping[str, Any]]) -> list[Field]:
         known = None if usual is None else _shown(usual.get(name))
         if len(set(values)) > 1 or (len(recipes) == 1 and known is not None and values[0] != known):
             fields.append(Field(name=name, values=values, usual=known))
-    if len(recipes) == 1:
-        fields = [one for one in fields if one.name not in ABOUT_RECIPE]
-    return fields
+    return [one for one in fields if one.name not in ABOUT_RECIPE or (one.name == "name" and one.differs)]
 
 
 def _usual(recipe: Mapping[str, Any]) -> Mapping[str, Any] | None:

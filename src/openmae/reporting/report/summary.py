@@ -115,7 +115,7 @@ def _what(
 ) -> list[str]:
     done = {"pretrain": "pre-trained", "linear": "measured by linear evaluation", "finetune": "fine-tuned"}
     verb = done.get(str(recipe.get("stage")), "trained")
-    size = "" if parameters is None else f" ({parameters / 1e6:.3g} million parameters)"
+    size = "" if parameters is None else f" ({_parameters(parameters)})"
     data = recipe.get("data")
     place = ", ".join(map(str, data)) if isinstance(data, list | tuple) else str(data)
     on = f" on {images:,} images of {place}" if images else f" on {place}" if data else ""
@@ -125,7 +125,7 @@ def _what(
         length = f" for {epoch:.1f} of {wanted:g} epochs"
     samples = number(last.get("samples"))
     seen = "" if samples is None else f": {samples:,.0f} samples"
-    took = "" if seconds is None or seconds < 1 else f" in {duration(seconds)}"
+    took = "" if seconds is None or seconds < 2 else f" in {duration(seconds)}"
     pixels = f" at {recipe['image_size']} pixels" if recipe.get("image_size") else ""
     sentences = [f"{recipe.get('backbone', 'A network')}{size} was {verb}{on}{pixels}{length}{seen}{took}."]
     if recipe.get("stage") == "pretrain":
@@ -138,6 +138,10 @@ def _what(
     if state in STATES:
         sentences.append(STATES[state])
     return sentences
+
+
+def _parameters(count: int) -> str:
+    return f"{count / 1e6:.3g} million parameters" if count >= 1e6 else f"{count:,} parameters"
 
 
 def _verdict(rows: Sequence[Row], stage: str) -> tuple[Verdict, str]:

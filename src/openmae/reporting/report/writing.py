@@ -107,7 +107,7 @@ def write_report(wanted: Wanted) -> ReportResult:
     chart, chart_axes, note = _curves(chosen, wanted.beside)
     names = _names(chosen)
     page = Page(
-        title=" and ".join(names) if len(names) < 4 else f"{names[0]} and {len(names) - 1} other runs",
+        title=_title(names),
         made=f"Made by openmae {metadata.version('openmae')} on {time.strftime('%Y-%m-%d %H:%M')}.",
         runs=[_line(run, name) for run, name in zip(chosen, names, strict=True)],
         summary=summarise(
@@ -260,6 +260,12 @@ def _names(runs: Sequence[RunFiles]) -> list[str]:
         longer = plain(str(run.path))
         names.append(name if name not in names else longer if longer not in names else f"{longer} ({len(names) + 1})")
     return names
+
+
+def _title(names: Sequence[str]) -> str:
+    if len(names) > 4:
+        return f"{names[0]} and {len(names) - 1} other runs"
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _line(run: RunFiles, name: str) -> RunLine:
