@@ -12,3 +12,4 @@ RECIPE, DATA, ENVIRONMENT, METRICS, BAD_IMAGES, REWINDS, LOG, RESULTS, ENCODER =
     "encoder.safetensors",
 )
 CHECKPOINTS = "checkpoints"
+SAMPLES = "samples"

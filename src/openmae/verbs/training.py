@@ -25,11 +25,12 @@ def pretrain(recipe: str | PretrainRecipe, *, out: str | Path | None = None, **f
         out: The run folder; runs/RECIPE when not given. The same command continues what is there.
         fields: Values for any fields of the recipe: data="photos/", epochs=100.
     """
+    from openmae.evaluation.quality.observing import observe_quality
     from openmae.training.pretraining import run_pretraining
 
     resolved = resolve(recipe, PretrainRecipe, fields)
     folder = run_folder(resolved, out)
-    results = run_pretraining(resolved, folder, given=set(fields))
+    results = run_pretraining(resolved, folder, given=set(fields), observers=[observe_quality])
     report_if_wanted(resolved, folder)
     return cast(PretrainResult, results)
 
