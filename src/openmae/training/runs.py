@@ -7,6 +7,7 @@ import platform
 import shutil
 import sys
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import metadata
@@ -18,6 +19,7 @@ from lightning_fabric import Fabric
 
 from openmae.checkpoints.locking import FolderLock
 from openmae.checkpoints.names import (
+    ALARMS,
     BAD_IMAGES,
     CHECKPOINTS,
     DATA,
@@ -47,6 +49,8 @@ from openmae.training.continuing import (
 from openmae.training.fingerprint import Fingerprint, take_fingerprint
 from openmae.weights.weights import Weights
 
+MOST_LINES = 2000
+"""So many lines are kept in memory, for observers that look back."""
 PACKAGES = ("openmae", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow", "pyarrow", "safetensors")
 
 
@@ -79,6 +83,10 @@ class Run:
         self._unwritten: dict[str, str] = {}
         self.figures: dict[str, Any] = {}
         """The newest of each figure that is logged."""
+        self.recent: deque[dict[str, Any]] = deque(maxlen=MOST_LINES)
+        """The newest lines of metrics.jsonl, in the process that writes them."""
+        self.logged = 0
+        """How many lines this process has logged."""
         self._accepted, self._change = compared.accepted, compared.change
         require_continuable(path, recipe, compared)
         if not writes or (path / RESULTS).is_file():
@@ -121,10 +129,15 @@ class Run:
 
         Lines that a crash cut short go too.
         """
-        kept = [record for record in self.records(METRICS) if record.get("step", sys.maxsize) <= step]
-        self._unwritten.pop(METRICS, None)
+        kept, alarms = (
+            [record for record in self.records(name) if record.get("step", sys.maxsize) <= step]
+            for name in (METRICS, ALARMS)
+        )
+        for name in (METRICS, ALARMS):
+            self._unwritten.pop(name, None)
         if self.writes:
-            for name, records in ((METRICS, kept), (BAD_IMAGES, self.records(BAD_IMAGES))):
+            self.recent = deque(kept, maxlen=MOST_LINES)
+            for name, records in ((METRICS, kept), (ALARMS, alarms), (BAD_IMAGES, self.records(BAD_IMAGES))):
                 if (self.path / name).exists():
                     write_text(self.path / name, "".join(json.dumps(record) + "\n" for record in records))
             if self._tensorboard is not None:
@@ -141,6 +154,8 @@ class Run:
         if not self.writes:
             return
         self.append(METRICS, {"step": step, **values})
+        self.recent.append({"step": step, **values})
+        self.logged += 1
         if self._tensorboard is not None:
             try:
                 self._tensorboard.log(step, values)
@@ -163,7 +178,7 @@ class Run:
 
     def sync(self) -> None:
         """Make the lines that were logged so far survive a power cut."""
-        for name in (METRICS, BAD_IMAGES, REWINDS):
+        for name in (METRICS, BAD_IMAGES, REWINDS, ALARMS):
             with contextlib.suppress(FileNotFoundError):
                 sync_file(self.path / name)
 

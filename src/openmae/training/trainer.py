@@ -17,6 +17,7 @@ from openmae.data.workers import batches_of, training_loader
 from openmae.errors import UserError
 from openmae.reporter import ProgressView
 from openmae.training.gradients import gradient_norm, lower_scale
+from openmae.training.observers.alarms import Alarms
 from openmae.training.observers.bad_images import BadImages
 from openmae.training.observers.checkpointing import Checkpoints
 from openmae.training.observers.divergence import Diverged, Divergence, what_is_not_finite
@@ -64,6 +65,7 @@ def train(fabric: Fabric, spec: TrainSpec, run: Run) -> dict[str, float]:
             Stopping(fabric, asked, checkpoints),
             checkpoints,
             Evaluating(fabric, spec, run, asked, checkpoints),
+            Alarms(spec, run),
         )
         while True:
             checkpoints.restore(state)
