@@ -209,7 +209,10 @@ CASES: Mapping[str, Case] = {
         images=lambda out, train, test: None,
         train=pretrain("fashion-mnist", data="fashion-mnist", epochs=1),
     ),
-    "bf16": Case(title="CIFAR-10 in bf16, AdamW", train=pretrain("cifar10", epochs=8, precision="bf16-mixed", optimizer="adamw", base_lr=4e-3)),
+    "bf16": Case(
+        title="CIFAR-10 in bf16, AdamW",
+        train=pretrain("cifar10", epochs=8, precision="bf16-mixed", optimizer="adamw", base_lr=4e-3),
+    ),
     "raw": Case(title="CIFAR-10, raw pixels", train=pretrain("cifar10", epochs=8, normalise_target=False)),
     "continued": Case(title="CIFAR-10, stopped and continued", train=continued),
 }

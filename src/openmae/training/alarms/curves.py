@@ -11,8 +11,9 @@ from openmae.training.alarms.alarm import Facts, Line, median, trained
 # A network that has learned nothing is within sampling noise of the trivial predictor; on noise, 1.000 of it. Runs on
 # images are below 0.9 of it after 150 steps (CIFAR-10, Fashion-MNIST).
 NOTHING_LEARNED = 0.97
-# The window has no trend: it falls by less than this share. Healthy runs that are still that high fall by 5 %.
-FLAT = 0.01
+# The window has no trend: its last third is less than this share below its first. The median of five lines is known to
+# half of that; healthy runs that are still that high fall by 20 % and more.
+FLAT = 0.02
 # So many steps must show it, in at least so many lines: of fewer, the median is noise.
 STUCK_STEPS, STUCK_LINES = 300, 10
 # A long warm-up starts with rates that teach nothing. Only after as many steps as these at the full rate is it judged.

@@ -47,7 +47,8 @@ class FirstImages(NamedTuple):
         duplicates: how many of these have an equal one before them.
         mean: of each channel after normalisation, without the constant images; () when all are constant.
         std: likewise.
-        trivial: the loss of predicting the mean image; None when there is no such loss, or it is next to 0.
+        trivial: the loss of predicting the mean of the other images; None when there is no such loss, it is next to 0,
+            or most images are constant: predicting those is no task.
     """
 
     images: int
@@ -121,8 +122,12 @@ def look(
         duplicates=duplicates,
         mean=tuple(varied.mean(dim=1).tolist()) if varied.numel() else (),
         std=tuple(varied.std(dim=1).tolist()) if varied.numel() else (),
-        trivial=None if geometry is None else trivial_loss(images, geometry, normalised=normalised),
+        trivial=_trivial(images[~constant], geometry, normalised) if 2 * int(constant.sum()) < len(images) else None,
     )
+
+
+def _trivial(images: Tensor, geometry: Geometry | None, normalised: bool) -> float | None:
+    return None if geometry is None else trivial_loss(images, geometry, normalised=normalised)
 
 
 def trivial_loss(images: Tensor, geometry: Geometry, *, normalised: bool) -> float | None:

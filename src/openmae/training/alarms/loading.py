@@ -31,7 +31,7 @@ def _remedy(waiting: float, facts: Facts) -> str:
     # What is left of a step is computing. Workers that decode as fast as that hide all of the rest; without any, the
     # process itself decodes while it waits, and computes in the rest.
     decoding = facts.workers if facts.workers else waiting
-    needed = max(facts.workers + 1, math.ceil(decoding / max(0.01, 1 - waiting)))
+    needed = max(facts.workers + 1, math.ceil(round(decoding / max(0.01, 1 - waiting), 6)))
     if needed <= facts.spare_processors:
         return f"use --workers {needed} (now {facts.workers})"
     pack = "prepare the images once with openmae pack, which makes decoding cheaper"
