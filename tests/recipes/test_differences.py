@@ -28,7 +28,7 @@ EVERY_STAGE = {
 @pytest.mark.parametrize(
     ("kind", "fields"),
     [
-        (PretrainRecipe, EVERY_STAGE),
+        (PretrainRecipe, EVERY_STAGE | {"quality_every"}),
         (LinearRecipe, EVERY_STAGE | {"eval_every"}),
         (FinetuneRecipe, EVERY_STAGE | {"eval_every"}),
     ],

@@ -16,6 +16,7 @@ from openmae.evaluation.features import extract_features
 from openmae.evaluation.heads.logistic import fit_linear
 from openmae.evaluation.protocols.finetune import run_finetune
 from openmae.evaluation.protocols.knn import knn
+from openmae.evaluation.quality.observing import observe_quality
 from openmae.evaluation.splits import balanced_subset
 from openmae.recipes import FinetuneRecipe, PretrainRecipe, find_recipe
 from openmae.reporter import current
@@ -68,7 +69,7 @@ def run_demo(out: Path, *, seed: int = 0) -> DemoResult:
     recipe = replace(recipe, seed=seed)
     run = out / "pretrain"
     current().heading("1. Pre-training on 10,000 images without their labels")
-    pretraining = run_pretraining(recipe, run)
+    pretraining = run_pretraining(recipe, run, observers=[observe_quality])
 
     current().heading("2. kNN and linear evaluation of the features")
     assert recipe.data is not None

@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -156,14 +156,22 @@ class Run:
         self.append(METRICS, {"step": step, **values})
         self.recent.append({"step": step, **values})
         self.logged += 1
-        if self._tensorboard is not None:
-            try:
-                self._tensorboard.log(step, values)
-            except OSError as error:
-                self._tensorboard = None
-                say(f"TensorBoard's curves end at step {step} ({error.strerror}); {METRICS} has every figure")
+        self._draw(step, lambda board: board.log(step, values))
         if self._tracker is not None:
             self._tracker.log(step, values)
+
+    def show(self, step: int, name: str, pixels: Any) -> None:
+        """Show a picture [H, W, 3] uint8 in TensorBoard."""
+        self._draw(step, lambda board: board.picture(step, name, pixels))
+
+    def _draw(self, step: int, draw: Callable[[TensorBoard], None]) -> None:
+        if self._tensorboard is None:
+            return
+        try:
+            draw(self._tensorboard)
+        except OSError as error:
+            self._tensorboard = None
+            say(f"TensorBoard's curves end at step {step} ({error.strerror}); {METRICS} has every figure")
 
     def append(self, name: str, record: dict[str, Any]) -> None:
         """Add one JSON line to a file of the folder; a line that a full disk refuses is written with a later one."""

@@ -37,8 +37,14 @@ from openmae.training.spec import TrainSpec
 from openmae.training.state import TrainState, first_state
 
 
-def train(fabric: Fabric, spec: TrainSpec, run: Run) -> dict[str, float]:
+def train(fabric: Fabric, spec: TrainSpec, run: Run, others: Sequence[Observer] = ()) -> dict[str, float]:
     """Train until the recipe's last step, from the newest checkpoint in the run folder if there is one.
+
+    Args:
+        fabric: the processes.
+        spec: what is trained.
+        run: the run folder.
+        others: observers that are called after those of this floor.
 
     Returns:
         The newest of each figure that was logged.
@@ -65,6 +71,7 @@ def train(fabric: Fabric, spec: TrainSpec, run: Run) -> dict[str, float]:
             Stopping(fabric, asked, checkpoints),
             checkpoints,
             Evaluating(fabric, spec, run, asked, checkpoints),
+            *others,
             Alarms(spec, run),
         )
         while True:

@@ -24,10 +24,12 @@ def pretrain(recipe: str | PretrainRecipe, *, out: str | Path | None = None, **f
         out: The run folder; runs/RECIPE when not given. The same command continues what is there.
         fields: Values for any fields of the recipe: data="photos/", epochs=100.
     """
+    from openmae.evaluation.quality.observing import observe_quality
     from openmae.training.pretraining import run_pretraining
 
     resolved = resolve(recipe, PretrainRecipe, fields)
-    return cast(PretrainResult, run_pretraining(resolved, run_folder(resolved, out), given=set(fields)))
+    results = run_pretraining(resolved, run_folder(resolved, out), given=set(fields), observers=[observe_quality])
+    return cast(PretrainResult, results)
 
 
 @verb
