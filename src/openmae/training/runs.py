@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -32,11 +32,11 @@ from openmae.checkpoints.names import (
 )
 from openmae.data.sources import Source
 from openmae.data.targets import Targets
-from openmae.errors import UserError
+from openmae.errors import UserError, one_line
 from openmae.files import sync_file, write_text
 from openmae.recipes import Recipe
 from openmae.recipes.saved import to_dict, to_yaml
-from openmae.reporter import TensorBoard, Tracker, current, open_tracker, say
+from openmae.reporter import TensorBoard, Tracker, current, note, open_tracker, say
 from openmae.training.continuing import (
     NOT_COMPARED,
     Compared,
@@ -47,6 +47,7 @@ from openmae.training.continuing import (
     require_continuable,
 )
 from openmae.training.fingerprint import Fingerprint, take_fingerprint
+from openmae.training.processes.stopping import ASKED_TO_STOP, FAILED, Interrupted
 from openmae.weights.weights import Weights
 
 MOST_LINES = 2000
@@ -219,6 +220,21 @@ class Run:
         if self.writes:
             write_text(self.path / RESULTS, json.dumps(results, indent=1))
         return results
+
+    @contextlib.contextmanager
+    def last_words(self) -> Iterator[None]:
+        """Write to the log why the block ended early: `openmae watch` tells stopped runs from crashed ones by it."""
+        try:
+            yield
+        except Interrupted as stopped:
+            note(f"{ASKED_TO_STOP}{stopped}")
+            raise
+        except KeyboardInterrupt:
+            note(f"{ASKED_TO_STOP}at once; what came after the last checkpoint is lost")
+            raise
+        except BaseException as error:
+            note(f"{FAILED}{one_line(error)}")
+            raise
 
     def close(self) -> None:
         if self._tensorboard is not None:

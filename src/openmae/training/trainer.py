@@ -58,6 +58,7 @@ def train(fabric: Fabric, spec: TrainSpec, run: Run, others: Sequence[Observer] 
     sampler = _sampler(fabric, spec)
     state = first_state(fabric, spec, Schedule(recipe=recipe, steps_per_epoch=sampler.steps_per_epoch))
     with (
+        run.last_words(),
         Watch(fabric, recipe.peer_timeout),
         stop_requests() as asked,
         Saver(run, recipe.save_every, keep=recipe.keep_last, metadata=spec.metadata, asked=asked) as saver,

@@ -1,0 +1,120 @@
+"""The files of a run folder wherever it lies: on this machine, on a shared disk, or behind a URL such as s3://."""
+
+import os
+import stat
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from openmae.data.sources.storage import is_remote, read_file, remotely, resolve
+from openmae.errors import UserError
+
+# How the drivers call the time of the last change.
+TIMES = ("mtime", "LastModified", "last_modified", "updated", "created")
+
+
+class FileFacts(NamedTuple):
+    """The `size` of a file in bytes, and when it was last `changed`, in seconds since 1970; None where nobody says."""
+
+    size: int
+    changed: float | None
+
+
+class RunPlace:
+    """A folder to read from, never written to.
+
+    Args:
+        path: a local path, or a URL that fsspec understands.
+
+    Raises:
+        UserError: for a URL of a kind that is unknown, or whose driver is not installed.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = resolve(str(path))
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        if is_remote(self.path):
+            return self.path.rstrip("/").rpartition("/")[2]
+        return Path(self.path).resolve().name
+
+    @property
+    def local(self) -> Path | None:
+        """The folder on this machine; None for a URL."""
+        return None if is_remote(self.path) else Path(self.path)
+
+    def below(self, name: str) -> str:
+        return f"{self.path.rstrip('/')}/{name}"
+
+    def files(self) -> dict[str, FileFacts]:
+        """The files and folders directly in the folder, by name.
+
+        Raises:
+            UserError: when it cannot be listed.
+        """
+        try:
+            return _list_remote(self.path) if is_remote(self.path) else _list_local(self.path)
+        except FileNotFoundError as error:
+            raise UserError(f"{self.path} does not exist; give the folder of a run") from error
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be read ({error.strerror or error}); check the address") from error
+
+    def read(self, name: str, *, most: int, start: int = 0, end: int | None = None) -> bytes:
+        """The bytes of a file from `start` to `end`; the last `most` of them where there are more. b"" without it.
+
+        Args:
+            name: of the file.
+            most: bytes.
+            start: the first of them.
+            end: the size of the file, as `files` said; a file may have grown since.
+        """
+        if end is None:
+            facts = self.files().get(name)
+            end = 0 if facts is None else facts.size
+        start = max(start, end - most)
+        try:
+            return read_file(self.below(name), offset=start, size=end - start) if end > start else b""
+        except OSError:  # it is being replaced: there is another moment to read it
+            return b""
+
+
+def _list_local(path: str) -> dict[str, FileFacts]:
+    found = {}
+    with os.scandir(path) as entries:
+        for entry in entries:
+            try:
+                status = entry.stat()
+            except OSError:  # it has gone meanwhile, or is a link to nowhere
+                continue
+            if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
+                found[entry.name] = FileFacts(status.st_size, status.st_mtime)
+    return found
+
+
+def _list_remote(url: str) -> dict[str, FileFacts]:
+    def look(files: Any, path: str) -> list[dict[str, Any]]:
+        files.invalidate_cache()  # drivers remember what they have listed
+        return list(files.ls(path, detail=True))
+
+    listed = remotely(url, look)
+    return {
+        str(one["name"]).rstrip("/").rpartition("/")[2]: FileFacts(one.get("size") or 0, _time(one)) for one in listed
+    }
+
+
+def _time(entry: Mapping[str, Any]) -> float | None:
+    for key in TIMES:
+        found = entry.get(key)
+        if isinstance(found, str):
+            try:
+                found = datetime.fromisoformat(found)
+            except ValueError:
+                continue
+        if isinstance(found, datetime):
+            return found.timestamp()
+        if isinstance(found, int | float):
+            return float(found)
+    return None
