@@ -224,7 +224,7 @@ CASES: Mapping[str, Case] = {
         title="a tiny set that is learned by heart",
         expected=("overfitting",),
         images=tiny,
-        train=pretrain("cifar10", epochs=1500, crop_scale=(1.0, 1.0), flip=0.0),
+        train=pretrain("cifar10", epochs=500, crop_scale=(1.0, 1.0), flip=0.0),
     ),
     "starved": Case(
         title="a starved loader",

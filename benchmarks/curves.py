@@ -58,7 +58,9 @@ def panel(case: str, run: Path) -> alt.LayerChart:
                 "value:Q",
                 title=None,
                 axis=alt.Axis(tickCount=4),
-                scale=alt.Scale(type="log") if logarithmic else alt.Scale(domain=[0, min(largest * 1.05, 2.0)], clamp=True),
+                scale=alt.Scale(type="log")
+                if logarithmic
+                else alt.Scale(domain=[0, min(largest * 1.05, 2.0)], clamp=True),
             ),
             color=alt.Color(
                 "name:N",

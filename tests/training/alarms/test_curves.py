@@ -65,7 +65,7 @@ def test_a_jump_of_the_loss_is_a_spike_with_both_numbers() -> None:
     lines[-1] = {**lines[-1], "loss": 1.2}
     message = spike(lines, FACTS)
     assert message is not None
-    assert "to 1.2; if it" in message
+    assert "to 1.20; if it" in message
 
 
 def test_a_jump_within_the_noise_of_single_steps_is_none() -> None:

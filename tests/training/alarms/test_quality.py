@@ -9,7 +9,7 @@ RISING = (0.8, 0.6, 0.55, 0.6, 0.62)
 def test_held_out_loss_that_rises_while_the_training_loss_falls_is_overfitting() -> None:
     message = overfitting(with_quality(training(1000), loss=RISING, held_out=[1.0] * 5), FACTS)
     assert message is not None
-    assert "held-out loss has risen from 0.55 at step 600 to 0.62" in message
+    assert "held-out loss has risen from 0.550 at step 600 to 0.620" in message
     assert "stop near epoch 6" in message
 
 

@@ -92,7 +92,7 @@ def spike(lines: Sequence[Line], facts: Facts) -> str | None:
     if last <= middle + max(SPIKE_DEVIATIONS * deviation, SPIKE_SHARE * middle):
         return None
     return (
-        f"loss has jumped from {middle:.3g} to {last:.3g}; if it stays high or does so again, lower --base-lr (now "
+        f"loss has jumped from {middle:#.3g} to {last:#.3g}; if it stays high or does so again, lower --base-lr (now "
         f"{facts.base_lr:g}) or set --clip-norm 1"
     )
 

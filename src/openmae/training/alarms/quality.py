@@ -17,8 +17,9 @@ LINES = 10
 RANK_LEFT = 0.5
 FEWEST_RANKS = 4
 
-# A probe that has not gained half a point is within its noise. That is judged over a fifth of the run, by at least five
-# measurements, and only while a fifth or more is still to come: at the end of every cosine the figures come to rest.
+# A probe that has not gained half a point has not moved, neither its best figure nor, because that is noisy on small
+# samples, its median. That is judged over a fifth of the run, by at least five measurements, and only while a fifth or
+# more is still to come: at the end of every cosine the figures come to rest.
 SETTLED_POINTS = 0.5
 SETTLED_SHARE = 0.2
 SETTLED_MEASUREMENTS = 5
@@ -38,8 +39,8 @@ def overfitting(lines: Sequence[Line], facts: Facts) -> str | None:
         return None
     step, epoch = measured[best]["step"], measured[best]["epoch"]
     return (
-        f"held-out loss has risen from {losses[best]:.3g} at step {step:.0f} to {losses[-1]:.3g} while the training "
-        f"loss fell from {then:.3g} to {now:.3g}; train on more images (now {facts.images:,}), or stop near epoch "
+        f"held-out loss has risen from {losses[best]:#.3g} at step {step:.0f} to {losses[-1]:#.3g} while the training "
+        f"loss fell from {then:#.3g} to {now:#.3g}; train on more images (now {facts.images:,}), or stop near epoch "
         f"{max(1, round(epoch))}"
     )
 
@@ -68,10 +69,12 @@ def settled(lines: Sequence[Line], facts: Facts) -> str | None:
     left = facts.epochs - epoch
     before = [line["quality/probe"] for line in measured if line["epoch"] <= epoch - span]
     since = [line["quality/probe"] for line in measured if line["epoch"] > epoch - span]
-    if not before or len(since) < SETTLED_MEASUREMENTS or left < span or max(since) > max(before) + SETTLED_POINTS:
+    if len(before) < SETTLED_MEASUREMENTS or len(since) < SETTLED_MEASUREMENTS or left < span:
         return None
-    best = max(before)
-    still = next(line["epoch"] for line in measured if line["quality/probe"] >= best - SETTLED_POINTS)
+    best, usual = max(before), median(before[-len(since) :])
+    if max(since) > best + SETTLED_POINTS or median(since) > usual + SETTLED_POINTS:
+        return None
+    still = next(line["epoch"] for line in measured if line["quality/probe"] >= usual - SETTLED_POINTS)
     return (
         f"the probe ({measured[-1]['quality/probe']:.1f} %) has not moved for {epoch - still:.0f} epochs; stop here, "
         f"or start again with about --epochs {max(1, round(still + span))}, whose falling rate may add some points"
