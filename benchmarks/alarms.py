@@ -200,7 +200,7 @@ CASES: Mapping[str, Case] = {
     "rate": Case(
         title="the rate times 100",
         expected=("stuck", "spike", "gradient"),
-        train=pretrain("cifar10", epochs=8, base_lr=1.6),
+        train=pretrain("cifar10", epochs=12, base_lr=1.6),
     ),
     "constant": Case(
         title="constant images",

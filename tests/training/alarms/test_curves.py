@@ -15,6 +15,15 @@ def test_a_loss_that_stays_at_that_of_the_mean_is_said_with_its_number_and_the_r
     assert "loss 1.00 has stayed at what predicting the mean gives (0.98) for 300 steps; lower --base-lr" in message
 
 
+def test_a_loss_that_stays_above_that_of_the_nearest_visible_patch_is_stuck() -> None:
+    lines = training(600, lambda _: 0.9)
+    assert stuck(lines, FACTS) is None
+    message = stuck(with_quality(lines, nearest=[0.83]), FACTS)
+    assert message is not None
+    assert "loss 0.90 has stayed at what copying the nearest visible patch gives (0.83)" in message
+    assert stuck(with_quality(lines, nearest=[1.1]), FACTS) is None
+
+
 def test_a_loss_above_the_trivial_one_is_not_stuck_while_it_falls() -> None:
     assert stuck(training(600, lambda step: 2 - step / 600), FACTS) is None
 
