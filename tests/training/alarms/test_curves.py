@@ -12,7 +12,7 @@ def test_a_healthy_run_raises_nothing() -> None:
 def test_a_loss_that_stays_at_that_of_the_mean_is_said_with_its_number_and_the_rate() -> None:
     message = stuck(training(600, lambda _: 1.0), FACTS)
     assert message is not None
-    assert "loss 1.00 has stayed at what predicting the mean gives (0.98) for 300 steps; lower --base-lr" in message
+    assert "loss 1.00 has been no better than predicting the mean (0.98) for 300 steps; lower --base-lr" in message
 
 
 def test_a_loss_that_stays_above_that_of_the_nearest_visible_patch_is_stuck() -> None:
@@ -20,7 +20,7 @@ def test_a_loss_that_stays_above_that_of_the_nearest_visible_patch_is_stuck() ->
     assert stuck(lines, FACTS) is None
     message = stuck(with_quality(lines, nearest=[0.83]), FACTS)
     assert message is not None
-    assert "loss 0.90 has stayed at what copying the nearest visible patch gives (0.83)" in message
+    assert "loss 0.90 has been no better than copying the nearest visible patch (0.83)" in message
     assert stuck(with_quality(lines, nearest=[1.1]), FACTS) is None
 
 

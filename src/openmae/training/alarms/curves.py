@@ -9,8 +9,8 @@ import numpy as np
 
 from openmae.training.alarms.alarm import Facts, Line, median, trained
 
-# A network that has learned nothing is within sampling noise of the mean; on noise, 1.00 of it. Runs on images are below
-# 0.85 of it, and below the nearest visible patch, after 150 steps (CIFAR-10).
+# A network that has learned nothing is within sampling noise of the mean; on noise, 1.00 of it. Runs on images are
+# below 0.85 of it, and below the nearest visible patch, after 150 steps (CIFAR-10).
 NOTHING_LEARNED = 0.97
 # The window has no trend: its last third is less than this share below its first. The median of five lines is known to
 # half of that; healthy runs that are still that high fall by 20 % and more.
@@ -59,7 +59,7 @@ def stuck(lines: Sequence[Line], facts: Facts) -> str | None:
         return None
     steps = round(last["step"] - before)
     return (
-        f"loss {middle:.2f} has stayed at what {trivial.predictor} gives ({trivial.known:.2f}) for {steps} steps; "
+        f"loss {middle:.2f} has been no better than {trivial.predictor} ({trivial.known:.2f}) for {steps} steps; "
         f"lower --base-lr (now {facts.base_lr:g}), or check that the images are neither noise nor all alike"
     )
 
