@@ -37,6 +37,7 @@ from openmae.files import sync_file, write_text
 from openmae.recipes import Recipe
 from openmae.recipes.saved import to_dict, to_yaml
 from openmae.reporter import TensorBoard, Tracker, current, note, open_tracker, say
+from openmae.terminal.training_view import TrainingView
 from openmae.training.continuing import (
     NOT_COMPARED,
     Compared,
@@ -88,6 +89,8 @@ class Run:
         """The newest lines of metrics.jsonl, in the process that writes them."""
         self.logged = 0
         """How many lines this process has logged."""
+        self.view: TrainingView | None = None
+        """Is told of everything that this process logs, while it trains."""
         self._accepted, self._change = compared.accepted, compared.change
         require_continuable(path, recipe, compared)
         if not writes or (path / RESULTS).is_file():
@@ -147,6 +150,8 @@ class Run:
             if self.recipe.track is not None and self._tracker is None:
                 self._tracker = open_tracker(self.recipe.track, self.path, to_dict(self.recipe))
         self.figures = {name: value for record in kept for name, value in record.items() if name != "step"}
+        if self.view is not None:
+            self.view.restart(step, kept, alarm=str(alarms[-1].get("message", "")) if alarms else "")
         return dict(self.figures)
 
     def log(self, step: int, **values: float) -> None:
@@ -157,6 +162,8 @@ class Run:
         self.append(METRICS, {"step": step, **values})
         self.recent.append({"step": step, **values})
         self.logged += 1
+        if self.view is not None:
+            self.view.log(step, values)
         self._draw(step, lambda board: board.log(step, values))
         if self._tracker is not None:
             self._tracker.log(step, values)
@@ -178,6 +185,8 @@ class Run:
         """Add one JSON line to a file of the folder; a line that a full disk refuses is written with a later one."""
         if not self.writes:
             return
+        if name == ALARMS and self.view is not None:
+            self.view.alarmed(str(record.get("message", "")))
         lines = self._unwritten.pop(name, "") + json.dumps(record) + "\n"
         try:
             with (self.path / name).open("a", encoding="utf-8") as file:
