@@ -24,6 +24,10 @@ def test_a_loss_that_stays_above_that_of_the_nearest_visible_patch_is_stuck() ->
     assert stuck(with_quality(lines, nearest=[1.1]), FACTS) is None
 
 
+def test_where_patches_repeat_a_copy_is_no_measure_of_ignorance() -> None:
+    assert stuck(with_quality(training(600, lambda _: 0.1), nearest=[0.0]), FACTS) is None
+
+
 def test_a_loss_above_the_trivial_one_is_not_stuck_while_it_falls() -> None:
     assert stuck(training(600, lambda step: 2 - step / 600), FACTS) is None
 

@@ -12,6 +12,8 @@ from openmae.training.alarms.alarm import Facts, Line, median, trained
 # A network that has learned nothing is within sampling noise of the mean; on noise, 1.00 of it. Runs on images are
 # below 0.85 of it, and below the nearest visible patch, after 150 steps (CIFAR-10).
 NOTHING_LEARNED = 0.97
+# Where copying a patch gets this share of that, patches are so alike that it is no sign of ignorance.
+NO_TASK = 0.5
 # The window has no trend: its last third is less than this share below its first. The median of five lines is known to
 # half of that; healthy runs that are still that high fall by 20 % and more.
 FLAT = 0.02
@@ -169,7 +171,7 @@ def _trivial(lines: Sequence[Line], facts: Facts) -> _Trivial | None:
         else [_Trivial("predicting the mean", facts.trivial, NOTHING_LEARNED * facts.trivial)]
     )
     nearest = [line["quality/nearest"] for line in lines if "quality/nearest" in line]
-    if nearest and facts.trivial is not None:
+    if nearest and facts.trivial is not None and nearest[-1] > NO_TASK * facts.trivial:
         known.append(_Trivial("copying the nearest visible patch", nearest[-1], nearest[-1]))
     return min(known, key=lambda one: one.loss, default=None)
 
