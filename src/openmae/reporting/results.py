@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from openmae.reporting.check import CheckResult
     from openmae.reporting.demo import DemoResult
     from openmae.reporting.report.writing import ReportResult
+    from openmae.reporting.run_table import RunSummary
 
 Shown: TypeAlias = "str | RenderableType"
 """Text is printed as it is, anything else by rich."""
@@ -120,6 +121,19 @@ def show_demo(result: "DemoResult") -> Iterator[Shown]:
     yield f"run folder:      {result['run']}"
     yield f"report:          {result['report']}"
     yield f"{result['seconds']:.0f} seconds"
+
+
+def show_watched(result: list[dict[str, Any]]) -> Iterator[Shown]:
+    from openmae.reporting.watching import Frames
+    from openmae.terminal.panel import Frame
+
+    yield Frames([Frame(**frame) for frame in result], whole=True)
+
+
+def show_runs(result: "list[RunSummary]") -> Iterator[Shown]:
+    from openmae.reporting.run_table import runs_table
+
+    yield runs_table(result)
 
 
 def show_recipes(result: list[RecipeSummary] | dict[str, Any]) -> Iterator[Shown]:

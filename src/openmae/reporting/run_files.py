@@ -15,26 +15,25 @@ Nothing in a folder says outright that a run has crashed. The state is what can 
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import yaml
 
 from openmae.checkpoints.locking import is_locked
-from openmae.checkpoints.names import ENVIRONMENT, LOG, METRICS, RECIPE, RESULTS
+from openmae.checkpoints.names import ALARMS, ENVIRONMENT, LOG, METRICS, RECIPE, RESULTS
 from openmae.errors import UserError
 from openmae.reporting.run_places import FileFacts, RunPlace
+from openmae.terminal.panel import State
 from openmae.training.processes.stopping import ASKED_TO_STOP, FAILED
 
-State: TypeAlias = Literal["running", "stopped", "crashed", "finished"]
 Metrics: TypeAlias = dict[str, float]
 
-ALARMS = "alarms.jsonl"
-MOST_OF_LINES = 64 << 20
-MOST_OF_FILE = 64 << 20
+MOST_OF_LINES = 32 << 20
+MOST_OF_FILE = 32 << 20
 MOST_OF_LOG = 16 << 10
 MOST_OF_TEXT = 1000
 LARGEST = 1 << 62  # of whole numbers: larger ones are no figures, and may be too large for a float
@@ -97,31 +96,103 @@ def read_run(path: str | Path) -> RunFiles:
     Raises:
         UserError: when there is no such folder, or it is no run folder.
     """
-    place = RunPlace(path)
-    files = place.files()
-    if RECIPE not in files:
-        raise UserError(f"{place.path} is no run folder: it has no {RECIPE}; give a folder that a training has written")
-    recipe = _recipe(_read(place, files, RECIPE))
-    results = _object(_read(place, files, RESULTS)) if RESULTS in files else None
-    environment = _object(_read(place, files, ENVIRONMENT)) or {}
-    metrics = [line for record in _records(place, files, METRICS) if (line := _numbers(record)) is not None]
-    alarms = [alarm for record in _records(place, files, ALARMS) if (alarm := _alarm(record)) is not None]
-    ending = _ending(_read(place, files, LOG, most=MOST_OF_LOG))
-    updated = max((facts.changed for facts in files.values() if facts.changed is not None), default=None)
-    return RunFiles(
-        path=str(path),
-        name=place.name,
-        recipe=recipe,
-        stage=str(recipe.get("stage", "")),
-        metrics=metrics,
-        alarms=alarms,
-        results=results,
-        environment=environment,
-        state=_state(place, results is not None, ending, updated, metrics),
-        started=_started(environment),
-        updated=updated,
-        ending=ending.removeprefix(ASKED_TO_STOP).removeprefix(FAILED),
-    )
+    return RunReader(path).read()
+
+
+class RunReader:
+    """Reads a run again and again, and each time only what is new.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._path, self._place = path, RunPlace(path)
+        self._texts: dict[str, tuple[FileFacts, str]] = {}
+        self._metrics, self._alarms = Growing(METRICS), Growing(ALARMS)
+
+    def read(self) -> RunFiles:
+        """The run as it is now.
+
+        Raises:
+            UserError: when there is no such folder, or it is no run folder.
+        """
+        files = self._place.files()
+        if RECIPE not in files:
+            raise UserError(
+                f"{self._place.path} is no run folder: it has no {RECIPE}; give a folder that a training has written"
+            )
+        recipe = _recipe(self._text(files, RECIPE))
+        results = _object(self._text(files, RESULTS)) if RESULTS in files else None
+        environment = _object(self._text(files, ENVIRONMENT)) or {}
+        ending = _ending(self._text(files, LOG, most=MOST_OF_LOG))
+        metrics = [line for record in self._metrics.read(self._place, files) if (line := _numbers(record)) is not None]
+        alarms = [alarm for record in self._alarms.read(self._place, files) if (alarm := _alarm(record)) is not None]
+        updated = max((facts.changed for facts in files.values() if facts.changed is not None), default=None)
+        return RunFiles(
+            path=str(self._path),
+            name=self._place.name,
+            recipe=recipe,
+            stage=str(recipe.get("stage", "")),
+            metrics=metrics,
+            alarms=alarms,
+            results=results,
+            environment=environment,
+            state=_state(self._place, results is not None, ending, updated, metrics),
+            started=_started(environment),
+            updated=updated,
+            ending=ending.removeprefix(ASKED_TO_STOP).removeprefix(FAILED),
+        )
+
+    def _text(self, files: Mapping[str, FileFacts], name: str, *, most: int = MOST_OF_FILE) -> str:
+        """The text of a file, the end of a large one; "" without it."""
+        facts = files.get(name)
+        if facts is None:
+            return ""
+        known, text = self._texts.get(name, (None, ""))
+        if facts != known or facts.changed is None:
+            data = self._place.read(name, start=max(0, facts.size - most), end=facts.size)
+            text = data.decode("utf-8", errors="replace")
+            self._texts[name] = facts, text
+        return text
+
+
+class Growing:
+    """The JSON lines of a file that grows at its end, and that is written anew when a run goes back to a checkpoint."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._facts: FileFacts | None = None
+        self._records: list[dict[str, Any]] = []
+        self._end = 0
+        self._last_line = b""
+
+    def read(self, place: RunPlace, files: Mapping[str, FileFacts]) -> list[dict[str, Any]]:
+        """All complete lines, the last MOST_OF_LINES bytes of them."""
+        facts = files.get(self._name)
+        if facts is None:
+            self._records, self._end, self._last_line = [], 0, b""
+        elif facts != self._facts or facts.changed is None:
+            # If the line that was the last one is still where it was, only what follows it is new.
+            start = self._end - len(self._last_line)
+            data = place.read(self._name, start=start, end=facts.size) if self._last_line else b""
+            if data.startswith(self._last_line) and self._last_line:
+                self._add(data[len(self._last_line) :])
+            else:
+                start = max(0, facts.size - MOST_OF_LINES)
+                self._records, self._end, self._last_line = [], start, b""
+                self._add(place.read(self._name, start=start, end=facts.size))
+        self._facts = facts
+        return self._records
+
+    def _add(self, data: bytes) -> None:
+        complete = data[: data.rfind(b"\n") + 1]
+        lines = complete.splitlines(keepends=True)
+        self._records = self._records + [
+            record for line in lines if (record := _object(line.decode("utf-8", errors="replace"))) is not None
+        ]
+        self._end += len(complete)
+        self._last_line = lines[-1] if lines else self._last_line
 
 
 def _state(place: RunPlace, finished: bool, ending: str, updated: float | None, metrics: Sequence[Metrics]) -> State:
@@ -146,17 +217,6 @@ def _pause(metrics: Sequence[Metrics]) -> float:
         return 0.0
     seconds = (lines[1]["samples"] - lines[0]["samples"]) / lines[1]["images_per_second"]
     return seconds if math.isfinite(seconds) else 0.0
-
-
-def _read(place: RunPlace, files: dict[str, FileFacts], name: str, *, most: int = MOST_OF_FILE) -> str:
-    data = place.read(name, most=most, end=files[name].size) if name in files else b""
-    return data.decode("utf-8", errors="replace")
-
-
-def _records(place: RunPlace, files: dict[str, FileFacts], name: str) -> list[dict[str, Any]]:
-    """The complete JSON lines of a file, the last ones of a huge one."""
-    lines = _read(place, files, name, most=MOST_OF_LINES).split("\n")
-    return [record for line in lines if (record := _object(line)) is not None]
 
 
 def _object(text: str) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ class FileFacts(NamedTuple):
 
     size: int
     changed: float | None
+    is_folder: bool = False
 
 
 class RunPlace:
@@ -62,22 +63,11 @@ class RunPlace:
         except OSError as error:
             raise UserError(f"{self.path} cannot be read ({error.strerror or error}); check the address") from error
 
-    def read(self, name: str, *, most: int, start: int = 0, end: int | None = None) -> bytes:
-        """The bytes of a file from `start` to `end`; the last `most` of them where there are more. b"" without it.
-
-        Args:
-            name: of the file.
-            most: bytes.
-            start: the first of them.
-            end: the size of the file, as `files` said; a file may have grown since.
-        """
-        if end is None:
-            facts = self.files().get(name)
-            end = 0 if facts is None else facts.size
-        start = max(start, end - most)
+    def read(self, name: str, *, start: int, end: int) -> bytes:
+        """The bytes of a file from `start` to `end`; b"" when it cannot be read, as while it is being replaced."""
         try:
             return read_file(self.below(name), offset=start, size=end - start) if end > start else b""
-        except OSError:  # it is being replaced: there is another moment to read it
+        except OSError:
             return b""
 
 
@@ -90,7 +80,7 @@ def _list_local(path: str) -> dict[str, FileFacts]:
             except OSError:  # it has gone meanwhile, or is a link to nowhere
                 continue
             if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
-                found[entry.name] = FileFacts(status.st_size, status.st_mtime)
+                found[entry.name] = FileFacts(status.st_size, status.st_mtime, stat.S_ISDIR(status.st_mode))
     return found
 
 
@@ -99,9 +89,11 @@ def _list_remote(url: str) -> dict[str, FileFacts]:
         files.invalidate_cache()  # drivers remember what they have listed
         return list(files.ls(path, detail=True))
 
-    listed = remotely(url, look)
     return {
-        str(one["name"]).rstrip("/").rpartition("/")[2]: FileFacts(one.get("size") or 0, _time(one)) for one in listed
+        str(one["name"]).rstrip("/").rpartition("/")[2]: FileFacts(
+            one.get("size") or 0, _time(one), one.get("type") == "directory"
+        )
+        for one in remotely(url, look)
     }
 
 

@@ -7,6 +7,7 @@ import platform
 import shutil
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from importlib import metadata
@@ -18,6 +19,7 @@ from lightning_fabric import Fabric
 
 from openmae.checkpoints.locking import FolderLock
 from openmae.checkpoints.names import (
+    ALARMS,
     BAD_IMAGES,
     CHECKPOINTS,
     DATA,
@@ -35,6 +37,7 @@ from openmae.files import sync_file, write_text
 from openmae.recipes import Recipe
 from openmae.recipes.saved import to_dict, to_yaml
 from openmae.reporter import TensorBoard, Tracker, current, note, open_tracker, say
+from openmae.terminal.training_view import TrainingView
 from openmae.training.continuing import (
     NOT_COMPARED,
     Compared,
@@ -48,6 +51,8 @@ from openmae.training.fingerprint import Fingerprint, take_fingerprint
 from openmae.training.processes.stopping import ASKED_TO_STOP, FAILED, Interrupted
 from openmae.weights.weights import Weights
 
+MOST_LINES = 2000
+"""So many lines are kept in memory, for observers that look back."""
 PACKAGES = ("openmae", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow", "pyarrow", "safetensors")
 
 
@@ -80,6 +85,12 @@ class Run:
         self._unwritten: dict[str, str] = {}
         self.figures: dict[str, Any] = {}
         """The newest of each figure that is logged."""
+        self.recent: deque[dict[str, Any]] = deque(maxlen=MOST_LINES)
+        """The newest lines of metrics.jsonl, in the process that writes them."""
+        self.logged = 0
+        """How many lines this process has logged."""
+        self.view: TrainingView | None = None
+        """Is told of everything that this process logs, while it trains."""
         self._accepted, self._change = compared.accepted, compared.change
         require_continuable(path, recipe, compared)
         if not writes or (path / RESULTS).is_file():
@@ -122,10 +133,15 @@ class Run:
 
         Lines that a crash cut short go too.
         """
-        kept = [record for record in self.records(METRICS) if record.get("step", sys.maxsize) <= step]
-        self._unwritten.pop(METRICS, None)
+        kept, alarms = (
+            [record for record in self.records(name) if record.get("step", sys.maxsize) <= step]
+            for name in (METRICS, ALARMS)
+        )
+        for name in (METRICS, ALARMS):
+            self._unwritten.pop(name, None)
         if self.writes:
-            for name, records in ((METRICS, kept), (BAD_IMAGES, self.records(BAD_IMAGES))):
+            self.recent = deque(kept, maxlen=MOST_LINES)
+            for name, records in ((METRICS, kept), (ALARMS, alarms), (BAD_IMAGES, self.records(BAD_IMAGES))):
                 if (self.path / name).exists():
                     write_text(self.path / name, "".join(json.dumps(record) + "\n" for record in records))
             if self._tensorboard is not None:
@@ -134,6 +150,8 @@ class Run:
             if self.recipe.track is not None and self._tracker is None:
                 self._tracker = open_tracker(self.recipe.track, self.path, to_dict(self.recipe))
         self.figures = {name: value for record in kept for name, value in record.items() if name != "step"}
+        if self.view is not None:
+            self.view.restart(step, kept, alarm=str(alarms[-1].get("message", "")) if alarms else "")
         return dict(self.figures)
 
     def log(self, step: int, **values: float) -> None:
@@ -142,6 +160,10 @@ class Run:
         if not self.writes:
             return
         self.append(METRICS, {"step": step, **values})
+        self.recent.append({"step": step, **values})
+        self.logged += 1
+        if self.view is not None:
+            self.view.log(step, values)
         self._draw(step, lambda board: board.log(step, values))
         if self._tracker is not None:
             self._tracker.log(step, values)
@@ -163,6 +185,8 @@ class Run:
         """Add one JSON line to a file of the folder; a line that a full disk refuses is written with a later one."""
         if not self.writes:
             return
+        if name == ALARMS and self.view is not None:
+            self.view.alarmed(str(record.get("message", "")))
         lines = self._unwritten.pop(name, "") + json.dumps(record) + "\n"
         try:
             with (self.path / name).open("a", encoding="utf-8") as file:
@@ -172,7 +196,7 @@ class Run:
 
     def sync(self) -> None:
         """Make the lines that were logged so far survive a power cut."""
-        for name in (METRICS, BAD_IMAGES, REWINDS):
+        for name in (METRICS, BAD_IMAGES, REWINDS, ALARMS):
             with contextlib.suppress(FileNotFoundError):
                 sync_file(self.path / name)
 

@@ -22,12 +22,16 @@ from openmae.verbs.training import finetune as finetune
 from openmae.verbs.training import linear as linear
 from openmae.verbs.training import pretrain as pretrain
 from openmae.verbs.verb import Verb as Verb
+from openmae.verbs.watching import runs as runs
+from openmae.verbs.watching import watch as watch
 
 VERBS: dict[str, Verb[Any]] = {
     "demo": Verb(demo, show=results.show_demo),
     "recipes": Verb(list_recipes, show=results.show_recipes),
     "check": Verb(check, show=results.show_check),
     "pretrain": Verb(pretrain, show=results.show_pretraining),
+    "watch": Verb(watch, show=results.show_watched),
+    "runs": Verb(runs, show=results.show_runs),
     "linear": Verb(linear, show=measurements.show_measurement),
     "finetune": Verb(finetune, show=measurements.show_measurement),
     "knn": Verb(knn, show=measurements.show_measurement),
