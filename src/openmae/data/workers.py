@@ -17,12 +17,17 @@ PREFETCHED_BATCHES = 4  # of each worker; see docs/performance.md
 
 
 def automatic_workers() -> int:
-    """The number of workers: the processors of each training process but one, at most 8."""
+    """The number of workers: one for each spare processor, at most 8."""
+    return min(MAX_AUTOMATIC_WORKERS, spare_processors())
+
+
+def spare_processors() -> int:
+    """The processors of each training process but the one that it needs itself."""
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
     trainings = int(
         os.environ.get("LOCAL_WORLD_SIZE", "1")
     )  # set by torchrun; Slurm gives each process its own processors
-    return max(0, min(MAX_AUTOMATIC_WORKERS, processors // trainings - 1))
+    return max(0, processors // trainings - 1)
 
 
 def training_loader(

@@ -1,12 +1,14 @@
 """Masked pre-training: the network, the images and the loss that the training loop receives."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from openmae.checkpoints.names import ENCODER
@@ -17,17 +19,18 @@ from openmae.core.patches import patches_with_data
 from openmae.data.batches import Batch, SeededImages
 from openmae.data.pages import as_images
 from openmae.data.sources import open_data
-from openmae.data.sources.taking import for_pretraining
+from openmae.data.sources.taking import Taken, for_pretraining
 from openmae.data.transforms import TrainTransform, normalise_pixels
 from openmae.errors import UserError
 from openmae.recipes import PretrainRecipe
 from openmae.reporter import say
 from openmae.training.continuing import has_begun, keep_recorded
 from openmae.training.deep_pixels import adopt_from, reading_before_adopting
+from openmae.training.observers.observer import Observer
 from openmae.training.optimizers import build_optimizer
 from openmae.training.pixels import hold_pixels, pixel_format, reading_of, resolve_pixels
 from openmae.training.processes.devices import start_fabric
-from openmae.training.runs import fit_batch, open_run
+from openmae.training.runs import Run, fit_batch, open_run
 from openmae.training.spec import TrainSpec
 from openmae.training.trainer import train
 from openmae.weights.adapting import as_weights, freeze_while_decoder_is_fresh
@@ -38,13 +41,37 @@ from openmae.weights.reading import read_whole
 from openmae.weights.starting import start_decoder_from, start_from
 
 
-def run_pretraining(recipe: PretrainRecipe, out: Path, *, given: Collection[str] = ()) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Pretraining:
+    """A pre-training that is about to begin or to go on, as an observer from a higher floor needs to know it.
+
+    Args:
+        fabric: the processes.
+        run: the run folder.
+        recipe: how it trains, with what the images decide filled in.
+        taken: the data set, and the splits of it that are trained on.
+    """
+
+    fabric: Fabric
+    run: Run
+    recipe: PretrainRecipe
+    taken: Taken
+
+
+def run_pretraining(
+    recipe: PretrainRecipe,
+    out: Path,
+    *,
+    given: Collection[str] = (),
+    observers: Sequence[Callable[[Pretraining], Observer]] = (),
+) -> dict[str, Any]:
     """Pre-train into a run folder, or continue what is there.
 
     Args:
         recipe: how to train.
         out: the run folder.
         given: the fields that the user gave: a recipe that takes its network from the weights keeps them.
+        observers: make observers of the training, in every process; they are called after the training's own.
 
     Returns:
         The results.
@@ -106,7 +133,8 @@ def run_pretraining(recipe: PretrainRecipe, out: Path, *, given: Collection[str]
             exports=lambda trained: {ENCODER: trained.get_submodule("encoder").state_dict()},
             metadata=recipe_metadata(recipe),
         )
-        figures = train(fabric, spec, run)
+        begun = Pretraining(fabric=fabric, run=run, recipe=recipe, taken=taken)
+        figures = train(fabric, spec, run, [observe(begun) for observe in observers])
         return run.finish(
             {
                 "protocol": "pretrain",

@@ -17,6 +17,7 @@ from openmae.verbs.measuring import embed as embed
 from openmae.verbs.measuring import knn as knn
 from openmae.verbs.measuring import predict as predict
 from openmae.verbs.pictures import reconstruct as reconstruct
+from openmae.verbs.reporting import report as report
 from openmae.verbs.training import finetune as finetune
 from openmae.verbs.training import linear as linear
 from openmae.verbs.training import pretrain as pretrain
@@ -37,6 +38,7 @@ VERBS: dict[str, Verb[Any]] = {
     "predict": Verb(predict, show=measurements.show_predictions),
     "embed": Verb(embed, show=results.show_embedding),
     "reconstruct": Verb(reconstruct),
+    "report": Verb(report, show=results.show_report),
     "pack": Verb(pack, show=results.show_pack),
     "zoo": Verb(zoo, show=show_zoo, passed=agrees),
     "convert": Verb(convert, show=results.show_conversion),
