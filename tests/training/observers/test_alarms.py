@@ -64,7 +64,7 @@ def test_only_the_process_that_writes_speaks(recipe: PretrainRecipe, tmp_path: P
     train(recipe, tmp_path / "first", loss=jumping(STEPS))
     other = Run(tmp_path / "other", recipe, writes=False)
     other.log(1, loss=1.0, epoch=1.0)
-    assert other.logged == 0
+    assert other.history.lines == 0
     assert sum("alarm at step" in message for message in said) == 1
 
 
@@ -92,7 +92,7 @@ def test_alarms_of_steps_that_are_made_again_are_dropped(recipe: PretrainRecipe,
     assert len(alarms(tmp_path)) == 1
     run.rewind(STEPS - 1)
     assert alarms(tmp_path) == []
-    assert [line["step"] for line in run.recent] == list(range(1, STEPS))
+    assert [line["step"] for line in run.history.trained] == list(range(1, STEPS))
     run.close()
 
 
