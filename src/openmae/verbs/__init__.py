@@ -9,6 +9,7 @@ from openmae.reporting import measurements, results
 from openmae.reporting.zoo import agrees, show_zoo
 from openmae.verbs.datasets import check as check
 from openmae.verbs.datasets import pack as pack
+from openmae.verbs.exploring import explore as explore
 from openmae.verbs.first_steps import demo as demo
 from openmae.verbs.first_steps import list_recipes as list_recipes
 from openmae.verbs.interop import convert as convert
@@ -33,6 +34,7 @@ VERBS: dict[str, Verb[Any]] = {
     "predict": Verb(predict, show=measurements.show_predictions),
     "embed": Verb(embed, show=results.show_embedding),
     "reconstruct": Verb(reconstruct),
+    "explore": Verb(explore),
     "pack": Verb(pack, show=results.show_pack),
     "zoo": Verb(zoo, show=show_zoo, passed=agrees),
     "convert": Verb(convert, show=results.show_conversion),
