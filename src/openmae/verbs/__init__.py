@@ -9,6 +9,7 @@ from openmae.reporting import measurements, results
 from openmae.reporting.zoo import agrees, show_zoo
 from openmae.verbs.datasets import check as check
 from openmae.verbs.datasets import pack as pack
+from openmae.verbs.exploring import explore as explore
 from openmae.verbs.first_steps import demo as demo
 from openmae.verbs.first_steps import list_recipes as list_recipes
 from openmae.verbs.interop import convert as convert
@@ -39,6 +40,7 @@ VERBS: dict[str, Verb[Any]] = {
     "embed": Verb(embed, show=results.show_embedding),
     "reconstruct": Verb(reconstruct),
     "report": Verb(report, show=results.show_report),
+    "explore": Verb(explore),
     "pack": Verb(pack, show=results.show_pack),
     "zoo": Verb(zoo, show=show_zoo, passed=agrees),
     "convert": Verb(convert, show=results.show_conversion),
