@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from openmae.data.packing import PackResult
     from openmae.reporting.check import CheckResult
     from openmae.reporting.demo import DemoResult
+    from openmae.reporting.plan.result import PlanResult
 
 Shown: TypeAlias = "str | RenderableType"
 """Text is printed as it is, anything else by rich."""
@@ -103,6 +104,12 @@ def show_check(result: "CheckResult") -> Iterator[Shown]:
     from openmae.reporting.check import check_report
 
     yield check_report(result)
+
+
+def show_plan(result: "PlanResult") -> Iterator[Shown]:
+    from openmae.reporting.plan.table import show_plan
+
+    yield from show_plan(result)
 
 
 def show_demo(result: "DemoResult") -> Iterator[Shown]:

@@ -13,6 +13,8 @@ from openmae.training.results import PretrainResult
 from openmae.verbs.verb import verb
 
 R = TypeVar("R", bound=Recipe)
+AUTO = "auto"
+"""A batch size that keeps the recipe's batch and cuts it so that it fits into memory."""
 
 
 @verb
@@ -22,12 +24,15 @@ def pretrain(recipe: str | PretrainRecipe, *, out: str | Path | None = None, **f
     Args:
         recipe: The name of a recipe, or a recipe.
         out: The run folder; runs/RECIPE when not given. The same command continues what is there.
-        fields: Values for any fields of the recipe: data="photos/", epochs=100.
+        fields: Values for any fields of the recipe: data="photos/", epochs=100. batch_size="auto" is the recipe's own
+            batch, in as few accumulation steps as memory permits.
     """
     from openmae.training.pretraining import run_pretraining
 
+    fields, fits_memory = resolve_batch(fields)
     resolved = resolve(recipe, PretrainRecipe, fields)
-    return cast(PretrainResult, run_pretraining(resolved, run_folder(resolved, out), given=set(fields)))
+    folder = run_folder(resolved, out)
+    return cast(PretrainResult, run_pretraining(resolved, folder, given=set(fields), fits_memory=fits_memory))
 
 
 @verb
@@ -80,6 +85,19 @@ def resolve(recipe: str | R, kind: type[R], fields: dict[str, Any]) -> R:
         say(fitted.note)
     assert isinstance(fitted.recipe, kind)
     return fitted.recipe
+
+
+def resolve_batch(fields: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    """The fields without `batch_size="auto"`, and whether it was among them: the batch is then the recipe's own.
+
+    Raises:
+        UserError: when accumulation steps are given, too.
+    """
+    if fields.get("batch_size") != AUTO:
+        return fields, False
+    if "accumulate" in fields:
+        raise UserError("--batch-size auto chooses --accumulate; give one of the two")
+    return {name: value for name, value in fields.items() if name != "batch_size"}, True
 
 
 def run_folder(recipe: Recipe, out: str | Path | None) -> Path:
