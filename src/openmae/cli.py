@@ -106,7 +106,7 @@ def _run(arguments: list[str], console: Console) -> int:
     require_locks()
     verb = VERBS[name]
     call = parse(name, verb.run, words)
-    if (code := _run_processes(arguments, call.arguments)) is not None:
+    if verb.runs_devices and (code := _run_processes(arguments, call.arguments)) is not None:
         return code
     if call.quiet:
         reporter.current().console = Console(quiet=True)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from openmae.data.packing import PackResult
     from openmae.reporting.check import CheckResult
     from openmae.reporting.demo import DemoResult
+    from openmae.reporting.plan.result import PlanResult
     from openmae.reporting.report.writing import ReportResult
     from openmae.reporting.run_table import RunSummary
 
@@ -111,6 +112,12 @@ def show_report(result: "ReportResult") -> Iterator[Shown]:
     for missing in result["missing"]:
         yield f"not in it: {missing['what']}\n  {missing['command']}"
     yield f"report: {result['path']} ({result['bytes'] / 1e6:.1f} MB), and {result['markdown']}"
+
+
+def show_plan(result: "PlanResult") -> Iterator[Shown]:
+    from openmae.reporting.plan.table import show_plan
+
+    yield from show_plan(result)
 
 
 def show_demo(result: "DemoResult") -> Iterator[Shown]:

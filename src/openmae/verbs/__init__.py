@@ -18,6 +18,7 @@ from openmae.verbs.measuring import embed as embed
 from openmae.verbs.measuring import knn as knn
 from openmae.verbs.measuring import predict as predict
 from openmae.verbs.pictures import reconstruct as reconstruct
+from openmae.verbs.planning import plan as plan
 from openmae.verbs.reporting import report as report
 from openmae.verbs.training import finetune as finetune
 from openmae.verbs.training import linear as linear
@@ -30,6 +31,7 @@ VERBS: dict[str, Verb[Any]] = {
     "demo": Verb(demo, show=results.show_demo),
     "recipes": Verb(list_recipes, show=results.show_recipes),
     "check": Verb(check, show=results.show_check),
+    "plan": Verb(plan, show=results.show_plan, runs_devices=False),
     "pretrain": Verb(pretrain, show=results.show_pretraining),
     "watch": Verb(watch, show=results.show_watched),
     "runs": Verb(runs, show=results.show_runs),
