@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from openmae.cli import main
+from tests.documentation.pages import PAGES
 
-ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FLAG = re.compile(r"--[a-z][a-z-]*")
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 TRAINING = ("pretrain", "linear", "finetune")
