@@ -21,11 +21,12 @@ from openmae.recipes.conversion import flag
 from openmae.verbs import VERBS
 
 project = "OpenMAE"
-author = copyright = "The OpenMAE developers"
+author = "The OpenMAE developers"
 release = version = openmae.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 highlight_language = "sh"  # a block without a language is a command
+smartquotes_action = "qe"  # not dashes: --flags are two of them
 default_role = "code"  # docstrings write names in single backticks, as Markdown does
 
 html_theme = "furo"  # it asks no other server for fonts or scripts
@@ -54,9 +55,14 @@ def setup(app: Sphinx) -> None:
 
 
 def fill_in(app: Sphinx, _name: str, source: list[str]) -> None:
-    """Put what the code says into a page, in the place of its marks; `page?` in a list of pages is one that may be missing."""
+    """Put what the code says into a page, in the place of its marks.
+
+    `page?` in a list of pages is one that may be missing.
+    """
     is_there = app.env.found_docs.__contains__
-    source[0] = re.sub(r"^(\w+)\?\n", lambda page: f"{page[1]}\n" if is_there(page[1]) else "", source[0], flags=re.MULTILINE)
+    source[0] = re.sub(
+        r"^(\w+)\?\n", lambda page: f"{page[1]}\n" if is_there(page[1]) else "", source[0], flags=re.MULTILINE
+    )
     source[0] = source[0].replace("<!-- verbs -->", verbs())
     source[0] = re.sub(r"<!-- fields: (\w+) -->", lambda found: table_of_fields(found[1]), source[0])
 
@@ -76,13 +82,13 @@ def table_of_fields(name: str) -> str:
     hints = typing.get_type_hints(kind, include_extras=True)
     rows = ["| flag | default | meaning |", "|---|---|---|"]
     for field in dataclasses.fields(kind):
-        if field.name not in kind.__annotations__ or Suppress in getattr(hints[field.name], '__metadata__', ()):
+        if field.name not in kind.__annotations__ or Suppress in getattr(hints[field.name], "__metadata__", ()):
             continue
         marks = getattr(hints[field.name], "__metadata__", ())
-        ranges = [f"must {mark.words}" for mark in marks if isinstance(mark, Range)]
+        ranges = [re.sub("^(be|lie) ", "", mark.words) for mark in marks if isinstance(mark, Range)]
         notes = [*ranges, *(["changes no result"] if NO_EFFECT_ON_RESULTS in marks else [])]
         text = " ".join(comments[name, field.name]).strip()
-        text += f" ({'; '.join(notes)})" if notes else ""
+        text += f" ({', '.join(notes)})" if notes else ""
         rows.append(f"| `{flag(field.name)}` | {default_of(field)} | {as_cell(text)} |")
     return "\n".join(rows)
 
@@ -90,7 +96,7 @@ def table_of_fields(name: str) -> str:
 def default_of(field: "dataclasses.Field[Any]") -> str:
     """A default as the shell takes it; empty where each recipe says its own."""
     if field.default is dataclasses.MISSING:
-        return "its recipe's"
+        return "the recipe's"
     if field.default is None or field.default == ():
         return ""
     values = field.default if type(field.default) is tuple else (field.default,)
@@ -98,8 +104,12 @@ def default_of(field: "dataclasses.Field[Any]") -> str:
 
 
 def as_cell(text: str) -> str:
-    """Text of a docstring in a cell of a Markdown table."""
-    return re.sub(r"([|*_<])", r"\\\1", text)
+    """Text of a docstring in a cell of a Markdown table, its flags and formulas as code."""
+    return re.sub(
+        r"([|*_<])|(--[a-z][a-z-]+|\w+_lr\b[^.;]*)",
+        lambda found: f"\\{found[1]}" if found[1] else f"`{found[2]}`",
+        text,
+    )
 
 
 def plain_annotations(_app: Sphinx, documented: Any, _bound: bool) -> None:

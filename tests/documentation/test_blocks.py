@@ -10,7 +10,7 @@ import pytest
 import openmae
 from openmae.verbs import VERBS
 from openmae.verbs.flags import parse
-from tests.documentation.pages import PAGES, PYTHON, READ_ONLY, ROOT, SHELL, Block, Line, blocks_of, lines_of
+from tests.documentation.pages import PAGES, PYTHON, READ_ONLY, ROOT, SHELL, Line, blocks_of, lines_of
 from tests.documentation.small import PRETRAINING, SUPERVISED, fields, make_world, reason_not_to_run, run, small_python
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
@@ -26,26 +26,24 @@ def is_runnable(page: Path) -> bool:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def world(small_fashion: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("documentation") / "world"
     folder.mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        make_world(folder)
+        make_world(folder, small_fashion)
     return folder
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if is_runnable(page)], ids=lambda page: page.name)
-def test_the_commands_of_a_page_run(
-    page: Path, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_commands_of_a_page_run(page: Path, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = tmp_path / "world"
     shutil.copytree(world, place)
     monkeypatch.chdir(place)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     names = {"openmae": openmae, "PRETRAINING": fields(PRETRAINING), "SUPERVISED": fields(SUPERVISED)}
-    prepared = {folder for folder in Path("runs").iterdir()}
+    prepared = set(Path("runs").iterdir())
     for block in blocks_of(page):
         if block.is_python:
             exec(compile(small_python(block.text), block.place, "exec"), names)

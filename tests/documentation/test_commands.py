@@ -36,7 +36,7 @@ COMMANDS = documented_commands()
 def parts_of(words: tuple[str, ...]) -> list[tuple[tuple[str, ...], list[str]]]:
     """A command as (verb and recipe, flags); `openmae slurm` is followed by the words of a second command."""
     training = next((place for place, word in enumerate(words) if word in TRAINING), None)
-    if training is None or "RECIPE" in words or "…" in words:
+    if training is None or {"RECIPE", "NAME", "…", "--recipe-file"} & set(words):
         return [(words[:1], flags_of(words))] if words[0] not in TRAINING else []
     verb = words[training : training + 2]
     before = [(words[:1], flags_of(words[:training]))] if training else []
