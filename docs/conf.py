@@ -31,7 +31,7 @@ default_role = "code"  # docstrings write names in single backticks, as Markdown
 
 html_theme = "furo"  # it asks no other server for fonts or scripts
 html_title = "OpenMAE"
-html_copy_source = html_show_sourcelink = False
+html_copy_source = html_show_sourcelink = html_show_copyright = False
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 
