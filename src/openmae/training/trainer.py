@@ -15,8 +15,9 @@ from openmae.data.randomness import Stream, random_stream
 from openmae.data.sampling import StepSampler
 from openmae.data.workers import batches_of, training_loader
 from openmae.errors import UserError
-from openmae.reporter import ProgressView
+from openmae.terminal.training_view import TrainingView
 from openmae.training.gradients import gradient_norm, lower_scale
+from openmae.training.observers.alarms import Alarms
 from openmae.training.observers.bad_images import BadImages
 from openmae.training.observers.checkpointing import Checkpoints
 from openmae.training.observers.divergence import Diverged, Divergence, what_is_not_finite
@@ -57,11 +58,20 @@ def train(fabric: Fabric, spec: TrainSpec, run: Run, others: Sequence[Observer] 
     sampler = _sampler(fabric, spec)
     state = first_state(fabric, spec, Schedule(recipe=recipe, steps_per_epoch=sampler.steps_per_epoch))
     with (
+        run.last_words(),
         Watch(fabric, recipe.peer_timeout),
         stop_requests() as asked,
         Saver(run, recipe.save_every, keep=recipe.keep_last, metadata=spec.metadata, asked=asked) as saver,
-        ProgressView(recipe.stage, state.schedule.total_steps) as view,
+        TrainingView(
+            stage=recipe.stage,
+            name=recipe.name,
+            place=str(run.path),
+            epochs=recipe.epochs,
+            steps_per_epoch=sampler.steps_per_epoch,
+            stopping=asked.is_set,
+        ) as view,
     ):
+        run.view = view
         divergence, checkpoints = Divergence(run, recipe), Checkpoints(fabric, run, saver)
         observers = (
             BadImages(fabric, run, spec.dataset, recipe.max_bad),
@@ -71,6 +81,7 @@ def train(fabric: Fabric, spec: TrainSpec, run: Run, others: Sequence[Observer] 
             checkpoints,
             Evaluating(fabric, spec, run, asked, checkpoints),
             *others,
+            Alarms(spec, run),
         )
         while True:
             checkpoints.restore(state)
