@@ -1,5 +1,6 @@
 """Quality is measured while a network is trained, and the training is the same with it and without."""
 
+import errno
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,12 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
 from openmae.checkpoints.checkpoint import list_checkpoints
 from openmae.checkpoints.names import ENCODER, METRICS
+from openmae.evaluation.quality import observing
 from openmae.evaluation.quality.observing import Quality, observe_quality, sentence
 from openmae.recipes import PretrainRecipe
 from openmae.recipes.values import Every
@@ -126,11 +129,12 @@ def test_the_figures_are_logged_said_and_drawn(recipe: PretrainRecipe, tmp_path:
     assert (last["epoch"], last["samples"], last["quality/held_out"]) == (2.0, 240, 1.0)
     assert last["quality/loss"] < first["quality/loss"]
     assert last["quality/nearest"] == first["quality/nearest"], "the images and masks are the same"
-    assert (
-        "quality after every epoch: 40 images of test, which is held out; classes by 120 labelled training images"
-        in said
-    )
-    assert [line.split(":")[0] for line in said if "trivial" in line] == ["epoch 1", "epoch 2"]
+    about = "40 images of test, which is held out; classes by 120 labelled training images"
+    assert any(line.startswith(f"quality after every epoch: {about}; trivial: own mean") for line in said)
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [shown.step for shown in events.Images("quality/reconstructions")] == [3, 6]
+    assert "quality/rank" in events.Tags()["scalars"]
+    assert [line.split(":")[0] for line in said if line.startswith("epoch")] == ["epoch 1", "epoch 2"]
     about = json.loads((tmp_path / "samples" / "samples.json").read_text())
     assert about == {"rows": 6, "cell": [112, 112], "columns": ["original", "masked", "reconstruction"]}
     with Image.open(tmp_path / "samples" / "step-00000006.png") as picture:
@@ -150,6 +154,31 @@ def test_going_back_to_a_checkpoint_forgets_later_figures_and_pictures(recipe: P
     state.step = 0
     made[0].started(state)
     assert list((tmp_path / "samples").glob("*.png")) == []
+
+
+def test_a_full_disk_costs_the_picture_and_not_the_run(
+    recipe: PretrainRecipe, tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(observing, "write_samples", full)
+    run_pretraining(replace(recipe, epochs=1, warmup_epochs=0), tmp_path, observers=[observe_quality])
+    assert [line for line in said if "picture" in line] == [
+        "the picture of step 3 is missing (No space left on device); look at the disk that holds the run folder"
+    ]
+    assert len(lines(tmp_path, "quality/loss")) == 1
+
+
+def test_without_a_readable_image_the_run_goes_on_and_it_is_said_once(
+    recipe: PretrainRecipe, tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observing, "take_sample", lambda *_, **__: None)
+    assert run_pretraining(recipe, tmp_path, observers=[observe_quality])["epoch"] == 2.0
+    assert [line for line in said if "quality" in line] == [
+        "quality is not measured: none of the images for it can be read"
+    ]
+    assert lines(tmp_path, "quality/loss") == []
 
 
 def test_the_sentence_names_what_was_measured_and_only_that() -> None:

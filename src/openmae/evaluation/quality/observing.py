@@ -29,6 +29,7 @@ from openmae.weights.networks import network_of
 
 PICTURES = 6
 LOSS = "quality/loss"
+LEGEND = "trivial: own mean / nearest visible patch / smooth interpolation"
 
 
 def observe_quality(training: Pretraining) -> Observer:
@@ -123,7 +124,7 @@ class Quality(Observer):
         if self._measuring is None:
             self._measuring = Measuring(self._training.fabric, self._recipe, self._sample, pictures=PICTURES)
             often = "after every epoch" if self._every == 1 else f"every {self._every} epochs"
-            say(f"quality {often}: {self._sample.describe()}")
+            say(f"quality {often}: {self._sample.describe()}; {LEGEND}")
         reconstructed = self._measuring.reconstruct(model)
         figures = self._measuring.figures(model, reconstructed)
         self._picture(state.step, model, reconstructed)
