@@ -49,7 +49,7 @@ PANELS = (
         {
             "loss": "training",
             "quality/loss": "fixed images and masks",
-            "quality/own_mean": "each patch's own mean",
+            "quality/own_mean": "true mean of each patch",
             "quality/nearest": "nearest visible patch",
             "quality/smooth": "smooth interpolation",
             "quality/constant": "best constant",
