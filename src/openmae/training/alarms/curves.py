@@ -37,7 +37,7 @@ BY_HEART = 100
 SPIKE_DEVIATIONS, SPIKE_SHARE = 10.0, 0.25
 SPIKE_LINES, FEWEST_LINES = 20, 10
 
-# In healthy runs the median of ten norms rises to at most 1.7 times its lowest value; what grows tenfold goes on growing.
+# In healthy runs the median of ten norms rises to at most 1.7 times its lowest value.
 GROWTH = 10.0
 NORMS = 10
 

@@ -3,8 +3,8 @@
 from openmae.training.alarms.alarm import Facts, History, median
 from openmae.training.alarms.curves import learned_by_heart
 
-# On fixed images with fixed masks the held-out loss has no noise but that of the weights: it falls from each measurement
-# to the next in healthy runs. A set of 32 images passes this bound after twice the steps of its best measurement.
+# On fixed images with fixed masks the held-out loss has no noise but that of the weights, and falls from measurement to
+# measurement in healthy runs. On 32 images it was 9 % above its best at the second measurement after that.
 RISEN = 0.05
 # So many measurements in a row must show it.
 IN_A_ROW = 2
