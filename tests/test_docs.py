@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FLAG = re.compile(r"--[a-z][a-z-]*")
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
-TRAINING = ("pretrain", "linear", "finetune")
+TRAINING = ("pretrain", "linear", "finetune", "plan")
 
 
 def documented_commands() -> list[tuple[str, ...]]:
