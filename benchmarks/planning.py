@@ -20,19 +20,22 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-PHOTOS, HEIGHT, WIDTH = 256, 375, 500
+HEIGHT, WIDTH = 375, 500
+SMALL = "--decoder-depth 2 --decoder-heads 4 --warmup-epochs 0.5 --workers 1"
 SIZES = {
-    "the demo's network, 28 pixels": "fashion-mnist --epochs 2 --warmup-epochs 0.2",
-    "ViT-Tiny/16, 224 pixels": "vit-b16-300e --epochs 4 --warmup-epochs 1 --batch-size 32 "
-    "--backbone vit_tiny_patch16_224 --decoder-width 128 --decoder-depth 2 --decoder-heads 4",
-    "ViT-B/16, 224 pixels": "vit-b16-300e --epochs 1 --warmup-epochs 0.1 --batch-size 8",
+    "the demo's network, 28 pixels": "fashion-mnist --split test --epochs 2 --warmup-epochs 0.5",
+    "ViT-Tiny/16, 224 pixels": "vit-b16-300e --epochs 2 --batch-size 16 --log-every 1 "
+    f"--backbone vit_tiny_patch16_224 --decoder-width 128 {SMALL}",
+    "ViT-S/16, 224 pixels": "vit-b16-300e --epochs 1 --batch-size 8 --log-every 1 "
+    f"--backbone vit_small_patch16_224 --decoder-width 256 {SMALL}",
 }
-SHARE_OF_PHOTOS = {"ViT-B/16, 224 pixels": 64}
+PHOTOS = {"ViT-Tiny/16, 224 pixels": 128, "ViT-S/16, 224 pixels": 80}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=30, help="of each trial")
     parser.add_argument("--only", default="", help="the sizes whose name contains this")
     options = parser.parse_args()
     sizes = {
@@ -44,8 +47,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for turn in range(options.rounds):
             for name, words in sizes.items():
-                data = [] if words[0] == "fashion-mnist" else ["--data", str(photos(Path(folder), name))]
-                plan = run(["plan", *words, *data])
+                data = ["--data", str(photos(Path(folder), name))] if name in PHOTOS else []
+                plan = run(["plan", *words, *data, "--trial-seconds", str(options.seconds)])
                 out = Path(folder, "run", str(turn), name.partition(",")[0].replace("/", "-"))
                 started = time.perf_counter()
                 run(["pretrain", *words, *data, "--out", str(out)])
@@ -66,7 +69,7 @@ def main() -> None:
 
 def photos(folder: Path, name: str) -> Path:
     """A folder of JPEGs as large as ImageNet's, smooth with some noise; made once."""
-    count = SHARE_OF_PHOTOS.get(name, PHOTOS)
+    count = PHOTOS[name]
     place = folder / f"photos-{count}"
     if place.is_dir():
         return place
