@@ -78,7 +78,7 @@ help:
 
 .venv-oldest/installed: requirements-oldest.txt .venv/installed-dev
 	@echo "Installing the oldest versions into .venv-oldest …"
-	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-oldest
+	$(BIN)/uv venv --quiet --seed --clear --python $(BIN)/python .venv-oldest
 	$(BIN)/uv pip install --quiet --python .venv-oldest/bin/python $(OLDEST) --requirement requirements-oldest.txt
 	$(BIN)/uv pip install --quiet --python .venv-oldest/bin/python --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -297,7 +297,8 @@ def test_a_signal_gives_up_the_save_in_the_background_and_saves_its_own_step(
             train(replace(recipe, save_every=Every(4, "steps")), tmp_path / "stopped", loss=Crash(4, act=ask))
     assert how == {0: SaveMode.WAITED, 4: SaveMode.BACKGROUND, 5: SaveMode.BEFORE_EXIT}
     assert steps_saved(tmp_path / "stopped") == [5, 0]
-    assert not (tmp_path / "stopped" / LOG).exists(), "it is no failure"
+    (said,) = (tmp_path / "stopped" / LOG).read_text().splitlines()
+    assert said.endswith(" asked to stop: stopped after step 5 of 12"), "it is no failure"
     train(recipe, tmp_path / "stopped")
     assert_same_run(tmp_path / "straight", tmp_path / "stopped")
 

@@ -7,7 +7,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -18,6 +18,7 @@ from lightning_fabric import Fabric
 
 from openmae.checkpoints.locking import FolderLock
 from openmae.checkpoints.names import (
+    ALARMS,
     BAD_IMAGES,
     CHECKPOINTS,
     DATA,
@@ -30,11 +31,14 @@ from openmae.checkpoints.names import (
 )
 from openmae.data.sources import Source
 from openmae.data.targets import Targets
-from openmae.errors import UserError
+from openmae.errors import UserError, one_line
 from openmae.files import sync_file, write_text
 from openmae.recipes import Recipe
 from openmae.recipes.saved import to_dict, to_yaml
-from openmae.reporter import TensorBoard, Tracker, current, open_tracker, say
+from openmae.reporter import TensorBoard, Tracker, current, note, open_tracker, say
+from openmae.terminal.panel import alarm_text
+from openmae.terminal.training_view import TrainingView
+from openmae.training.alarms.alarm import History
 from openmae.training.continuing import (
     NOT_COMPARED,
     Compared,
@@ -45,6 +49,7 @@ from openmae.training.continuing import (
     require_continuable,
 )
 from openmae.training.fingerprint import Fingerprint, take_fingerprint
+from openmae.training.processes.stopping import ASKED_TO_STOP, FAILED, Interrupted
 from openmae.weights.weights import Weights
 
 PACKAGES = ("openmae", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow", "pyarrow", "safetensors")
@@ -79,6 +84,10 @@ class Run:
         self._unwritten: dict[str, str] = {}
         self.figures: dict[str, Any] = {}
         """The newest of each figure that is logged."""
+        self.history = History()
+        """The lines of metrics.jsonl, in the process that writes them."""
+        self.view: TrainingView | None = None
+        """Is told of everything that this process logs, while it trains."""
         self._accepted, self._change = compared.accepted, compared.change
         require_continuable(path, recipe, compared)
         if not writes or (path / RESULTS).is_file():
@@ -121,10 +130,15 @@ class Run:
 
         Lines that a crash cut short go too.
         """
-        kept = [record for record in self.records(METRICS) if record.get("step", sys.maxsize) <= step]
-        self._unwritten.pop(METRICS, None)
+        kept, alarms = (
+            [record for record in self.records(name) if record.get("step", sys.maxsize) <= step]
+            for name in (METRICS, ALARMS)
+        )
+        for name in (METRICS, ALARMS):
+            self._unwritten.pop(name, None)
         if self.writes:
-            for name, records in ((METRICS, kept), (BAD_IMAGES, self.records(BAD_IMAGES))):
+            self.history = History(kept)
+            for name, records in ((METRICS, kept), (ALARMS, alarms), (BAD_IMAGES, self.records(BAD_IMAGES))):
                 if (self.path / name).exists():
                     write_text(self.path / name, "".join(json.dumps(record) + "\n" for record in records))
             if self._tensorboard is not None:
@@ -133,6 +147,8 @@ class Run:
             if self.recipe.track is not None and self._tracker is None:
                 self._tracker = open_tracker(self.recipe.track, self.path, to_dict(self.recipe))
         self.figures = {name: value for record in kept for name, value in record.items() if name != "step"}
+        if self.view is not None:
+            self.view.restart(step, kept, alarm_text(alarms[-1]) if alarms else "")
         return dict(self.figures)
 
     def log(self, step: int, **values: float) -> None:
@@ -141,19 +157,32 @@ class Run:
         if not self.writes:
             return
         self.append(METRICS, {"step": step, **values})
-        if self._tensorboard is not None:
-            try:
-                self._tensorboard.log(step, values)
-            except OSError as error:
-                self._tensorboard = None
-                say(f"TensorBoard's curves end at step {step} ({error.strerror}); {METRICS} has every figure")
+        self.history.add({"step": step, **values})
+        if self.view is not None:
+            self.view.log(step, values)
+        self._draw(step, lambda board: board.log(step, values))
         if self._tracker is not None:
             self._tracker.log(step, values)
+
+    def show(self, step: int, name: str, pixels: Any) -> None:
+        """Show a picture [H, W, 3] uint8 in TensorBoard."""
+        self._draw(step, lambda board: board.picture(step, name, pixels))
+
+    def _draw(self, step: int, draw: Callable[[TensorBoard], None]) -> None:
+        if self._tensorboard is None:
+            return
+        try:
+            draw(self._tensorboard)
+        except OSError as error:
+            self._tensorboard = None
+            say(f"TensorBoard's curves end at step {step} ({error.strerror}); {METRICS} has every figure")
 
     def append(self, name: str, record: dict[str, Any]) -> None:
         """Add one JSON line to a file of the folder; a line that a full disk refuses is written with a later one."""
         if not self.writes:
             return
+        if name == ALARMS and self.view is not None:
+            self.view.alarmed(alarm_text(record))
         lines = self._unwritten.pop(name, "") + json.dumps(record) + "\n"
         try:
             with (self.path / name).open("a", encoding="utf-8") as file:
@@ -163,7 +192,7 @@ class Run:
 
     def sync(self) -> None:
         """Make the lines that were logged so far survive a power cut."""
-        for name in (METRICS, BAD_IMAGES, REWINDS):
+        for name in (METRICS, BAD_IMAGES, REWINDS, ALARMS):
             with contextlib.suppress(FileNotFoundError):
                 sync_file(self.path / name)
 
@@ -196,6 +225,21 @@ class Run:
         if self.writes:
             write_text(self.path / RESULTS, json.dumps(results, indent=1))
         return results
+
+    @contextlib.contextmanager
+    def last_words(self) -> Iterator[None]:
+        """Write to the log why the block ended early: `openmae watch` tells stopped runs from crashed ones by it."""
+        try:
+            yield
+        except Interrupted as stopped:
+            note(f"{ASKED_TO_STOP}{stopped}")
+            raise
+        except KeyboardInterrupt:
+            note(f"{ASKED_TO_STOP}at once; what came after the last checkpoint is lost")
+            raise
+        except BaseException as error:
+            note(f"{FAILED}{one_line(error)}")
+            raise
 
     def close(self) -> None:
         if self._tensorboard is not None:

@@ -90,9 +90,7 @@ def read_file(place: str, *, offset: int = 0, size: int | None = None) -> bytes:
 
 def _read_remote(url: str, offset: int, size: int | None) -> bytes:
     end = None if size is None else offset + size
-    data: bytes = _remotely(
-        url, lambda files, path: files.cat_file(path, start=offset or None, end=end), size=size or 0
-    )
+    data: bytes = remotely(url, lambda files, path: files.cat_file(path, start=offset or None, end=end), size=size or 0)
     if size is not None and len(data) != size:
         raise OSError(CUT.format(found=len(data), wanted=size))
     return data
@@ -135,7 +133,7 @@ class _RemoteFile(io.RawIOBase):
 
     def __init__(self, url: str) -> None:
         self._url, self._at = url, 0
-        size: int | None = _remotely(url, lambda files, path: files.size(path))
+        size: int | None = remotely(url, lambda files, path: files.size(path))
         if size is None:
             raise OSError(f"{url} has no known size: its server does not tell it")
         self._size = size
@@ -164,7 +162,7 @@ def stamp(place: str) -> str | None:
         OSError: when there is no such file.
     """
     if is_remote(place):
-        return str(_remotely(place, lambda files, path: files.checksum(path)))
+        return str(remotely(place, lambda files, path: files.checksum(path)))
     status = os.stat(place)
     if status.st_mtime_ns > time.time_ns() - RACY_NANOSECONDS:
         return None
@@ -184,7 +182,7 @@ def list_remote(folder: str) -> list[str]:
             raise FileNotFoundError(folder)
         return [name[len(path.rstrip("/")) :].lstrip("/") for name in found]
 
-    return sorted(_remotely(folder, find), key=lambda name: name.split("/"))
+    return sorted(remotely(folder, find), key=lambda name: name.split("/"))
 
 
 def is_pattern(place: str) -> bool:
@@ -232,17 +230,18 @@ def _expand_glob(place: str) -> list[str]:
         return sorted(glob.glob(place, recursive=True)) if glob.has_magic(place) else [place]
     if not any(sign in place for sign in "*["):
         return [place]
-    return _remotely(place, lambda files, path: sorted(files.unstrip_protocol(name) for name in files.glob(path)))
+    return remotely(place, lambda files, path: sorted(files.unstrip_protocol(name) for name in files.glob(path)))
 
 
 def _file_system(url: str) -> tuple[Any, str]:
     return cast(tuple[Any, str], fsspec.url_to_fs(url))
 
 
-def _remotely(place: str, action: Callable[[Any, str], T], *, size: int = 0) -> T:
-    """Call `action` with the file system and the path of a URL; every error of its driver becomes an OSError.
+def remotely(place: str, action: Callable[[Any, str], T], *, size: int = 0) -> T:
+    """The result of `action`, called with the file system and the path of a URL, for about `size` bytes.
 
     Raises:
+        OSError: for every error of the driver.
         StorageLost: when it gives no answer.
     """
     try:

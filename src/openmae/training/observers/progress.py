@@ -1,11 +1,11 @@
-"""Log lines and the progress bar: losses and speeds."""
+"""Log lines: losses and speeds."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from openmae.recipes import Recipe
-from openmae.reporter import ProgressView
+from openmae.terminal.training_view import TrainingView
 from openmae.training.observers.observer import Observer, Outcome
 from openmae.training.runs import Run
 from openmae.training.state import TrainState
@@ -38,9 +38,9 @@ class Meter:
 
 
 class Progress(Observer):
-    """Logs a line every `log_every` steps and after the last, and moves the bar."""
+    """Logs a line every `log_every` steps and after the last, and tells the view of each step."""
 
-    def __init__(self, run: Run, recipe: Recipe, view: ProgressView) -> None:
+    def __init__(self, run: Run, recipe: Recipe, view: TrainingView) -> None:
         self._run, self._recipe, self._view = run, recipe, view
         self._meter = Meter()
 
@@ -50,6 +50,7 @@ class Progress(Observer):
         self._meter = Meter()
 
     def stepped(self, state: TrainState, outcome: Outcome, *, wanted: bool) -> None:
+        self._view.moved(state.step)
         self._meter.add(outcome, images=self._recipe.batch_size)
         if state.finished or state.step % self._recipe.log_every == 0:
             self._log(state, outcome)
@@ -67,6 +68,3 @@ class Progress(Observer):
         if outcome.gradient_norm is not None:
             figures["gradient_norm"] = outcome.gradient_norm
         self._run.log(state.step, **figures)
-        title = f"{recipe.stage} epoch {(state.step - 1) // steps_per_epoch + 1}/{recipe.epochs}"
-        loss, speed = self._run.figures.get("loss", math.nan), figures["images_per_second"]
-        self._view.update(state.step, title, f"loss {loss:.4f}  {speed:.0f} images/s")

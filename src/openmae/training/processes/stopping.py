@@ -8,6 +8,8 @@ from types import FrameType
 from typing import Any
 
 STOPPED = 75  # exit code, the system's EX_TEMPFAIL: try again later, here to continue
+# In the log of a run: how its last lines begin where it did not come to its end.
+ASKED_TO_STOP, FAILED = "asked to stop: ", "failed: "
 # Not every system has all of them.
 REQUESTS = tuple(
     signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGUSR1") if name in signal.Signals.__members__
