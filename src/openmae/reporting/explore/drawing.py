@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from openmae.data.decoding import Pixels
-from openmae.reporting.pictures import MASKED_GREY, visible_bands
+from openmae.evaluation.reconstructing import MASKED_GREY, visible_bands
 
 SHOWN = 448
 """Small images are enlarged by whole numbers until they are about so many pixels high."""
