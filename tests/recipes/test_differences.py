@@ -21,6 +21,7 @@ EVERY_STAGE = {
     "peer_timeout",
     "max_bad",
     "track",
+    "report",
     "accept_changed_data",
 }
 

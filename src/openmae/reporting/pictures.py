@@ -20,8 +20,7 @@ from openmae.data.sources.own_output import require_replaceable, sign_png
 from openmae.data.transforms import apply, normalise_pixels
 from openmae.errors import UserError
 from openmae.evaluation.forward import evaluation_transform
-from openmae.evaluation.reconstructing import MASKED_GREY, is_visible, pixels_of
-from openmae.evaluation.reconstructing import visible_bands as visible_bands
+from openmae.evaluation.reconstructing import MASKED_GREY, is_visible, pixels_of, visible_bands
 from openmae.recipes.values import PixelRange
 from openmae.training.deep_pixels import network_for, network_for_sources
 from openmae.training.pixels import pixel_format, reading_of

@@ -36,6 +36,7 @@ from openmae.files import sync_file, write_text
 from openmae.recipes import Recipe
 from openmae.recipes.saved import to_dict, to_yaml
 from openmae.reporter import TensorBoard, Tracker, current, note, open_tracker, say
+from openmae.terminal.panel import alarm_text
 from openmae.terminal.training_view import TrainingView
 from openmae.training.alarms.alarm import History
 from openmae.training.continuing import (
@@ -147,7 +148,7 @@ class Run:
                 self._tracker = open_tracker(self.recipe.track, self.path, to_dict(self.recipe))
         self.figures = {name: value for record in kept for name, value in record.items() if name != "step"}
         if self.view is not None:
-            self.view.restart(step, kept, alarm=str(alarms[-1].get("message", "")) if alarms else "")
+            self.view.restart(step, kept, alarm_text(alarms[-1]) if alarms else "")
         return dict(self.figures)
 
     def log(self, step: int, **values: float) -> None:
@@ -181,7 +182,7 @@ class Run:
         if not self.writes:
             return
         if name == ALARMS and self.view is not None:
-            self.view.alarmed(str(record.get("message", "")))
+            self.view.alarmed(alarm_text(record))
         lines = self._unwritten.pop(name, "") + json.dumps(record) + "\n"
         try:
             with (self.path / name).open("a", encoding="utf-8") as file:

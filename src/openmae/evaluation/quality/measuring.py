@@ -123,8 +123,8 @@ class Measuring:
 
     def highest_rank(self, model: MaskedAutoencoder) -> int:
         """The rank of features that use every direction that so many images can tell apart."""
-        bank = self._sample.bank
-        return min(model.encoder.embed_dim, len(self._sample.pixels) + (0 if bank is None else len(bank.labels)))
+        bank, width = self._sample.bank, int(model.encoder.embed_dim)
+        return min(width, len(self._sample.pixels) + (0 if bank is None else len(bank.labels)))
 
     def _accuracies(self, own: NDArray[np.float32], bank: NDArray[np.float32]) -> Mapping[str, float]:
         """kNN and linear probe in per cent: of the labelled images by the bank, or of the bank by the rest of it."""

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+import torch
+from torch.distributed.fsdp import FSDPModule
 
 from openmae.checkpoints.names import METRICS
 from openmae.core.masking import kept_count
@@ -21,7 +23,7 @@ from openmae.reporter import say
 from openmae.training.observers.observer import Observer, Outcome
 from openmae.training.pixels import pixel_format, reading_of
 from openmae.training.pretraining import Pretraining
-from openmae.training.processes.sharding import unsharded
+from openmae.training.processes.sharding import model_state
 from openmae.training.state import TrainState
 from openmae.weights.networks import network_of
 
@@ -38,7 +40,7 @@ class Quality(Observer):
     """Measures the network that will be exported, after every few epochs and after the last step.
 
     The process that writes the run folder measures; the others go on, and wait for it in their next exchange. Nothing
-    that training depends on is changed: weights, optimizer, modes and random states are what they would be without.
+    that the training depends on is changed: weights, optimizer, modes and random states are what they would be without.
 
     Args:
         training: the training.
@@ -89,11 +91,26 @@ class Quality(Observer):
         return sample_size(len(self._training.taken.images), bytes_each=height * width * pixel)
 
     def _measure(self, state: TrainState) -> None:
-        model = _autoencoder(state)
-        with unsharded(model):  # all processes take part in this, and the first one alone in what follows
-            if self._run.writes and not self._impossible:
-                with undisturbed(model, self._training.fabric.device):
-                    self._measure_alone(state, model)
+        model = self._whole(_autoencoder(state))  # all processes take part in this, the first one alone in the rest
+        if self._run.writes and not self._impossible:
+            with undisturbed(model, self._training.fabric.device):
+                self._measure_alone(state, model)
+
+    def _whole(self, model: MaskedAutoencoder) -> MaskedAutoencoder:
+        """The network; of one that is sharded among the processes a copy in the process that measures.
+
+        A sharded module notes the order in which its parts are called, for its next backward pass: a call in one
+        process alone would let the others wait for ever.
+        """
+        if not isinstance(model, FSDPModule):
+            return model
+        tensors = model_state(model, keep=self._run.writes)
+        with torch.device("meta"):
+            copy = network_of(self._recipe).build_autoencoder()
+        if self._run.writes:
+            copy.load_state_dict(tensors, assign=True)
+            copy.to(self._training.fabric.device)
+        return copy
 
     def _measure_alone(self, state: TrainState, model: MaskedAutoencoder) -> None:
         began = time.perf_counter()

@@ -15,6 +15,9 @@ from openmae.core.geometry import Geometry
 from openmae.core.masking import Mask
 from openmae.core.patches import normalise_patches, patch_statistics, take_patches
 
+# More would change the error of photographs by less than 2 %.
+ROUNDS = 8
+
 
 class Masked(NamedTuple):
     """Images as the network receives them, and what is hidden of them.
@@ -66,15 +69,17 @@ def nearest_visible(patches_BLP: Tensor, mask: Mask) -> Tensor:
 def smooth_interpolation(images: Tensor, visible: Tensor) -> Tensor:
     """The hidden pixels filled smoothly from the visible ones, [B, C, H, W].
 
-    Push-pull interpolation (Gortler et al., The Lumigraph, SIGGRAPH 1996, section 3.4): pixels without a value take
-    that of the image at half the size, in which each pixel is the mean of the visible ones that it covers.
+    Harmonic interpolation: each hidden pixel becomes the mean of its four neighbours (Laplace's equation, as in Chan
+    and Shen, Mathematical Models for Local Nontexture Inpaintings, SIAM 2002, section 3). It is solved nearly, from
+    coarse to fine: hidden pixels begin with those of the image at half the size, in which each pixel is the mean of the
+    visible ones that it covers, and are averaged a few times.
 
     Args:
         images: [B, C, H, W].
         visible: [B, 1, H, W] of truth values, with at least one that is true in each image.
     """
     height, width = images.shape[-2:]
-    if bool(visible.all()) or height == width == 1:
+    if height == width == 1:
         return images
     weights = visible.to(images)
     kernel = (min(2, height), min(2, width))
@@ -82,7 +87,13 @@ def smooth_interpolation(images: Tensor, visible: Tensor) -> Tensor:
     half = total / covered.clamp(min=torch.finfo(images.dtype).tiny)
     filled = smooth_interpolation(half, covered > 0)
     larger = F.interpolate(filled, size=(height, width), mode="bilinear", align_corners=False)
-    return torch.where(visible, images, larger)
+    found = torch.where(visible, images, larger)
+    for _ in range(ROUNDS):
+        around = F.pad(found, (1, 1, 1, 1), mode="replicate")
+        rows, columns = around[..., 1:-1], around[..., 1:-1, :]
+        mean = (rows[..., :-2, :] + rows[..., 2:, :] + columns[..., :-2] + columns[..., 2:]) / 4
+        found = torch.where(visible, images, mean)
+    return found
 
 
 def visible_pixels(geometry: Geometry, mask: Mask) -> Tensor:
@@ -109,11 +120,11 @@ def trivial_errors(geometry: Geometry, parts: Iterable[Masked], *, normalised: b
     total_P: Tensor | float = 0.0
     for images, mask, counted in parts:
         patches_BLP = geometry.patchify(images).double()
-        interpolated = smooth_interpolation(images.double(), visible_pixels(geometry, mask))
+        interpolated = smooth_interpolation(images, visible_pixels(geometry, mask))
         predictions = {
             "own_mean": own_means(patches_BLP),
             "nearest": nearest_visible(patches_BLP, mask),
-            "smooth": geometry.patchify(interpolated),
+            "smooth": geometry.patchify(interpolated).double(),
         }
         chosen = counted.gather(1, mask.dropped)
         target_NP = _scale(take_patches(patches_BLP, mask.dropped), normalised)[chosen]

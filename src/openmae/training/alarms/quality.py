@@ -11,7 +11,8 @@ IN_A_ROW = 2
 # How many lines of training are averaged for the loss beside a measurement.
 LINES = 10
 
-# RankMe falls to a few directions when features collapse; in healthy runs it rises.
+# RankMe falls to a few directions when features collapse; in healthy runs it rises, or
+# falls by a few per cent.
 RANK_LEFT = 0.5
 FEWEST_RANKS = 4
 
