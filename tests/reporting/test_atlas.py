@@ -48,10 +48,10 @@ def test_each_row_has_its_own_image_and_its_nearest_rows(embedded: Embedded, tmp
         with Image.open(io.BytesIO(values["image"]["bytes"])) as picture:
             assert picture.getpixel((5, 27)) == (30 * number,) * 3
         similarity = unit @ unit[row]
-        ids = values["neighbours"]["ids"]
+        ids = values["__neighbors"]["ids"]
         assert sorted([*ids, row]) == list(range(7))
-        assert values["neighbours"]["distances"] == pytest.approx((1 - similarity[ids]).tolist(), abs=1e-6)
-        assert (np.diff(values["neighbours"]["distances"]) > -1e-6).all()
+        assert values["__neighbors"]["distances"] == pytest.approx((1 - similarity[ids]).tolist(), abs=1e-6)
+        assert (np.diff(values["__neighbors"]["distances"]) > -1e-6).all()
 
 
 def test_a_large_image_becomes_small(embedded: Embedded) -> None:
@@ -74,8 +74,8 @@ def test_the_atlas_serves_the_rows(embedded: Embedded) -> None:
 
         assert b"<html" in get("/")
         data = json.loads(get("/data/metadata.json"))["props"]["data"]
-        assert (data["image"], data["id"], data["neighbors"]) == ("image", "row", "neighbours")
-        assert data["projection"] == {"x": "x", "y": "y"}
+        assert (data["image"], data["id"], data["neighbors"]) == ("image", "__row_index__", "__neighbors")
+        assert data["projection"] == {"x": "projection_x", "y": "projection_y"}
         query = urllib.parse.quote(json.dumps({"type": "json", "sql": "SELECT count(*) AS n FROM dataset"}))
         assert json.loads(get(f"/data/query?query={query}")) == [{"n": 7}]
 

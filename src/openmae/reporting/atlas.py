@@ -26,7 +26,9 @@ THUMBNAIL = 96
 """Pixels of the longer side; smaller images stay as they are."""
 NEAREST = 15
 MOST_FOR_NEIGHBOURS = 100_000
-ROW, X, Y, IMAGE, NEIGHBOURS = "row", "x", "y", "image", "neighbours"
+IMAGE, X, Y = "image", "projection_x", "projection_y"
+ROW, NEIGHBOURS = "__row_index__", "__neighbors"
+"""The page shows no column whose name begins so."""
 
 
 def require_atlas() -> None:
@@ -58,12 +60,14 @@ def atlas_table(embedded: Embedded, *, method: Projection = "umap") -> pa.Table:
     features = vectors(table, "mean")
     say(f"laying {len(table):,} images out in two dimensions")
     points = projection(features, method)
-    columns = {name: table[name] for name in table.column_names if name not in ("mean", "cls")}
-    columns |= {
-        ROW: pa.array(range(len(table)), type=pa.int64()),
+    # The class says what the number of the label says; a column of nothing says nothing.
+    told = [name for name in ("path", "class", "split") if table[name].null_count < len(table)]
+    columns = {
+        IMAGE: pa.array(list(_thumbnails(embedded.parts, len(table))), type=_IMAGE_TYPE),
+        **{name: table[name] for name in told},
         X: pa.array(points[:, 0]),
         Y: pa.array(points[:, 1]),
-        IMAGE: pa.array(list(_thumbnails(embedded.parts, len(table))), type=_IMAGE_TYPE),
+        ROW: pa.array(range(len(table)), type=pa.int64()),
     }
     # Every image beside every other: minutes for more than that.
     if 1 < len(table) <= MOST_FOR_NEIGHBOURS:
@@ -86,6 +90,11 @@ def build_atlas(table: pa.Table) -> Any:
         row_id=ROW, x=X, y=Y, image=IMAGE, neighbors=NEIGHBOURS if NEIGHBOURS in table.column_names else None
     )
     frame = table.to_pandas()
+    if "class" in table.column_names:  # the colour of the points at first; the page has a menu for others
+        embedding = {**props["data"]["projection"], "image": IMAGE, "category": "class"}
+        if NEIGHBOURS in table.column_names:
+            embedding["neighbors"] = NEIGHBOURS
+        props["defaultChartsConfig"] = {"embedding": {"data": embedding}}
     # What the user arranges in the page is remembered for the same images with the same features.
     identifier = hashlib.sha256(np.ascontiguousarray(frame[[X, Y]].to_numpy()).tobytes()).hexdigest()
     static = Path(embedding_atlas.__file__).parent / "static"
