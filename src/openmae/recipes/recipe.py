@@ -120,7 +120,8 @@ class Recipe:
     epochs: Annotated[int, at_least(1)]
     """Passes over the training images."""
     batch_size: Annotated[int, at_least(1)]
-    """Images per optimiser step, over all devices and accumulation steps."""
+    """Images per optimiser step, over all devices and accumulation steps. auto (pretrain): this number, in as few
+    accumulation steps as memory permits."""
     accumulate: Annotated[int, at_least(1)] = 1
     """Forward-backward passes per optimiser step; increase it when a batch does not fit into memory."""
     optimizer: Literal["adamw", "lars", "muon"] = "adamw"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from openmae.data.packing import PackResult
     from openmae.reporting.check import CheckResult
     from openmae.reporting.demo import DemoResult
+    from openmae.reporting.plan.result import PlanResult
     from openmae.reporting.report.writing import ReportResult
     from openmae.reporting.run_table import RunSummary
 
@@ -113,6 +114,12 @@ def show_report(result: "ReportResult") -> Iterator[Shown]:
     yield f"report: {result['path']} ({result['bytes'] / 1e6:.1f} MB), and {result['markdown']}"
 
 
+def show_plan(result: "PlanResult") -> Iterator[Shown]:
+    from openmae.reporting.plan.table import show_plan
+
+    yield from show_plan(result)
+
+
 def show_demo(result: "DemoResult") -> Iterator[Shown]:
     from openmae.reporting.demo import demo_table
 
@@ -131,9 +138,9 @@ def show_watched(result: list[dict[str, Any]]) -> Iterator[Shown]:
 
 
 def show_runs(result: "list[RunSummary]") -> Iterator[Shown]:
-    from openmae.reporting.run_table import runs_table
+    from openmae.reporting.run_table import RunsTable
 
-    yield runs_table(result)
+    yield RunsTable(result)
 
 
 def show_recipes(result: list[RecipeSummary] | dict[str, Any]) -> Iterator[Shown]:

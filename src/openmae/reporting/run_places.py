@@ -7,8 +7,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from openmae.data.sources.storage import is_remote, read_file, remotely, resolve
-from openmae.errors import UserError
+from openmae.errors import UserError, one_line
+
+# The module that reads URLs imports torch, which costs seconds: only what reads URLs imports it.
+REMOTE = "://"
 
 # How the drivers call the time of the last change.
 TIMES = ("mtime", "LastModified", "last_modified", "updated", "created")
@@ -23,7 +25,7 @@ class FileFacts(NamedTuple):
 
 
 class RunPlace:
-    """A folder to read from, never written to.
+    """A folder to read from, never written to. Only regular files and folders are listed: a pipe would be waited for.
 
     Args:
         path: a local path, or a URL that fsspec understands.
@@ -33,19 +35,24 @@ class RunPlace:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = resolve(str(path))
+        self.path = os.path.expanduser(str(path))  # pathlib would refuse "~name" of unknown users
+        if REMOTE in self.path:
+            from openmae.data.sources.storage import resolve
+
+            self.path = resolve(self.path)
+        self._remote = REMOTE in self.path
 
     @property
     def name(self) -> str:
         """The last part of the path."""
-        if is_remote(self.path):
+        if self._remote:
             return self.path.rstrip("/").rpartition("/")[2]
         return Path(self.path).resolve().name
 
     @property
     def local(self) -> Path | None:
         """The folder on this machine; None for a URL."""
-        return None if is_remote(self.path) else Path(self.path)
+        return None if self._remote else Path(self.path)
 
     def below(self, name: str) -> str:
         return f"{self.path.rstrip('/')}/{name}"
@@ -57,16 +64,23 @@ class RunPlace:
             UserError: when it cannot be listed.
         """
         try:
-            return _list_remote(self.path) if is_remote(self.path) else _list_local(self.path)
+            return _list_remote(self.path) if self._remote else _list_local(self.path)
         except FileNotFoundError as error:
             raise UserError(f"{self.path} does not exist; give the folder of a run") from error
-        except OSError as error:
-            raise UserError(f"{self.path} cannot be read ({error.strerror or error}); check the address") from error
+        except (OSError, ValueError) as error:  # ValueError: a null character
+            reason = getattr(error, "strerror", None) or one_line(error)
+            raise UserError(f"{self.path!r} cannot be read ({reason}); check the address") from error
 
     def read(self, name: str, *, start: int, end: int) -> bytes:
         """The bytes of a file from `start` to `end`; b"" when it cannot be read, as while it is being replaced."""
         try:
-            return read_file(self.below(name), offset=start, size=end - start) if end > start else b""
+            if self._remote:
+                from openmae.data.sources.storage import read_file
+
+                return read_file(self.below(name), offset=start, size=end - start) if end > start else b""
+            with open(self.below(name), "rb") as file:
+                file.seek(start)
+                return file.read(end - start)
         except OSError:
             return b""
 
@@ -85,6 +99,8 @@ def _list_local(path: str) -> dict[str, FileFacts]:
 
 
 def _list_remote(url: str) -> dict[str, FileFacts]:
+    from openmae.data.sources.storage import remotely
+
     def look(files: Any, path: str) -> list[dict[str, Any]]:
         files.invalidate_cache()  # drivers remember what they have listed
         return list(files.ls(path, detail=True))

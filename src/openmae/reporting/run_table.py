@@ -2,20 +2,21 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TypedDict
 
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 from openmae.errors import UserError
 from openmae.reporter import plain
-from openmae.reporting.run_files import Metrics, RunFiles, State, read_run
+from openmae.reporting.run_files import Metrics, RunFiles, read_run
 from openmae.reporting.run_finding import find_runs
 from openmae.reporting.watching import frame_of
-from openmae.terminal.panel import STYLES, share_text
+from openmae.terminal.panel import STYLES, State, share_text
 
 # Of a figure with one of these words in its name, less is better.
 LESS_IS_BETTER = ("loss", "error", "dead", "waiting", "gradient_norm", "own_mean", "nearest", "smooth", "constant")
@@ -111,52 +112,74 @@ def best(lines: Sequence[Metrics], metric: str) -> BestFigure | None:
     return {"metric": metric, "value": value, "step": int(step)}
 
 
-def runs_table(runs: Sequence[RunSummary]) -> Table:
-    """The runs, one a line, with a column for each of the usual figures that any of them has."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column("run", overflow="fold")
-    table.add_column("state", no_wrap=True)
-    table.add_column("stage, recipe", overflow="fold")
-    for heading in ("done", "loss"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    columns = {
-        heading: keys for heading, keys in FIGURES.items() if any(key in run["figures"] for run in runs for key in keys)
-    }
-    for heading in columns:
-        table.add_column(heading, justify="right", no_wrap=True)
-    asked = next((run["best"]["metric"] for run in runs if run["best"]), None)
-    if asked is not None:
-        table.add_column(f"best {asked.removeprefix('quality/')}", justify="right")
-    table.add_column("changed", justify="right", no_wrap=True)
-    for run in runs:
-        figures = run["figures"]
-        share = run["epoch"] / run["epochs"] if run["epochs"] else 0.0
-        row = [
-            Text(plain(run["path"])),
-            Text(run["state"], style=STYLES[run["state"]]),
-            Text(plain(f"{run['stage']} {run['recipe']}")),
-            Text(share_text(share)),
-            Text(_figure("loss", figures)),
-        ]
-        row += [Text(next((_figure(key, figures) for key in keys if key in figures), "")) for keys in columns.values()]
-        if asked is not None:
-            found = run["best"]
-            row.append(Text(f"{found['value']:.4g}\nstep {found['step']:,}" if found else ""))
-        row.append(Text(ago(run["updated"]), style="dim"))
-        table.add_row(*row)
-    return table
+class RunsTable:
+    """The runs, one a line, with a column for each of the usual figures that any of them has, as far as they fit."""
+
+    def __init__(self, runs: Sequence[RunSummary]) -> None:
+        self._columns = dict(_columns(runs))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        known = [heading for heading, cells in self._columns.items() if any(cell.plain for cell in cells)]
+        headings = [heading for heading in known if heading not in DISPENSABLE]
+        for more in DISPENSABLE:
+            wider = [heading for heading in known if heading in (*headings, more)]
+            width = console.measure(self._table(wider), options=options.update(width=WIDEST)).maximum
+            headings = wider if width <= options.max_width else headings
+        yield self._table(headings)
+
+    def _table(self, headings: Sequence[str]) -> Table:
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+        for heading in headings:
+            words = heading in WORDS
+            table.add_column(heading, justify="left" if words else "right", no_wrap=not words, overflow="fold")
+        for row in zip(*(self._columns[heading] for heading in headings), strict=True):
+            table.add_row(*row)
+        return table
 
 
-FIGURES: Mapping[str, tuple[str, ...]] = {
-    "held out": ("quality/loss",),
-    "rank": ("quality/rank",),
-    "kNN": ("quality/knn",),
-    "probe": ("quality/probe",),
-    "top-1": ("top1",),
-    "mAP": ("mean_average_precision",),
-    "R²": ("r2",),
+WIDEST = 1000
+WORDS = ("run", "state", "recipe")
+# The columns that are left out where they do not fit; the first ones stay longest.
+DISPENSABLE = ("recipe", "mAP", "R²", "kNN", "held out", "changed", "probe", "rank")
+FIGURES: Mapping[str, str] = {
+    "loss": "loss",
+    "held out": "quality/loss",
+    "rank": "quality/rank",
+    "kNN": "quality/knn",
+    "probe": "quality/probe",
+    "top-1": "top1",
+    "mAP": "mean_average_precision",
+    "R²": "r2",
 }
-"""The columns of the table, and the figures that they show."""
+"""The columns of figures."""
+
+
+def _columns(runs: Sequence[RunSummary]) -> Iterator[tuple[str, list[Text]]]:
+    above = _common_folder([run["path"] for run in runs])
+    yield "run", [Text(plain(run["path"][len(above) :])) for run in runs]
+    yield "state", [Text(run["state"], style=STYLES[run["state"]]) for run in runs]
+    yield "recipe", [Text(plain(f"{run['stage']} {run['recipe']}")) for run in runs]
+    yield "done", [Text(share_text(run["epoch"] / run["epochs"] if run["epochs"] else 0.0)) for run in runs]
+    for heading, key in FIGURES.items():
+        yield heading, [Text(_figure(key, run["figures"])) for run in runs]
+    asked = next((run["best"]["metric"] for run in runs if run["best"]), "")
+    found = [run["best"] for run in runs]
+    yield f"best {asked.removeprefix('quality/')}", [Text(f"{one['value']:.4g}" if one else "") for one in found]
+    yield "at step", [Text(f"{one['step']:,}" if one else "") for one in found]
+    yield "changed", [Text(ago(run["updated"]), style="dim") for run in runs]
+
+
+def _common_folder(paths: Sequence[str]) -> str:
+    """What all paths begin with, up to a slash.
+
+    >>> _common_folder(["runs/a/linear", "runs/ab"]), _common_folder(["s3://b/runs/a"])
+    ('runs/', 's3://b/runs/')
+    """
+    parts = [path.rstrip("/").split("/")[:-1] for path in paths]
+    shared = 0
+    while parts and all(shared < len(one) and one[shared] == parts[0][shared] for one in parts):
+        shared += 1
+    return "".join(f"{part}/" for part in parts[0][:shared]) if parts else ""
 
 
 def _figure(name: str, figures: Mapping[str, float]) -> str:

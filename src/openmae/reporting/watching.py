@@ -1,7 +1,7 @@
 """Runs that train elsewhere, as the terminal shows those that train here: from their files, every few seconds."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -13,7 +13,7 @@ from openmae.errors import UserError
 from openmae.reporter import current, plain
 from openmae.reporting.run_files import RunFiles, RunReader
 from openmae.reporting.run_finding import find_runs
-from openmae.terminal.panel import STYLES, Frame, RunPanel, duration, share_text
+from openmae.terminal.panel import STYLES, Frame, RunPanel, alarm_text, duration, share_text
 from openmae.terminal.sparkline import Sparkline
 from openmae.terminal.training_view import thinned
 
@@ -36,11 +36,12 @@ def watch_runs(places: Sequence[str | Path], *, every: float, once: bool) -> lis
         return [one.frame for one in watched]
     console = current().console
     lively = console.is_terminal and not console.is_dumb_terminal and not console.quiet
-    live = (
-        Live(Frames([one.frame for one in watched]), console=console, screen=True, auto_refresh=False)
-        if lively
-        else None
-    )
+    footer = f"every {every:g} s; Ctrl-C ends the watching, and no run"
+
+    def picture() -> Frames:
+        return Frames([one.frame for one in watched], footer=footer)
+
+    live = Live(picture(), console=console, screen=True, auto_refresh=False) if lively else None
     try:
         if live is not None:
             live.start(refresh=True)
@@ -52,7 +53,7 @@ def watch_runs(places: Sequence[str | Path], *, every: float, once: bool) -> lis
             for one in watched:
                 one.look()
             if live is not None:
-                live.update(Frames([one.frame for one in watched]), refresh=True)
+                live.update(picture(), refresh=True)
     except KeyboardInterrupt:
         pass  # it ends the watching, and no run
     finally:
@@ -99,8 +100,9 @@ def frame_of(run: RunFiles, *, trouble: str = "") -> Frame:
         losses=thinned([(line["step"], line["loss"]) for line in steps if "loss" in line]),
         figures=figures,
         seconds_left=_seconds_left(run, epochs) if run.state == "running" else None,
-        alarm=str(run.alarms[-1]["message"]) if run.alarms else "",
+        alarm=alarm_text(run.alarms[-1]) if run.alarms else "",
         ending=trouble or ("" if run.state in ("running", "finished") else run.ending),
+        silent=None if run.updated is None else max(0.0, time.time() - run.updated),
     )
 
 
@@ -119,22 +121,46 @@ def _number(value: object) -> float:
 
 
 class Frames:
-    """Several runs: a panel for each where they fit on the terminal, else a line for each."""
+    """Several runs: panels as far as they fit on the terminal, those that are running first, and a line for each other.
 
-    def __init__(self, frames: Sequence[Frame], *, whole: bool = False) -> None:
-        self._frames, self._whole = frames, whole
+    Args:
+        frames: of the runs.
+        whole: a panel for each, however long that is.
+        footer: a last line.
+    """
+
+    def __init__(self, frames: Sequence[Frame], *, whole: bool = False, footer: str = "") -> None:
+        self._frames, self._whole, self._footer = frames, whole, footer
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        panels = [RunPanel(frame) for frame in self._frames]
-        height = sum(len(console.render_lines(panel, options)) for panel in panels)
-        if self._whole or len(panels) == 1 or height <= console.height:
-            yield from panels
-            return
-        most = console.height - 1
-        ordered = sorted(self._frames, key=lambda frame: frame.state != "running")
-        yield _lines(ordered[:most] if len(ordered) > most else ordered)
-        if len(ordered) > most:
-            yield Text(f"and {len(ordered) - most:,} more", style="dim")
+        panels = {index: RunPanel(frame) for index, frame in enumerate(self._frames)}
+        if self._whole or len(panels) == 1:
+            yield from panels.values()
+        else:
+            yield from self._fitting(console, options, panels)
+        if self._footer:
+            yield Text(self._footer, style="dim", no_wrap=True, overflow="ellipsis")
+
+    def _fitting(
+        self, console: Console, options: ConsoleOptions, panels: Mapping[int, RunPanel]
+    ) -> Iterator[RenderableType]:
+        order = sorted(panels, key=lambda index: self._frames[index].state != "running")
+        rows = console.height - bool(self._footer)
+        chosen: set[int] = set()
+        left = rows - len(panels)
+        for index in order:
+            more = len(console.render_lines(panels[index], options)) - 1
+            if more > left:
+                break
+            chosen.add(index)
+            left -= more
+        yield from (panel for index, panel in panels.items() if index in chosen)
+        others = [index for index in order if index not in chosen]
+        shown = others if len(others) <= rows else others[: rows - 1]
+        if shown:
+            yield _lines([self._frames[index] for index in shown])
+        if len(others) > len(shown):
+            yield Text(f"and {len(others) - len(shown):,} more: openmae runs lists all", style="dim")
 
 
 def _lines(frames: Sequence[Frame]) -> Table:

@@ -23,6 +23,9 @@ LABEL_WIDTH = len("held out")
 MOST_OF_MESSAGE = 240
 # A share of waiting from which on the images, rather than the network, decide the speed.
 MUCH_WAITING = 0.2
+SAME = 0.005
+# Seconds without any news of a run that is said to be running.
+LONG_SILENCE = 120.0
 TRIVIAL = {
     "quality/own_mean": "own mean",
     "quality/nearest": "nearest",
@@ -52,8 +55,9 @@ class Frame:
         losses: the curve of the training loss.
         figures: the newest of each figure of metrics.jsonl.
         seconds_left: None while nobody knows.
-        alarm: the last one; "" without any.
+        alarm: the last one, as `alarm_text` writes it; "" without any.
         ending: why the run ended early; "" when it did not.
+        silent: for how many seconds nothing was heard of it; None for the training of this process.
     """
 
     title: str
@@ -66,6 +70,7 @@ class Frame:
     seconds_left: float | None = None
     alarm: str = ""
     ending: str = ""
+    silent: float | None = None
 
     @property
     def share(self) -> float:
@@ -95,8 +100,8 @@ class RunPanel:
         title = Text()
         if frame.state is not None:
             title.append(f"{frame.state} ", style=f"bold {STYLES[frame.state]}")
-        title.append(plain(frame.title), style="bold")
-        title.append(f"  {plain(frame.place)}", style="not bold dim")
+        title.append(plain(frame.place), style="bold")
+        title.append(f"  {plain(frame.title)}", style="not bold")
         title.truncate(max(1, options.max_width - 6), overflow="ellipsis")
         yield Panel(
             table,
@@ -112,6 +117,8 @@ def _rows(frame: Frame) -> Iterator[tuple[str, RenderableType]]:
     yield "progress", _beside(Text(frame.progress), _bar(frame), Text(f"{share_text(frame.share)}{_left(frame)}"))
     if "loss" in figures:
         yield "loss", _beside(Text(f"{figures['loss']:.4f}", style="bold"), Sparkline(frame.losses))
+    if frame.state == "running" and (frame.silent or 0.0) >= LONG_SILENCE:
+        yield "silent", Text(f"no file has changed for {duration(frame.silent or 0.0)}", style="yellow")
     if speed := speed_text(figures):
         yield "speed", speed
     if test := test_text(figures):
@@ -121,7 +128,7 @@ def _rows(frame: Frame) -> Iterator[tuple[str, RenderableType]]:
     if features := features_text(figures):
         yield "features", features
     if labels := labels_text(figures):
-        yield "labels", labels
+        yield "accuracy", labels
     if frame.alarm:
         yield "alarm", Text(_short(frame.alarm), style="yellow")
     if frame.ending:
@@ -151,6 +158,12 @@ def _left(frame: Frame) -> str:
     return f"  {duration(frame.seconds_left)} left"
 
 
+def alarm_text(record: Mapping[str, object]) -> str:
+    """A line of alarms.jsonl in a sentence."""
+    step = record.get("step")
+    return f"step {step:,}: {record.get('message')}" if isinstance(step, int) else str(record.get("message"))
+
+
 def speed_text(figures: Mapping[str, float]) -> Text:
     """Images a second, waiting, and the learning rate, as far as they are known."""
     text = Text()
@@ -176,10 +189,12 @@ def held_out_text(figures: Mapping[str, float]) -> Text:
     """The loss on fixed images with fixed masks, beside those of the trivial predictors."""
     loss = figures["quality/loss"]
     trivial = {name: figures[key] for key, name in TRIVIAL.items() if key in figures}
+    if abs(trivial.get("constant", math.nan) - trivial.get("own mean", math.nan)) < SAME:
+        del trivial["constant"]  # of normalised targets they are the same, and the line is short
     worse = trivial and not loss < min(trivial.values())
     text = Text.assemble((f"{loss:.4f}", "bold yellow" if worse else "bold"))
     if trivial:
-        text.append("  trivial: " + ", ".join(f"{name} {value:.3g}" for name, value in trivial.items()))
+        text.append("  trivial: " + ", ".join(f"{name} {_rounded(value)}" for name, value in trivial.items()))
     return text
 
 
@@ -208,6 +223,10 @@ def duration(seconds: float) -> str:
 
 def share_text(share: float) -> str:
     return f"{100 * share:.0f}%"
+
+
+def _rounded(value: float) -> str:
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
 
 
 def _short(message: str) -> str:

@@ -129,7 +129,7 @@ class TrainingView:
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """A line of figures has been logged."""
-        self._figures = self._figures | values
+        self._figures = {**self._figures, **values}
         if "loss" in values:
             self._losses = thinned([*self._losses, (step, values["loss"])])
             if len(self._times) > MOST_POINTS:
@@ -141,9 +141,9 @@ class TrainingView:
             self._last_line = time.monotonic()
             self._print(self._line())
 
-    def alarmed(self, message: str) -> None:
-        """An alarm has been raised, and said."""
-        self._alarm = message
+    def alarmed(self, text: str) -> None:
+        """An alarm has been raised, and said; the text is that of `alarm_text`."""
+        self._alarm = text
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -7,7 +7,6 @@ import platform
 import shutil
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from importlib import metadata
@@ -37,7 +36,9 @@ from openmae.files import sync_file, write_text
 from openmae.recipes import Recipe
 from openmae.recipes.saved import to_dict, to_yaml
 from openmae.reporter import TensorBoard, Tracker, current, note, open_tracker, say
+from openmae.terminal.panel import alarm_text
 from openmae.terminal.training_view import TrainingView
+from openmae.training.alarms.alarm import History
 from openmae.training.continuing import (
     NOT_COMPARED,
     Compared,
@@ -51,8 +52,6 @@ from openmae.training.fingerprint import Fingerprint, take_fingerprint
 from openmae.training.processes.stopping import ASKED_TO_STOP, FAILED, Interrupted
 from openmae.weights.weights import Weights
 
-MOST_LINES = 2000
-"""So many lines are kept in memory, for observers that look back."""
 PACKAGES = ("openmae", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow", "pyarrow", "safetensors")
 
 
@@ -85,10 +84,8 @@ class Run:
         self._unwritten: dict[str, str] = {}
         self.figures: dict[str, Any] = {}
         """The newest of each figure that is logged."""
-        self.recent: deque[dict[str, Any]] = deque(maxlen=MOST_LINES)
-        """The newest lines of metrics.jsonl, in the process that writes them."""
-        self.logged = 0
-        """How many lines this process has logged."""
+        self.history = History()
+        """The lines of metrics.jsonl, in the process that writes them."""
         self.view: TrainingView | None = None
         """Is told of everything that this process logs, while it trains."""
         self._accepted, self._change = compared.accepted, compared.change
@@ -140,7 +137,7 @@ class Run:
         for name in (METRICS, ALARMS):
             self._unwritten.pop(name, None)
         if self.writes:
-            self.recent = deque(kept, maxlen=MOST_LINES)
+            self.history = History(kept)
             for name, records in ((METRICS, kept), (ALARMS, alarms), (BAD_IMAGES, self.records(BAD_IMAGES))):
                 if (self.path / name).exists():
                     write_text(self.path / name, "".join(json.dumps(record) + "\n" for record in records))
@@ -151,7 +148,7 @@ class Run:
                 self._tracker = open_tracker(self.recipe.track, self.path, to_dict(self.recipe))
         self.figures = {name: value for record in kept for name, value in record.items() if name != "step"}
         if self.view is not None:
-            self.view.restart(step, kept, alarm=str(alarms[-1].get("message", "")) if alarms else "")
+            self.view.restart(step, kept, alarm_text(alarms[-1]) if alarms else "")
         return dict(self.figures)
 
     def log(self, step: int, **values: float) -> None:
@@ -160,8 +157,7 @@ class Run:
         if not self.writes:
             return
         self.append(METRICS, {"step": step, **values})
-        self.recent.append({"step": step, **values})
-        self.logged += 1
+        self.history.add({"step": step, **values})
         if self.view is not None:
             self.view.log(step, values)
         self._draw(step, lambda board: board.log(step, values))
@@ -186,7 +182,7 @@ class Run:
         if not self.writes:
             return
         if name == ALARMS and self.view is not None:
-            self.view.alarmed(str(record.get("message", "")))
+            self.view.alarmed(alarm_text(record))
         lines = self._unwritten.pop(name, "") + json.dumps(record) + "\n"
         try:
             with (self.path / name).open("a", encoding="utf-8") as file:

@@ -14,6 +14,8 @@ from openmae.training.results import PretrainResult
 from openmae.verbs.verb import verb
 
 R = TypeVar("R", bound=Recipe)
+AUTO = "auto"
+"""A batch size that keeps the recipe's batch and cuts it so that it fits into memory."""
 
 
 @verb
@@ -23,14 +25,16 @@ def pretrain(recipe: str | PretrainRecipe, *, out: str | Path | None = None, **f
     Args:
         recipe: The name of a recipe, or a recipe.
         out: The run folder; runs/RECIPE when not given. The same command continues what is there.
-        fields: Values for any fields of the recipe: data="photos/", epochs=100.
+        fields: Values for any fields of the recipe: data="photos/", epochs=100. batch_size="auto" is the recipe's own
+            batch, in as few accumulation steps as memory permits.
     """
     from openmae.evaluation.quality.observing import observe_quality
     from openmae.training.pretraining import run_pretraining
 
+    fields, fits_memory = resolve_batch(fields)
     resolved = resolve(recipe, PretrainRecipe, fields)
     folder = run_folder(resolved, out)
-    results = run_pretraining(resolved, folder, given=set(fields), observers=[observe_quality])
+    results = run_pretraining(resolved, folder, given=set(fields), fits_memory=fits_memory, observers=[observe_quality])
     report_if_wanted(resolved, folder)
     return cast(PretrainResult, results)
 
@@ -105,6 +109,19 @@ def report_if_wanted(recipe: Recipe, folder: Path) -> None:
         say(f"no report was written: {error}")
     else:
         say(f"report: {written['path']}")
+
+
+def resolve_batch(fields: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    """The fields without `batch_size="auto"`, and whether it was among them: the batch is then the recipe's own.
+
+    Raises:
+        UserError: when accumulation steps are given, too.
+    """
+    if fields.get("batch_size") != AUTO:
+        return fields, False
+    if "accumulate" in fields:
+        raise UserError("--batch-size auto chooses --accumulate; give one of the two")
+    return {name: value for name, value in fields.items() if name != "batch_size"}, True
 
 
 def run_folder(recipe: Recipe, out: str | Path | None) -> Path:

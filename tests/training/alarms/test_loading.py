@@ -1,5 +1,6 @@
 import pytest
 
+from openmae.training.alarms.alarm import History
 from openmae.training.alarms.loading import starved
 from tests.training.alarms.histories import facts, training
 
@@ -16,23 +17,26 @@ from tests.training.alarms.histories import facts, training
 )
 def test_the_advice_names_the_workers_that_would_help(workers: int, spare: int, waiting: float, advice: str) -> None:
     lines = training(200, waiting_for_data=waiting)
-    message = starved(lines, facts(workers=workers, spare_processors=spare))
+    message = starved(History(lines), facts(workers=workers, spare_processors=spare))
     assert message is not None
     assert message.startswith(f"training waits for images {100 * waiting:.0f} % of the time; ")
     assert advice in message
 
 
 def test_a_run_that_waits_little_or_for_a_moment_is_well() -> None:
-    assert starved(training(200, waiting_for_data=0.1), facts()) is None
-    assert starved(training(200, waiting_for_data=lambda step: 0.9 if step in (20, 160) else 0.01), facts()) is None
+    assert starved(History(training(200, waiting_for_data=0.1)), facts()) is None
+    assert (
+        starved(History(training(200, waiting_for_data=lambda step: 0.9 if step in (20, 160) else 0.01)), facts())
+        is None
+    )
 
 
 def test_a_run_that_loses_seconds_is_left_alone() -> None:
-    assert starved(training(200, waiting_for_data=0.5, images_per_second=64e3), facts()) is None
+    assert starved(History(training(200, waiting_for_data=0.5, images_per_second=64e3)), facts()) is None
 
 
 def test_images_that_stay_in_memory_are_judged_after_the_epoch_that_decodes_them() -> None:
     first_epoch = training(100, waiting_for_data=0.9, every=10)
-    assert starved(first_epoch, facts()) is not None
-    assert starved(first_epoch, facts(held=True)) is None
-    assert starved(training(300, waiting_for_data=0.9), facts(held=True)) is not None
+    assert starved(History(first_epoch), facts()) is not None
+    assert starved(History(first_epoch), facts(held=True)) is None
+    assert starved(History(training(300, waiting_for_data=0.9)), facts(held=True)) is not None

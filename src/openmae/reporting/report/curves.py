@@ -105,11 +105,8 @@ def _chart(place: int, panel: Panel, rows: list[dict[str, Any]], *, last: bool, 
     colours = [COLOURS[ours.index(name) % len(COLOURS)] if name in ours else OTHERS_COLOUR for name in names]
     dashes = [[1, 0] if not _dashed(rows, name) else [5, 4] for name in names]
     columns = 4 if max(map(len, names)) <= 10 else 2 if max(map(len, names)) <= 24 else 1
-    legend = (
-        alt.Legend(title=None, orient="top", columns=columns, labelLimit=260, symbolType="stroke")
-        if with_legend
-        else None
-    )
+    whole = alt.Legend(title=None, orient="top", columns=columns, labelLimit=260, symbolType="stroke")
+    legend = whole if with_legend else None
     base = alt.Chart(alt.InlineData(values=rows)).encode(
         x=alt.X(
             "samples:Q",

@@ -1,10 +1,11 @@
 """What an alarm is, and what its rules know of a run beside the lines that it logged."""
 
-from collections.abc import Callable, Mapping, Sequence
+import statistics
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal, NamedTuple
-
-import numpy as np
 
 from openmae.recipes.recipe import Stage
 
@@ -22,6 +23,10 @@ Kind = Literal[
     "settled",
 ]
 """What an alarm is about; docs/curves.md has a row for each."""
+
+MOST_LINES = 1000
+"""The rules look at no more than so many of the newest lines of training: a long run pays no more for them than a short
+one."""
 
 Line = Mapping[str, float]
 """One line of metrics.jsonl."""
@@ -68,14 +73,49 @@ class Facts:
     trivial: float | None = None
 
 
-Rule = Callable[[Sequence[Line], Facts], str | None]
-"""Lines of a run so far, in their order, and its facts, to a message; None while all is well."""
+class History:
+    """The lines of a run so far, told apart by what they are of.
+
+    Args:
+        lines: in their order.
+    """
+
+    def __init__(self, lines: Iterable[Line] = ()) -> None:
+        self.trained: deque[Line] = deque(maxlen=MOST_LINES)
+        """The newest of those that Progress logged: loss, rate, speed."""
+        self.quality: list[Line] = []
+        """Those of the quality of the network: at most some hundred in a run."""
+        self.lines = 0
+        """How many there were, of any kind."""
+        for line in lines:
+            self.add(line)
+
+    def add(self, line: Line) -> None:
+        """One more line."""
+        self.lines += 1
+        if any(name.startswith("quality/") for name in line):
+            self.quality.append(line)
+        elif "epoch" in line:
+            self.trained.append(line)
+
+    @property
+    def held_out(self) -> list[Line]:
+        """Those lines of quality that have the loss on images that nothing is trained on."""
+        return [line for line in self.quality if line.get("quality/held_out") == 1 and "quality/loss" in line]
+
+    def newest(self, count: int) -> list[Line]:
+        """The newest lines of training that have a loss (one in which every step was skipped has none)."""
+        return self.series("loss", count)
+
+    def series(self, name: str, count: int = MOST_LINES) -> list[Line]:
+        """The newest lines of training that have this figure."""
+        found = list(islice((line for line in reversed(self.trained) if name in line), count))
+        return found[::-1]
 
 
-def trained(lines: Sequence[Line]) -> list[Line]:
-    """The lines that Progress logged: those of evaluations and of quality have no loss of training."""
-    return [line for line in lines if "loss" in line and "epoch" in line]
+Rule = Callable[[History, Facts], str | None]
+"""The history of a run and its facts, to a message; None while all is well."""
 
 
 def median(values: Sequence[float]) -> float:
-    return float(np.median(np.asarray(values)))
+    return statistics.median(values)

@@ -18,7 +18,7 @@ from openmae.data.transforms import normalise_pixels
 from openmae.training.alarms.alarm import Kind
 
 # Of so many images a share is known to a few per cent; large images are fewer, for the sake of time and memory.
-IMAGES, NUMBERS = 256, 1 << 24
+IMAGES, NUMBERS = 256, 1 << 23
 # Fewer tell too little: a mean of them, or a loss, is noise.
 FEWEST = 16
 # Bytes are read for no longer than this, in seconds: storage may be slow.

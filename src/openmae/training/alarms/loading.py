@@ -1,12 +1,11 @@
 """The alarm about a training that waits for its images."""
 
 import math
-from collections.abc import Sequence
 
-from openmae.training.alarms.alarm import Facts, Line, median, trained
+from openmae.training.alarms.alarm import Facts, History, Line, median
 
-# Healthy runs wait 1 to 2 % of their time, on busy machines too. More workers can win back what is waited: below this
-# share that is not worth an interruption.
+# Healthy runs wait 1 % of their time, and up to 12 % on a machine that is busy with other work. More workers can win
+# back what is waited: below this share that is not worth an interruption.
 WAITING = 0.25
 # The first line has the start of the workers in it; the median of five ignores a burst of the disk.
 LINES = 5
@@ -14,10 +13,9 @@ LINES = 5
 LOST = 60.0
 
 
-def starved(lines: Sequence[Line], facts: Facts) -> str | None:
+def starved(history: History, facts: Facts) -> str | None:
     """The training waits for images."""
-    timed = [line for line in trained(lines) if "waiting_for_data" in line and not _decodes_once(line, facts)]
-    timed = timed[-LINES:]
+    timed = [line for line in history.series("waiting_for_data", LINES) if not _decodes_once(line, facts)]
     if len(timed) < LINES:
         return None
     waiting = median([line["waiting_for_data"] for line in timed])

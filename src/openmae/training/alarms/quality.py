@@ -1,19 +1,18 @@
 """Alarms about the quality lines of a run: a held-out sample, the features, the probe."""
 
-from collections.abc import Sequence
-
-from openmae.training.alarms.alarm import Facts, Line, median, trained
+from openmae.training.alarms.alarm import Facts, History, median
 from openmae.training.alarms.curves import learned_by_heart
 
-# On fixed images with fixed masks the held-out loss has no noise but that of the weights, below 2 % from one
-# measurement to the next in healthy runs.
+# On fixed images with fixed masks the held-out loss has no noise but that of the weights, and falls from measurement to
+# measurement in healthy runs. On 32 images it was 9 % above its best at the second measurement after that.
 RISEN = 0.05
 # So many measurements in a row must show it.
 IN_A_ROW = 2
 # How many lines of training are averaged for the loss beside a measurement.
 LINES = 10
 
-# RankMe halves when features collapse to few directions; in healthy runs it rises, after an early dip.
+# RankMe falls to a few directions when features collapse; in healthy runs it rises, or
+# falls by a few per cent.
 RANK_LEFT = 0.5
 FEWEST_RANKS = 4
 
@@ -25,16 +24,16 @@ SETTLED_SHARE = 0.2
 SETTLED_MEASUREMENTS = 5
 
 
-def overfitting(lines: Sequence[Line], facts: Facts) -> str | None:
+def overfitting(history: History, facts: Facts) -> str | None:
     """The loss on held-out images rises while that of the training falls."""
-    measured = [line for line in lines if line.get("quality/held_out") == 1 and "quality/loss" in line]
+    measured = history.held_out
     if not measured:
-        return learned_by_heart(lines, facts)
+        return learned_by_heart(history, facts)
     losses = [line["quality/loss"] for line in measured]
     best = losses.index(min(losses))
     if len(losses) - best <= IN_A_ROW or min(losses[-IN_A_ROW:]) <= (1 + RISEN) * losses[best]:
         return None
-    then, now = (_training_loss(lines, measured[index]["step"]) for index in (best, -1))
+    then, now = (_training_loss(history, measured[index]["step"]) for index in (best, -1))
     if then is None or now is None or now >= then:
         return None
     step, epoch = measured[best]["step"], measured[best]["epoch"]
@@ -45,9 +44,9 @@ def overfitting(lines: Sequence[Line], facts: Facts) -> str | None:
     )
 
 
-def rank(lines: Sequence[Line], facts: Facts) -> str | None:
+def rank(history: History, facts: Facts) -> str | None:
     """The features lose directions."""
-    ranks = [line["quality/rank"] for line in lines if "quality/rank" in line]
+    ranks = [line["quality/rank"] for line in history.quality if "quality/rank" in line]
     if len(ranks) < FEWEST_RANKS:
         return None
     smoothed = [median(ranks[end - 3 : end]) for end in range(3, len(ranks) + 1)]
@@ -60,9 +59,9 @@ def rank(lines: Sequence[Line], facts: Facts) -> str | None:
     )
 
 
-def settled(lines: Sequence[Line], facts: Facts) -> str | None:
+def settled(history: History, facts: Facts) -> str | None:
     """The probe does not move any more, though much of the run is to come."""
-    measured = [line for line in lines if "quality/probe" in line]
+    measured = [line for line in history.quality if "quality/probe" in line]
     if not measured:
         return None
     epoch, span = measured[-1]["epoch"], SETTLED_SHARE * facts.epochs
@@ -81,7 +80,7 @@ def settled(lines: Sequence[Line], facts: Facts) -> str | None:
     )
 
 
-def _training_loss(lines: Sequence[Line], step: float) -> float | None:
-    """The loss of the training up to this step; None when no line is that old."""
-    losses = [line["loss"] for line in trained(lines) if line["step"] <= step]
+def _training_loss(history: History, step: float) -> float | None:
+    """The loss of the training up to this step; None when no line that is left is that old."""
+    losses = [line["loss"] for line in history.trained if line["step"] <= step and "loss" in line]
     return median(losses[-LINES:]) if losses else None

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 
 from openmae.training.alarms.alarm import Alarm, Kind
 
-# So many lines without it end an alarm. Each time it comes back, twice as many are needed: one that comes and goes is
-# said a handful of times in a long run.
-LINES_TO_CLEAR = 10
+# So many lines without it end an alarm: as many as the rules look back over where lines are ten steps apart. Each time
+# it comes back twice as many are needed: one that comes and goes is said a handful of times in a long run.
+LINES_TO_CLEAR = 30
 
 
 class Standing:

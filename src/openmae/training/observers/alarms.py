@@ -44,7 +44,7 @@ class Alarms(Observer):
             self._facts = facts_of(self._spec, state.schedule)
             self._standing = Standing(record["kind"] for record in self._run.records(ALARMS))
             self._collected = Collected()
-            self._judged = self._run.logged
+            self._judged = self._run.history.lines
 
     def received(self, batch: Batch) -> None:
         """Keep the first images."""
@@ -53,13 +53,13 @@ class Alarms(Observer):
 
     def stepped(self, state: TrainState, outcome: Outcome, *, wanted: bool) -> None:
         """Judge the lines that other observers have logged after this step."""
-        if self._facts is None or self._run.logged == self._judged:
+        if self._facts is None or self._run.history.lines == self._judged:
             return
-        self._judged = self._run.logged
+        self._judged = self._run.history.lines
         if self._collected is not None:
             self._look(state, self._collected)
             self._collected = None
-        self._raise(state, judge(list(self._run.recent), self._facts))
+        self._raise(state, judge(self._run.history, self._facts))
 
     def _look(self, state: TrainState, collected: Collected) -> None:
         recipe, model = self._spec.recipe, self._spec.model
