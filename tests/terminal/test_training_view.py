@@ -155,9 +155,8 @@ def test_a_terminal_that_becomes_narrower_keeps_no_rows_of_before() -> None:
 
 
 def test_what_is_typed_meanwhile_stands_on_a_line_of_its_own() -> None:
-    where = console(terminal=True)
-    where.print(Steady("frame", Drawn()), end="")
-    assert written(where).endswith("\n")
+    lines = console(terminal=True).render_lines(Steady("frame", Drawn()), pad=False)
+    assert ["".join(segment.text for segment in line) for line in lines] == ["frame", ""]
 
 
 def test_a_long_curve_keeps_its_shape_in_fewer_points() -> None:

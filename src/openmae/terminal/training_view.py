@@ -129,7 +129,7 @@ class TrainingView:
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """A line of figures has been logged."""
-        self._figures = self._figures | values
+        self._figures = {**self._figures, **values}
         if "loss" in values:
             self._losses = thinned([*self._losses, (step, values["loss"])])
             if len(self._times) > MOST_POINTS:
