@@ -3,6 +3,7 @@
 # make test-oldest   the tests with the lowest versions that pyproject.toml permits, in .venv-oldest
 # make oldest    writes requirements-oldest.txt again, after a change of a lower bound
 # make faults    kills, crashes, full disks and damaged files; writes docs/reliability.md (FAULTS="--only 4 --quick": less)
+# make docs      the site, into build/docs; fails on a warning (DOCS=linkcheck: looks whether links to others still lead somewhere)
 # make format    ruff, in place
 # make build     the source archive and the wheel, into dist/
 # make clean     removes .venv and all that is built
@@ -14,7 +15,10 @@ BIN := .venv/bin
 # Many tests wait for processes that they start: three do not fill two processors.
 TESTERS ?= 3
 
-.PHONY: demo test test-oldest oldest faults format build clean help
+# What Sphinx builds: html, or linkcheck, which needs a network
+DOCS ?= html
+
+.PHONY: demo test test-oldest oldest faults docs format build clean help
 
 demo: .venv/installed
 	$(BIN)/openmae demo
@@ -40,6 +44,10 @@ oldest: .venv/installed-dev
 
 faults: .venv/installed-bench
 	$(BIN)/python -m tests.faults $(FAULTS)
+
+docs: .venv/installed-dev
+	$(BIN)/python -m sphinx -W --keep-going --quiet -b $(DOCS) -d build/doctrees docs build/$(DOCS:html=docs)
+	@echo "build/$(DOCS:html=docs)"
 
 format: .venv/installed-dev
 	$(BIN)/ruff format .
@@ -70,7 +78,7 @@ help:
 
 .venv-oldest/installed: requirements-oldest.txt .venv/installed-dev
 	@echo "Installing the oldest versions into .venv-oldest …"
-	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-oldest
+	$(BIN)/uv venv --quiet --seed --clear --python $(BIN)/python .venv-oldest
 	$(BIN)/uv pip install --quiet --python .venv-oldest/bin/python $(OLDEST) --requirement requirements-oldest.txt
 	$(BIN)/uv pip install --quiet --python .venv-oldest/bin/python --no-deps --no-build-isolation --editable .
 	@touch $@

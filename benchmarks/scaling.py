@@ -2,9 +2,8 @@
 
     python benchmarks/scaling.py [--index 200000]
 
-Nothing here is timed on a GPU. Counted from the networks: parameters, FLOPs (FlopCounterMode; one multiplication and
-one addition are two), and what autograd keeps for the backward pass (saved tensors, under bf16 autocast on the CPU; the
-difference between two images and one is what an image takes, the rest is copies of the weights). Measured: decoding, by
+Nothing here is timed on a GPU. Counted from the networks, as `openmae plan` does it (openmae.core.cost): parameters,
+FLOPs, and what autograd keeps for the backward pass under bf16 autocast. Measured: decoding, by
 benchmarks/input_pipeline.py, and with --index the index of tar shards. Assumed: the constants below. The rest is
 arithmetic.
 """
@@ -17,26 +16,22 @@ import os
 import tarfile
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
-from openmae.core.masking import Mask, kept_count, random_mask
-from openmae.core.model import MaskedAutoencoder
+from openmae.core.cost import Cost
 from openmae.data.sources import ShardSource, open_data
 from openmae.recipes import PretrainRecipe, find_recipe
-from openmae.weights.networks import network_of
+from openmae.reporting.plan.gpus import GPUS, images_per_second
+from openmae.training.memory import cost_of, memory_of
 
 RECIPES = {"ViT-B/16": "vit-b16-800e", "ViT-L/16": "vit-l16-800e", "ViT-H/14": "vit-h14-1600e"}
 EPOCHS, IMAGES, BATCH = 800, 1_281_167, 4096  # ImageNet-1k; the published recipes' batch
 
-# Assumptions.
-PEAK = 312e12  # FLOP/s of an NVIDIA A100 in dense bf16, by its data sheet
-SHARE = 0.40  # of the peak that training reaches
+# Assumptions; another is the share of the peak that training reaches, openmae.reporting.plan.gpus.SHARE.
+GPU = GPUS["A100"]
 LINKS = {  # GPUs, and bytes per second in one direction: out of each GPU of one machine, or out of each of 4 machines
     "8 GPUs, NVLink": (8, 200e9),
     "8 GPUs, PCIe 4": (8, 20e9),
@@ -44,40 +39,8 @@ LINKS = {  # GPUs, and bytes per second in one direction: out of each GPU of one
     "4 x 8, 100 Gb/s Ethernet": (32, 12.5e9),
     "4 x 8, 10 Gb/s Ethernet": (32, 1.25e9),
 }
-RESERVED = 3e9  # bytes of a card for CUDA, NCCL and fragmentation
 CARDS = (24e9, 80e9)
 SHARDS = 8  # GPUs that FSDP divides the states over
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cost:
-    """The cost of one network: FLOPs and bytes of one image, `copies` bytes of bf16 weights."""
-
-    parameters: int
-    largest_block: int
-    encoder: float
-    decoder: float
-    step: float
-    activations: int
-    copies: int
-
-    @property
-    def images_per_second(self) -> float:
-        """Of one GPU."""
-        return PEAK * SHARE / self.step
-
-    @property
-    def ddp(self) -> float:
-        """Bytes on each GPU without activations: weights, gradients and two moments, buckets, bf16 copies."""
-        return 16 * self.parameters + 4 * self.parameters + self.copies
-
-    def fsdp(self, *, accumulates: bool) -> float:
-        """The same when each GPU stores its share; two blocks at a time are whole, in bf16 with their gradients.
-
-        Between accumulation steps the gradients of all parameters stay whole.
-        """
-        whole = 4 * self.parameters if accumulates else 0
-        return 16 * self.parameters / SHARDS + 2 * self.largest_block * (2 + 2) + whole
 
 
 def main() -> None:
@@ -96,52 +59,13 @@ def main() -> None:
 
 
 def count(recipe: PretrainRecipe) -> Cost:
-    """Count one network."""
-    with torch.device("meta"):
-        model = network_of(recipe).build_autoencoder()
-    image = torch.empty(1, recipe.channels, *recipe.image_size, device="meta")
-    mask = masks(model, recipe, 1).to("meta")
-    with FlopCounterMode(display=False) as counter:
-        loss = model(image, mask).loss
-        forward = counter.get_total_flops()
-        decoder = sum(counter.get_flop_counts()["MaskedAutoencoder.decoder"].values())
-        loss.backward()
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    model = network_of(recipe).build_autoencoder()
-    one, two = (saved_bytes(model, recipe, batch) for batch in (1, 2))
-    return Cost(
-        parameters=sum(parameter.numel() for parameter in parameters),
-        largest_block=sum(parameter.numel() for parameter in model.encoder.blocks[0].parameters()),
-        encoder=forward - decoder,
-        decoder=decoder,
-        step=counter.get_total_flops(),
-        activations=two - one,
-        copies=2 * one - two,
-    )
+    """Count one network, under bf16 autocast."""
+    return cost_of(recipe, "bf16-mixed")
 
 
-def saved_bytes(model: MaskedAutoencoder, recipe: PretrainRecipe, batch: int) -> int:
-    """Bytes that autograd keeps between forward and backward, each storage once, the parameters themselves left out."""
-    storages = {}
-    own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in own:
-            storages[storage._cdata] = storage  # kept, so that no other one gets its address
-        return tensor
-
-    images = torch.randn(batch, recipe.channels, *recipe.image_size)
-    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
-    with hooks, torch.autocast("cpu", torch.bfloat16):
-        _ = model(images, masks(model, recipe, batch))
-    return sum(storage.nbytes() for storage in storages.values())
-
-
-def masks(model: MaskedAutoencoder, recipe: PretrainRecipe, batch: int) -> Mask:
-    return random_mask(
-        batch=batch, patches=model.geometry.grid, kept=kept_count(model.geometry.patches, recipe.mask_ratio)
-    )
+def per_gpu(cost: Cost) -> float:
+    """Images per second of one GPU."""
+    return images_per_second(GPU, cost.step)
 
 
 def network_table(costs: dict[str, Cost]) -> list[str]:
@@ -160,9 +84,9 @@ def network_table(costs: dict[str, Cost]) -> list[str]:
 def time_table(costs: dict[str, Cost]) -> list[str]:
     rows = ["| | images/s per GPU | step on 8 GPUs | 1 GPU | 8 GPUs | 32 GPUs |", "|---|---|---|---|---|---|"]
     for title, cost in costs.items():
-        hours = [EPOCHS * IMAGES / cost.images_per_second / gpus / 3600 for gpus in (1, 8, 32)]
+        hours = [EPOCHS * IMAGES / per_gpu(cost) / gpus / 3600 for gpus in (1, 8, 32)]
         rows.append(
-            f"| {title} | {cost.images_per_second:,.0f} | {BATCH / cost.images_per_second / 8 * 1000:,.0f} ms | "
+            f"| {title} | {per_gpu(cost):,.0f} | {BATCH / per_gpu(cost) / 8 * 1000:,.0f} ms | "
             + " | ".join(f"{hour:,.0f} h" for hour in hours)
             + " |"
         )
@@ -184,8 +108,8 @@ def input_table(costs: dict[str, Cost]) -> list[str]:
         "|---|---|---|---|---|",
     ]
     for title, cost in costs.items():
-        cores = " | ".join(f"{cost.images_per_second / rate:.1f}" for rate in rates)
-        rows.append(f"| {title} | {cost.images_per_second:,.0f} | {cores} |")
+        cores = " | ".join(f"{per_gpu(cost) / rate:.1f}" for rate in rates)
+        rows.append(f"| {title} | {per_gpu(cost):,.0f} | {cores} |")
     return rows
 
 
@@ -197,7 +121,7 @@ def link_table(costs: dict[str, Cost]) -> list[str]:
     for link, (gpus, rate) in LINKS.items():
         cells = []
         for cost in costs.values():
-            compute = BATCH / cost.images_per_second / gpus
+            compute = BATCH / per_gpu(cost) / gpus
             exchange = 2 * (gpus - 1) / gpus * 4 * cost.parameters / rate
             hidden = max(0.0, exchange - compute * 2 / 3)  # the backward pass is two thirds of the step
             least, most = compute / (compute + exchange), compute / (compute + hidden)
@@ -211,12 +135,16 @@ def memory_table(costs: dict[str, Cost]) -> list[str]:
     cards = " | ".join(f"{card / 1e9:.0f} GB card" for card in CARDS)
     rows = [f"| | strategy | states | each image | {cards} |", "|---|---|---|---|" + "---|" * len(CARDS)]
     for title, cost in costs.items():
-        for strategy, states in (
-            ("ddp", cost.ddp),
-            (f"fsdp over {SHARDS}", cost.fsdp(accumulates=False)),
-            (f"fsdp over {SHARDS}, --accumulate", cost.fsdp(accumulates=True)),
+        recipe = find_recipe(RECIPES[title], "pretrain")
+        assert isinstance(recipe, PretrainRecipe)
+        for strategy, changed in (
+            ("ddp", replace(recipe, strategy="ddp")),
+            (f"fsdp over {SHARDS}", replace(recipe, strategy="fsdp")),
+            (f"fsdp over {SHARDS}, --accumulate", replace(recipe, strategy="fsdp", accumulate=2)),
         ):
-            batches = [math.floor((card - RESERVED - states) / cost.activations) for card in CARDS]
+            memory = memory_of(changed, cost, precision="bf16-mixed", processes=SHARDS, gpu=True)
+            states = memory.states
+            batches = [math.floor((card - memory.reserved - states) / cost.activations) for card in CARDS]
             cells = " | ".join(f"{batch:,} images" if batch > 0 else "too small" for batch in batches)
             rows.append(f"| {title} | {strategy} | {states / 1e9:.1f} GB | {cost.activations / 1e6:.0f} MB | {cells} |")
     return rows

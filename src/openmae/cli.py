@@ -13,7 +13,8 @@ import os
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -43,6 +44,7 @@ from openmae.verbs.training import run_folder
 atexit.register(gc.freeze)
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
+STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
 DEBUG = "OPENMAE_DEBUG"
 SLURM = "slurm"
 
@@ -104,13 +106,13 @@ def _run(arguments: list[str], console: Console) -> int:
     require_locks()
     verb = VERBS[name]
     call = parse(name, verb.run, words)
-    if (code := _run_processes(arguments, call.arguments)) is not None:
+    if verb.runs_devices and (code := _run_processes(arguments, call.arguments)) is not None:
         return code
     if call.quiet:
         reporter.current().console = Console(quiet=True)
     if call.note:
         reporter.say(call.note)
-    with leaving_in_order():
+    with _standard_output_for_results(), leaving_in_order():
         result = verb.run(**call.arguments)
     code = DONE if verb.passed(result) else FAILED
     if process_rank() > 0:
@@ -124,6 +126,26 @@ def _run(arguments: list[str], console: Console) -> int:
         else:
             Console().print(part)
     return code
+
+
+@contextmanager
+def _standard_output_for_results() -> Iterator[None]:
+    """In one of several processes, send what libraries print within the block to standard error: gloo greets its peers.
+
+    They print from C++, so the file descriptors themselves are exchanged.
+    """
+    if not processes_exist():
+        yield
+        return
+    sys.stdout.flush()
+    ours = os.dup(STANDARD_OUTPUT)
+    os.dup2(STANDARD_ERROR, STANDARD_OUTPUT)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(ours, STANDARD_OUTPUT)
+        os.close(ours)
 
 
 def _list_of_verbs() -> str:

@@ -187,6 +187,10 @@ class TensorBoard:
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
 
+    def picture(self, step: int, name: str, pixels: Any) -> None:
+        """Add an array [H, W, 3] uint8."""
+        self._writer.add_image(name, pixels, step, dataformats="HWC")
+
     def close(self) -> None:
         self._writer.close()
 

@@ -21,6 +21,7 @@ EVERY_STAGE = {
     "peer_timeout",
     "max_bad",
     "track",
+    "report",
     "accept_changed_data",
 }
 
@@ -28,7 +29,7 @@ EVERY_STAGE = {
 @pytest.mark.parametrize(
     ("kind", "fields"),
     [
-        (PretrainRecipe, EVERY_STAGE),
+        (PretrainRecipe, EVERY_STAGE | {"quality_every"}),
         (LinearRecipe, EVERY_STAGE | {"eval_every"}),
         (FinetuneRecipe, EVERY_STAGE | {"eval_every"}),
     ],

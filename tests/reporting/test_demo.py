@@ -58,6 +58,7 @@ def test_table_puts_the_encoders_side_by_side_with_their_difference() -> None:
         "seconds": 60.0,
         "picture": "p.png",
         "run": "run",
+        "report": "report.html",
     }
     shown = Console(width=100)
     with shown.capture() as capture:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from openmae.core.masking import Mask, random_mask
 from openmae.data.sources import open_data
+from openmae.evaluation.reconstructing import MASKED_GREY, visible_bands
 from openmae.recipes import PretrainRecipe
 from openmae.reporting import pictures
 from openmae.reporting.pictures import (
@@ -18,7 +19,6 @@ from openmae.reporting.pictures import (
     reconstruct,
     reconstruct_sample,
     reconstruction_panels,
-    visible_bands,
 )
 from openmae.weights.building import LoadedAutoencoder
 from openmae.weights.networks import network_of
@@ -82,7 +82,7 @@ def test_panels_hide_and_paste_exactly_the_masked_patches(tiny_recipe: PretrainR
     )[0]
     hidden = np.kron(mask.as_grid()[0].numpy(), np.ones((4, 4), dtype=bool))
     assert (original == 200).all()
-    assert (masked[hidden] == pictures.MASKED_GREY).all()
+    assert (masked[hidden] == MASKED_GREY).all()
     assert (masked[~hidden] == 200).all()
     assert (predicted == 50).all()
     assert (pasted[hidden] == 50).all()

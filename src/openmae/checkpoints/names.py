@@ -13,3 +13,4 @@ RECIPE, DATA, ENVIRONMENT, METRICS, BAD_IMAGES, REWINDS, ALARMS, LOG, RESULTS, E
     "encoder.safetensors",
 )
 CHECKPOINTS = "checkpoints"
+SAMPLES = "samples"

@@ -131,7 +131,7 @@ def encode(vit: VisionTransformer, patches_BLP: Tensor, mask: Mask | None) -> Te
 
     prefix_positions, patch_positions = _split_positions(vit)
     if patch_positions is not None:
-        positions = patch_positions.expand(len(patches_BLP), -1, -1)
+        positions = patch_positions.expand(patches_BLP.shape[0], -1, -1)
         tokens_BKD = tokens_BKD + (positions if mask is None else take_patches(positions, mask.kept))
 
     prefix: list[Tensor] = [token for token in (vit.cls_token, vit.reg_token) if token is not None]
@@ -139,7 +139,7 @@ def encode(vit: VisionTransformer, patches_BLP: Tensor, mask: Mask | None) -> Te
         prefix_1TD = torch.cat(prefix, dim=1)
         if prefix_positions is not None:
             prefix_1TD = prefix_1TD + prefix_positions
-        tokens_BKD = torch.cat([prefix_1TD.expand(len(tokens_BKD), -1, -1).to(tokens_BKD), tokens_BKD], dim=1)
+        tokens_BKD = torch.cat([prefix_1TD.expand(tokens_BKD.shape[0], -1, -1).to(tokens_BKD), tokens_BKD], dim=1)
 
     tokens_BTD = vit.norm_pre(vit.pos_drop(tokens_BKD))
     for block in vit.blocks:

@@ -28,7 +28,7 @@ class Mask(NamedTuple):
         return self.kept.shape[1] + self.dropped.shape[1]
 
     def as_grid(self) -> Tensor:
-        """True where a patch is dropped: [B, *grid], or [B, L] when the grid is unknown."""
+        """True where a patch is dropped: `[B, *grid]`, or [B, L] when the grid is unknown."""
         hidden_BL = torch.zeros(self.kept.shape[0], self.patches, dtype=torch.bool, device=self.kept.device)
         hidden_BL.scatter_(1, self.dropped, True)
         return hidden_BL if self.grid is None else hidden_BL.reshape(-1, *self.grid)

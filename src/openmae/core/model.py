@@ -136,7 +136,6 @@ class MaskedAutoencoder(nn.Module):
             raise UserError(
                 f"the mask covers {found} but the model has {size_text(grid)}; build it with patches={grid}"
             )
-        if len(mask.kept) != len(images):
-            raise UserError(
-                f"the mask is for {len(mask.kept)} images, not {len(images)}; build it with batch={len(images)}"
-            )
+        batch = images.shape[0]  # not len(): with torch 2.10 it becomes a constant of an exported graph
+        if mask.kept.shape[0] != batch:
+            raise UserError(f"the mask is for {mask.kept.shape[0]} images, not {batch}; build it with batch={batch}")

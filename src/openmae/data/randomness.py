@@ -14,6 +14,7 @@ class Stream(enum.IntEnum):
     REPLACEMENT = 3
     SUBSET = 4
     STEP = 5
+    QUALITY = 6
 
 
 def random_stream(seed: int, stream: Stream, *, epoch: int = 0, index: int = 0, repeat: int = 0) -> np.random.Generator:

@@ -2,32 +2,36 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from torch.utils.data import DataLoader
 
 from openmae.data.batches import Batch, SeededImages, collate
-from openmae.data.sampling import StepSampler
 from openmae.errors import UserError
 
 MAX_AUTOMATIC_WORKERS = 8
+Keys = Iterable[list[tuple[int, int]]]
+"""The (epoch, image) pairs of each batch, as a `StepSampler` has them."""
 PREFETCHED_BATCHES = 4  # of each worker; see docs/performance.md
 
 
 def automatic_workers() -> int:
-    """The number of workers: the processors of each training process but one, at most 8."""
+    """The number of workers: one for each spare processor, at most 8."""
+    return min(MAX_AUTOMATIC_WORKERS, spare_processors())
+
+
+def spare_processors() -> int:
+    """The processors of each training process but the one that it needs itself."""
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
     trainings = int(
         os.environ.get("LOCAL_WORLD_SIZE", "1")
     )  # set by torchrun; Slurm gives each process its own processors
-    return max(0, min(MAX_AUTOMATIC_WORKERS, processors // trainings - 1))
+    return max(0, processors // trainings - 1)
 
 
-def training_loader(
-    dataset: SeededImages, sampler: StepSampler, *, workers: int, pin_memory: bool
-) -> DataLoader[Batch]:
+def training_loader(dataset: SeededImages, sampler: Keys, *, workers: int, pin_memory: bool) -> DataLoader[Batch]:
     """All micro-batches of the rest of a run in one pass, so that workers do not restart at each epoch."""
     return _loader(dataset, batch_sampler=sampler, workers=workers, pin_memory=pin_memory)
 
@@ -45,9 +49,7 @@ def evaluation_loader(
     return _loader(dataset, batch_sampler=batches[rank::world_size], workers=workers, pin_memory=pin_memory)
 
 
-def _loader(
-    dataset: SeededImages, *, batch_sampler: StepSampler | list[list[tuple[int, int]]], workers: int, pin_memory: bool
-) -> DataLoader[Batch]:
+def _loader(dataset: SeededImages, *, batch_sampler: Keys, workers: int, pin_memory: bool) -> DataLoader[Batch]:
     loader: DataLoader[Batch] = DataLoader(
         dataset,  # type: ignore[arg-type]  # typed by samples, of which collate makes batches
         batch_sampler=batch_sampler,

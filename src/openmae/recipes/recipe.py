@@ -120,7 +120,8 @@ class Recipe:
     epochs: Annotated[int, at_least(1)]
     """Passes over the training images."""
     batch_size: Annotated[int, at_least(1)]
-    """Images per optimiser step, over all devices and accumulation steps."""
+    """Images per optimiser step, over all devices and accumulation steps. auto (pretrain): this number, in as few
+    accumulation steps as memory permits."""
     accumulate: Annotated[int, at_least(1)] = 1
     """Forward-backward passes per optimiser step; increase it when a batch does not fit into memory."""
     optimizer: Literal["adamw", "lars", "muon"] = "adamw"
@@ -162,6 +163,8 @@ class Recipe:
     """Steps between two lines in metrics.jsonl."""
     track: Annotated[Literal["wandb", "mlflow"] | None, NO_EFFECT_ON_RESULTS] = None
     """Also send the curves to this tracker; TensorBoard files are always written."""
+    report: Annotated[bool, NO_EFFECT_ON_RESULTS] = False
+    """Write report.html into the run folder at the end, as `openmae report` does."""
     save_every: Annotated[Every, NO_EFFECT_ON_RESULTS] = Every(10, "min")
     """Time or steps between two checkpoints: 5min, 200steps, 1epoch; the end of a run is always saved."""
     keep_last: Annotated[int, at_least(1), NO_EFFECT_ON_RESULTS] = 2

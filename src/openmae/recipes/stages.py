@@ -55,6 +55,9 @@ class PretrainRecipe(Recipe):
     encoder_frozen_epochs: Annotated[float, NOT_NEGATIVE] | Literal["auto"] = 0.0
     """The encoder's rate is 0 for that many epochs, while the decoder learns; its own warm-up follows. auto: a tenth
     of the run where the decoder starts fresh beside an encoder from --weights, else 0."""
+    quality_every: Annotated[Annotated[int, NOT_NEGATIVE] | Literal["auto"], NO_EFFECT_ON_RESULTS] = "auto"
+    """Epochs between two measurements of quality (loss beside trivial predictors, rank, kNN, reconstructions); 0 for
+    none. auto: as often as costs less than 3 % of the run, at most 100 times. The end of a run is always measured."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,9 @@ from openmae.data.decoding import AS_USUAL, SHRINKS, BadImage, PixelFormat, Pixe
 from openmae.data.sources import Source
 from openmae.data.sources.own_output import sign_png
 from openmae.data.statistics import sample
+from openmae.evaluation.reconstructing import visible_bands
 from openmae.reporter import plain
-from openmae.reporting.pictures import INK, MARGIN, PAPER, visible_bands
+from openmae.reporting.pictures import INK, MARGIN, PAPER
 
 COLUMNS, ROWS = 8, 6
 TILE, GAP, CAPTION = 150, 8, 18

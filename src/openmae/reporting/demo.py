@@ -1,10 +1,11 @@
-"""The demo on the bundled images: pre-train, evaluate in three ways beside an untrained twin, draw."""
+"""The demo on the bundled images: pre-train, evaluate in three ways beside an untrained twin, draw, report."""
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +17,13 @@ from openmae.evaluation.features import extract_features
 from openmae.evaluation.heads.logistic import fit_linear
 from openmae.evaluation.protocols.finetune import run_finetune
 from openmae.evaluation.protocols.knn import knn
+from openmae.evaluation.quality.observing import observe_quality
 from openmae.evaluation.splits import balanced_subset
+from openmae.files import write_text
 from openmae.recipes import FinetuneRecipe, PretrainRecipe, find_recipe
 from openmae.reporter import current
 from openmae.reporting.pictures import reconstruct_sample
+from openmae.reporting.report.writing import Wanted, write_report
 from openmae.training.pretraining import run_pretraining
 from openmae.weights.building import encoder_from, untrained_encoder
 from openmae.weights.networks import network_of
@@ -30,6 +34,8 @@ LABEL_FRACTIONS = (0.01, 0.1, 1.0)
 FINETUNE_EPOCHS = {0.01: 40, 0.1: 8}
 PICTURE_ROWS = 6
 ENCODERS = ("pretrained", "untrained")
+MEASUREMENTS = "measurements.json"
+"""What the demo measured without a run folder, for `openmae report`, which finds it beside the run."""
 
 
 class Accuracy(TypedDict):
@@ -50,7 +56,7 @@ class PixelAccuracy(TypedDict):
 
 
 class DemoResult(TypedDict):
-    """Everything that the demo measured, and the paths of its picture and its run folder."""
+    """Everything that the demo measured, and the paths of its picture, its run folder and its report."""
 
     results: list[Accuracy]
     raw_pixels: list[PixelAccuracy]
@@ -58,6 +64,7 @@ class DemoResult(TypedDict):
     seconds: float
     picture: str
     run: str
+    report: str
 
 
 def run_demo(out: Path, *, seed: int = 0) -> DemoResult:
@@ -68,7 +75,7 @@ def run_demo(out: Path, *, seed: int = 0) -> DemoResult:
     recipe = replace(recipe, seed=seed)
     run = out / "pretrain"
     current().heading("1. Pre-training on 10,000 images without their labels")
-    pretraining = run_pretraining(recipe, run)
+    pretraining = run_pretraining(recipe, run, observers=[observe_quality])
 
     current().heading("2. kNN and linear evaluation of the features")
     assert recipe.data is not None
@@ -80,6 +87,9 @@ def run_demo(out: Path, *, seed: int = 0) -> DemoResult:
     results += _measure_finetuning(run, out, seed=seed)
 
     picture = reconstruct_sample(run, data.test, out / "reconstructions.png", rows=PICTURE_ROWS, seed=seed)
+    current().heading("4. The report")
+    write_text(out / MEASUREMENTS, json.dumps(_measurements(run, results, raw_pixels), indent=1))
+    report = write_report(Wanted(runs=[str(run)], out=out / "report.html", seed=seed))
     return {
         "results": results,
         "raw_pixels": raw_pixels,
@@ -87,6 +97,7 @@ def run_demo(out: Path, *, seed: int = 0) -> DemoResult:
         "seconds": round(time.monotonic() - started, 1),
         "picture": str(picture),
         "run": str(run),
+        "report": report["path"],
     }
 
 
@@ -171,6 +182,12 @@ def _measure_finetuning(run: Path, out: Path, *, seed: int) -> list[Accuracy]:
 
 def _result(encoder: str, protocol: str, fraction: float, top1: float) -> Accuracy:
     return {"encoder": encoder, "protocol": protocol, "label_fraction": fraction, "top1": top1}
+
+
+def _measurements(run: Path, results: list[Accuracy], raw_pixels: list[PixelAccuracy]) -> list[dict[str, Any]]:
+    """What has no results.json of its own, in the form of one."""
+    measured = [one for one in results if one["protocol"] != "finetune"]
+    return [{**one, "weights": str(run)} for one in (*measured, *({**one, "encoder": "pixels"} for one in raw_pixels))]
 
 
 def _raw_pixels(source: Source) -> NDArray[np.float32]:

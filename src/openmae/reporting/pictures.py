@@ -12,8 +12,7 @@ from torch import Tensor
 from openmae.core.masking import Mask, kept_count, mask_from_noise
 from openmae.core.model import MaskedAutoencoder
 from openmae.core.network import Network
-from openmae.core.patches import patch_statistics
-from openmae.data.decoding import LARGEST, BadImage, Pages, Pixels, decode, why_unreadable
+from openmae.data.decoding import BadImage, Pages, Pixels, decode, why_unreadable
 from openmae.data.pages import pages_of
 from openmae.data.randomness import Stream, random_stream
 from openmae.data.sources import Source
@@ -21,6 +20,7 @@ from openmae.data.sources.own_output import require_replaceable, sign_png
 from openmae.data.transforms import apply, normalise_pixels
 from openmae.errors import UserError
 from openmae.evaluation.forward import evaluation_transform
+from openmae.evaluation.reconstructing import MASKED_GREY, is_visible, pixels_of, visible_bands
 from openmae.recipes.values import PixelRange
 from openmae.training.deep_pixels import network_for, network_for_sources
 from openmae.training.pixels import pixel_format, reading_of
@@ -31,11 +31,9 @@ NORMALISED_CAPTION = (
     "The target is normalised per patch: hidden patches take their mean and contrast from the original."
 )
 VISIBLE_CAPTION = "Visible patches (the noisy ones in the reconstruction) are not trained to be predicted."
-STRETCH = (0.02, 0.98)
 BANDS_CAPTION = "the first are shown, stretched from the 2nd to the 98th percentile of the original."
 SMALLEST_TILE = 140
 GAP, MARGIN, HEADER, FOOTER = 6, 14, 26, 20
-MASKED_GREY = 128
 INK, PAPER = (30, 30, 30), (255, 255, 255)
 
 
@@ -136,7 +134,7 @@ def write_picture(
     predicted = predict_pixels(model, network, pixels, mask)
     panels = reconstruction_panels(model, *visible_bands(pixels, predicted), mask.as_grid())
     captions = [NORMALISED_CAPTION] if network.normalise_target else []
-    if not _is_visible(pixels):
+    if not is_visible(pixels):
         captions.append(f"{network.channels} bands of {network.pixel_type}: {BANDS_CAPTION}")
     picture = draw_rows(panels, caption="\n".join([*captions, VISIBLE_CAPTION]))
     try:
@@ -154,34 +152,7 @@ def predict_pixels(model: MaskedAutoencoder, network: Network, pixels: Tensor, m
     """Predicted pixels [B, C, H, W] on the scale of `pixels`; normalised patches get their true statistics back."""
     images = normalise_pixels(pixels, network.mean, network.std)
     prediction = model(images, mask).prediction
-    if network.normalise_target:
-        mean, std = patch_statistics(model.geometry.patchify(images))
-        prediction = prediction * std + mean
-    decoded = model.geometry.unpatchify(prediction)
-    shape = (1, -1, 1, 1)
-    largest = LARGEST[str(pixels.dtype).removeprefix("torch.")]
-    return largest * (decoded * torch.tensor(network.std).view(shape) + torch.tensor(network.mean).view(shape))
-
-
-def visible_bands(pixels: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor]:
-    """Images and predictions as a screen can show them, each [B, 1 or 3, H, W] in 0 … 255.
-
-    8-bit images of one or three channels stay as they are. Of other images the first three bands are shown, or the
-    first one of two. Each band is stretched between percentiles of the original, and its prediction by the same ones.
-    """
-    if _is_visible(pixels):
-        return pixels.float(), predicted
-    shown = 3 if pixels.shape[1] >= 3 else 1
-    original, predicted = pixels[:, :shown].float(), predicted[:, :shown]
-    limits = torch.nanquantile(original.flatten(2), torch.tensor(STRETCH), dim=2)  # [2, B, shown]
-    low, high = limits.unsqueeze(-1).unsqueeze(-1)
-    scale = 255 / (high - low).clamp(min=1e-12)
-    # Pixels without data are black.
-    return ((original - low) * scale).nan_to_num(0), ((predicted - low) * scale).nan_to_num(0)
-
-
-def _is_visible(pixels: Tensor) -> bool:
-    return pixels.dtype == torch.uint8 and pixels.shape[1] in (1, 3)
+    return pixels_of(prediction, images, model.geometry, network, pixels.dtype)
 
 
 def reconstruction_panels(

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from openmae.data.packing import PackResult
     from openmae.reporting.check import CheckResult
     from openmae.reporting.demo import DemoResult
+    from openmae.reporting.plan.result import PlanResult
+    from openmae.reporting.report.writing import ReportResult
     from openmae.reporting.run_table import RunSummary
 
 Shown: TypeAlias = "str | RenderableType"
@@ -106,12 +108,25 @@ def show_check(result: "CheckResult") -> Iterator[Shown]:
     yield check_report(result)
 
 
+def show_report(result: "ReportResult") -> Iterator[Shown]:
+    for missing in result["missing"]:
+        yield f"not in it: {missing['what']}\n  {missing['command']}"
+    yield f"report: {result['path']} ({result['bytes'] / 1e6:.1f} MB), and {result['markdown']}"
+
+
+def show_plan(result: "PlanResult") -> Iterator[Shown]:
+    from openmae.reporting.plan.table import show_plan
+
+    yield from show_plan(result)
+
+
 def show_demo(result: "DemoResult") -> Iterator[Shown]:
     from openmae.reporting.demo import demo_table
 
     yield demo_table(result)
     yield f"reconstructions: {result['picture']}"
     yield f"run folder:      {result['run']}"
+    yield f"report:          {result['report']}"
     yield f"{result['seconds']:.0f} seconds"
 
 

@@ -7,7 +7,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -38,6 +38,7 @@ from openmae.recipes.saved import to_dict, to_yaml
 from openmae.reporter import TensorBoard, Tracker, current, note, open_tracker, say
 from openmae.terminal.panel import alarm_text
 from openmae.terminal.training_view import TrainingView
+from openmae.training.alarms.alarm import History
 from openmae.training.continuing import (
     NOT_COMPARED,
     Compared,
@@ -83,6 +84,8 @@ class Run:
         self._unwritten: dict[str, str] = {}
         self.figures: dict[str, Any] = {}
         """The newest of each figure that is logged."""
+        self.history = History()
+        """The lines of metrics.jsonl, in the process that writes them."""
         self.view: TrainingView | None = None
         """Is told of everything that this process logs, while it trains."""
         self._accepted, self._change = compared.accepted, compared.change
@@ -127,10 +130,15 @@ class Run:
 
         Lines that a crash cut short go too.
         """
-        kept = [record for record in self.records(METRICS) if record.get("step", sys.maxsize) <= step]
-        self._unwritten.pop(METRICS, None)
+        kept, alarms = (
+            [record for record in self.records(name) if record.get("step", sys.maxsize) <= step]
+            for name in (METRICS, ALARMS)
+        )
+        for name in (METRICS, ALARMS):
+            self._unwritten.pop(name, None)
         if self.writes:
-            for name, records in ((METRICS, kept), (BAD_IMAGES, self.records(BAD_IMAGES))):
+            self.history = History(kept)
+            for name, records in ((METRICS, kept), (ALARMS, alarms), (BAD_IMAGES, self.records(BAD_IMAGES))):
                 if (self.path / name).exists():
                     write_text(self.path / name, "".join(json.dumps(record) + "\n" for record in records))
             if self._tensorboard is not None:
@@ -140,7 +148,6 @@ class Run:
                 self._tracker = open_tracker(self.recipe.track, self.path, to_dict(self.recipe))
         self.figures = {name: value for record in kept for name, value in record.items() if name != "step"}
         if self.view is not None:
-            alarms = [record for record in self.records(ALARMS) if record.get("step", sys.maxsize) <= step]
             self.view.restart(step, kept, alarm_text(alarms[-1]) if alarms else "")
         return dict(self.figures)
 
@@ -150,16 +157,25 @@ class Run:
         if not self.writes:
             return
         self.append(METRICS, {"step": step, **values})
+        self.history.add({"step": step, **values})
         if self.view is not None:
             self.view.log(step, values)
-        if self._tensorboard is not None:
-            try:
-                self._tensorboard.log(step, values)
-            except OSError as error:
-                self._tensorboard = None
-                say(f"TensorBoard's curves end at step {step} ({error.strerror}); {METRICS} has every figure")
+        self._draw(step, lambda board: board.log(step, values))
         if self._tracker is not None:
             self._tracker.log(step, values)
+
+    def show(self, step: int, name: str, pixels: Any) -> None:
+        """Show a picture [H, W, 3] uint8 in TensorBoard."""
+        self._draw(step, lambda board: board.picture(step, name, pixels))
+
+    def _draw(self, step: int, draw: Callable[[TensorBoard], None]) -> None:
+        if self._tensorboard is None:
+            return
+        try:
+            draw(self._tensorboard)
+        except OSError as error:
+            self._tensorboard = None
+            say(f"TensorBoard's curves end at step {step} ({error.strerror}); {METRICS} has every figure")
 
     def append(self, name: str, record: dict[str, Any]) -> None:
         """Add one JSON line to a file of the folder; a line that a full disk refuses is written with a later one."""
@@ -176,7 +192,7 @@ class Run:
 
     def sync(self) -> None:
         """Make the lines that were logged so far survive a power cut."""
-        for name in (METRICS, BAD_IMAGES, REWINDS):
+        for name in (METRICS, BAD_IMAGES, REWINDS, ALARMS):
             with contextlib.suppress(FileNotFoundError):
                 sync_file(self.path / name)
 

@@ -17,6 +17,7 @@ from openmae.data.workers import batches_of, training_loader
 from openmae.errors import UserError
 from openmae.terminal.training_view import TrainingView
 from openmae.training.gradients import gradient_norm, lower_scale
+from openmae.training.observers.alarms import Alarms
 from openmae.training.observers.bad_images import BadImages
 from openmae.training.observers.checkpointing import Checkpoints
 from openmae.training.observers.divergence import Diverged, Divergence, what_is_not_finite
@@ -36,8 +37,14 @@ from openmae.training.spec import TrainSpec
 from openmae.training.state import TrainState, first_state
 
 
-def train(fabric: Fabric, spec: TrainSpec, run: Run) -> dict[str, float]:
+def train(fabric: Fabric, spec: TrainSpec, run: Run, others: Sequence[Observer] = ()) -> dict[str, float]:
     """Train until the recipe's last step, from the newest checkpoint in the run folder if there is one.
+
+    Args:
+        fabric: the processes.
+        spec: what is trained.
+        run: the run folder.
+        others: observers that are called after those of this floor.
 
     Returns:
         The newest of each figure that was logged.
@@ -73,6 +80,8 @@ def train(fabric: Fabric, spec: TrainSpec, run: Run) -> dict[str, float]:
             Stopping(fabric, asked, checkpoints),
             checkpoints,
             Evaluating(fabric, spec, run, asked, checkpoints),
+            *others,
+            Alarms(spec, run),
         )
         while True:
             checkpoints.restore(state)

@@ -9,6 +9,7 @@ from openmae.reporting import measurements, results
 from openmae.reporting.zoo import agrees, show_zoo
 from openmae.verbs.datasets import check as check
 from openmae.verbs.datasets import pack as pack
+from openmae.verbs.exploring import explore as explore
 from openmae.verbs.first_steps import demo as demo
 from openmae.verbs.first_steps import list_recipes as list_recipes
 from openmae.verbs.interop import convert as convert
@@ -17,6 +18,8 @@ from openmae.verbs.measuring import embed as embed
 from openmae.verbs.measuring import knn as knn
 from openmae.verbs.measuring import predict as predict
 from openmae.verbs.pictures import reconstruct as reconstruct
+from openmae.verbs.planning import plan as plan
+from openmae.verbs.reporting import report as report
 from openmae.verbs.training import finetune as finetune
 from openmae.verbs.training import linear as linear
 from openmae.verbs.training import pretrain as pretrain
@@ -28,6 +31,7 @@ VERBS: dict[str, Verb[Any]] = {
     "demo": Verb(demo, show=results.show_demo),
     "recipes": Verb(list_recipes, show=results.show_recipes),
     "check": Verb(check, show=results.show_check),
+    "plan": Verb(plan, show=results.show_plan, runs_devices=False),
     "pretrain": Verb(pretrain, show=results.show_pretraining),
     "watch": Verb(watch, show=results.show_watched),
     "runs": Verb(runs, show=results.show_runs),
@@ -37,6 +41,8 @@ VERBS: dict[str, Verb[Any]] = {
     "predict": Verb(predict, show=measurements.show_predictions),
     "embed": Verb(embed, show=results.show_embedding),
     "reconstruct": Verb(reconstruct),
+    "report": Verb(report, show=results.show_report),
+    "explore": Verb(explore),
     "pack": Verb(pack, show=results.show_pack),
     "zoo": Verb(zoo, show=show_zoo, passed=agrees),
     "convert": Verb(convert, show=results.show_conversion),

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -16,9 +17,10 @@ from openmae.recipes.saved import from_yaml
 from openmae.recipes.values import Every, ImageSize, as_text
 from openmae.recipes.warmup import fit_warmup
 from openmae.verbs.repeated import is_given, require_once
+from openmae.verbs.training import AUTO
 from openmae.verbs.verb import convert_arguments, is_positional
 
-RECIPE, RECIPE_FILE, DATA = "recipe", "--recipe-file", "--data"
+RECIPE, RECIPE_FILE, DATA, BATCH = "recipe", "--recipe-file", "--data", "--batch-size"
 # No word of a command line can hold it.
 BETWEEN_PLACES = "\0"
 # The declared type of a recipe's field `data`.
@@ -56,9 +58,10 @@ def parse(name: str, function: Callable[..., Any], words: Sequence[str]) -> Call
     stage = _stage_of(parameters)
     if stage is not None:
         if words[:1] in (["-h"], ["--help"]):
-            print(_help_of_stage(stage, text))
+            print(_help_of_stage(name, stage, text, out=any(one.name == "out" for one in parameters)))
             raise SystemExit(0)
         recipe, words = _take_recipe(stage, words)
+        words, automatic = _take_automatic_batch(recipe, words)
         name, text = f"{name} {recipe.name}", f"{recipe.name}: {describe(recipe)}\n\n{text}"
         fields: Any = Annotated[type(recipe), tyro.conf.arg(help=inspect.getdoc(recipe))]
         parameters = [_flag(RECIPE, fields, recipe) if one.name == RECIPE else one for one in parameters]
@@ -86,6 +89,10 @@ def parse(name: str, function: Callable[..., Any], words: Sequence[str]) -> Call
         arguments |= {
             field: getattr(found[RECIPE], field) for field in declarations(type(recipe)) if is_given(field, words)
         }
+    if stage is not None and automatic:
+        if is_given("accumulate", words):
+            raise WrongUsage(f"{BATCH} auto chooses --accumulate; give one of the two")
+        arguments["batch_size"] = AUTO
     return Call(arguments=arguments, json=json, quiet=quiet, note=note)
 
 
@@ -155,16 +162,17 @@ def _stage_of(parameters: Sequence[inspect.Parameter]) -> Stage | None:
     return next((kind.stage for kind in kinds if issubclass(kind, Recipe)), None)
 
 
-def _help_of_stage(stage: Stage, text: str) -> str:
+def _help_of_stage(verb: str, stage: Stage, text: str, *, out: bool) -> str:
     weights = "" if stage == "pretrain" else " --weights RUN"
+    first, second = (" --out RUN", " --out RUN2") if out else ("", "")
     names = [recipe.name for recipe in RECIPES.values() if recipe.stage == stage]
     return "\n".join(
         [
-            f"usage: openmae {stage} RECIPE{weights} --data D --out RUN [--any-field-of-the-recipe VALUE]",
-            f"       openmae {stage} {RECIPE_FILE} RUN/recipe.yaml --out RUN2",
+            f"usage: openmae {verb} RECIPE{weights} --data D{first} [--any-field-of-the-recipe VALUE]",
+            f"       openmae {verb} {RECIPE_FILE} RUN/recipe.yaml{second}",
             "",
             text.partition("\n")[0],
-            f"`openmae {stage} RECIPE --help` explains every field of a recipe and its value there.",
+            f"`openmae {verb} RECIPE --help` explains every field of a recipe and its value there.",
             "",
             "recipes:",
             *(f"  {name}" for name in names),
@@ -185,6 +193,19 @@ def _take_recipe(stage: Stage, words: Sequence[str]) -> tuple[Recipe, list[str]]
     if not words or words[0].startswith("-"):
         raise WrongUsage(f"which recipe? `openmae {stage} NAME …`; `openmae recipes` lists them")
     return find_recipe(words[0], stage), words[1:]
+
+
+def _take_automatic_batch(recipe: Recipe, words: Sequence[str]) -> tuple[list[str], bool]:
+    """The words with the recipe's own batch in place of `--batch-size auto`, and whether that was there."""
+    parts = [part for word in words for part in (word.split("=", 1) if word.startswith(f"{BATCH}=") else [word])]
+    places = [
+        place
+        for place, pair in enumerate(pairwise(parts))
+        if (pair[0].replace("_", "-"), pair[1]) == (BATCH, AUTO) and recipe.stage == "pretrain"
+    ]
+    for place in places:
+        parts[place + 1] = str(recipe.batch_size)
+    return (parts, True) if places else (list(words), False)
 
 
 def _separated(word: str) -> list[str]:

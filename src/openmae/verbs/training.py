@@ -9,10 +9,13 @@ from openmae.evaluation.results import Measurement
 from openmae.recipes import FinetuneRecipe, LinearRecipe, PretrainRecipe, Recipe, find_recipe
 from openmae.recipes.warmup import fit_warmup
 from openmae.reporter import say
+from openmae.training.processes.launching import process_rank
 from openmae.training.results import PretrainResult
 from openmae.verbs.verb import verb
 
 R = TypeVar("R", bound=Recipe)
+AUTO = "auto"
+"""A batch size that keeps the recipe's batch and cuts it so that it fits into memory."""
 
 
 @verb
@@ -22,12 +25,18 @@ def pretrain(recipe: str | PretrainRecipe, *, out: str | Path | None = None, **f
     Args:
         recipe: The name of a recipe, or a recipe.
         out: The run folder; runs/RECIPE when not given. The same command continues what is there.
-        fields: Values for any fields of the recipe: data="photos/", epochs=100.
+        fields: Values for any fields of the recipe: data="photos/", epochs=100. batch_size="auto" is the recipe's own
+            batch, in as few accumulation steps as memory permits.
     """
+    from openmae.evaluation.quality.observing import observe_quality
     from openmae.training.pretraining import run_pretraining
 
+    fields, fits_memory = resolve_batch(fields)
     resolved = resolve(recipe, PretrainRecipe, fields)
-    return cast(PretrainResult, run_pretraining(resolved, run_folder(resolved, out), given=set(fields)))
+    folder = run_folder(resolved, out)
+    results = run_pretraining(resolved, folder, given=set(fields), fits_memory=fits_memory, observers=[observe_quality])
+    report_if_wanted(resolved, folder)
+    return cast(PretrainResult, results)
 
 
 @verb
@@ -42,7 +51,10 @@ def linear(recipe: str | LinearRecipe, *, out: str | Path | None = None, **field
     from openmae.evaluation.protocols.linear import run_linear
 
     resolved = resolve(recipe, LinearRecipe, fields)
-    return cast(Measurement, run_linear(resolved, run_folder(resolved, out)))
+    folder = run_folder(resolved, out)
+    results = run_linear(resolved, folder)
+    report_if_wanted(resolved, folder)
+    return cast(Measurement, results)
 
 
 @verb
@@ -57,7 +69,10 @@ def finetune(recipe: str | FinetuneRecipe, *, out: str | Path | None = None, **f
     from openmae.evaluation.protocols.finetune import run_finetune
 
     resolved = resolve(recipe, FinetuneRecipe, fields)
-    return cast(Measurement, run_finetune(resolved, run_folder(resolved, out)))
+    folder = run_folder(resolved, out)
+    results = run_finetune(resolved, folder)
+    report_if_wanted(resolved, folder)
+    return cast(Measurement, results)
 
 
 def resolve(recipe: str | R, kind: type[R], fields: dict[str, Any]) -> R:
@@ -80,6 +95,33 @@ def resolve(recipe: str | R, kind: type[R], fields: dict[str, Any]) -> R:
         say(fitted.note)
     assert isinstance(fitted.recipe, kind)
     return fitted.recipe
+
+
+def report_if_wanted(recipe: Recipe, folder: Path) -> None:
+    """Write the report of a finished training where the recipe asks for one; a training does not fail for its sake."""
+    if not recipe.report or process_rank() > 0:
+        return
+    from openmae.reporting.report.writing import Wanted, write_report
+
+    try:
+        written = write_report(Wanted(runs=[str(folder)]))
+    except UserError as error:
+        say(f"no report was written: {error}")
+    else:
+        say(f"report: {written['path']}")
+
+
+def resolve_batch(fields: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    """The fields without `batch_size="auto"`, and whether it was among them: the batch is then the recipe's own.
+
+    Raises:
+        UserError: when accumulation steps are given, too.
+    """
+    if fields.get("batch_size") != AUTO:
+        return fields, False
+    if "accumulate" in fields:
+        raise UserError("--batch-size auto chooses --accumulate; give one of the two")
+    return {name: value for name, value in fields.items() if name != "batch_size"}, True
 
 
 def run_folder(recipe: Recipe, out: str | Path | None) -> Path:

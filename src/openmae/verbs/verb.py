@@ -23,11 +23,13 @@ class Verb(Generic[R]):
         run: the function. Its signature and docstring are the Python API, the flags and the help.
         show: how people see its result; `--json` prints the result itself.
         passed: whether the result is a success; the command ends with an error code if not.
+        runs_devices: whether it is run in a process for each of the `devices` that it is given.
     """
 
     run: Callable[..., R]
     show: Callable[[R], Iterable[Shown]] = show_values
     passed: Callable[[R], bool] = lambda _: True
+    runs_devices: bool = True
 
 
 def verb(function: Callable[P, R]) -> Callable[P, R]:

@@ -65,7 +65,7 @@ def test_a_file_is_read_or_refused_as_its_row_says(kind: Kind, tmp_path: Path, m
                 decode_as_stored(source, index)
             assert isinstance(refused.value, BadImage | OSError)
             why = why_unreadable(refused.value)
-            assert kind.outcome.reason in (why[: len(kind.outcome.reason)], why[-len(kind.outcome.reason) :])
+            assert kind.outcome.reason in why
         else:
             opened = open_image(source.read(index))
             pixels = opened.decode(kind.outcome.format)

@@ -31,7 +31,7 @@ class Read:
 
 @dataclass(frozen=True)
 class Refused:
-    """Refused with a reason that begins or ends like this; a `bomb` within little memory."""
+    """Refused with a reason that says this; a `bomb` within little memory."""
 
     reason: str
     note: str = ""

@@ -69,7 +69,7 @@ class EncoderGraph(Graph):
         tokens_BTD = encode_images(self.encoder, images)
         pooled = pool_tokens(self.encoder, tokens_BTD)
         patches_BLD = tokens_BTD[:, self.encoder.num_prefix_tokens :]
-        map_BDHW = patches_BLD.transpose(1, 2).reshape(len(images), -1, *self.grid)
+        map_BDHW = patches_BLD.transpose(1, 2).reshape(images.shape[0], -1, *self.grid)
         return (pooled.mean, map_BDHW) if pooled.cls is None else (pooled.cls, pooled.mean, map_BDHW)
 
 

@@ -10,11 +10,13 @@ lists the observers in the order in which they are called, and the order matters
 4. `Stopping` saves and ends the run after a request to stop. It comes before `Checkpoints`, so that the step is saved
    once, in the way that takes least time.
 5. `Checkpoints` saves when a checkpoint is due.
-6. `Evaluating` takes longest and comes last: a step that was to be saved is safe by then. An evaluation that did not
+6. `Evaluating` takes longest and comes late: a step that was to be saved is safe by then. An evaluation that did not
    come to its end is made up for when the run continues.
+7. Those that a higher floor hands to `train`, such as `evaluation.quality`, which looks at the network as a user would.
+8. `Alarms` judges what all others have logged after the step.
 
-To add one, such as the quality of the features while they are learned: write a class that derives from `Observer`, in a
-file of its own, and put it into the list in `train`, after `Checkpoints`. If all processes must work together at a time
+To add one: write a class that derives from `Observer`, in a file of its own, and put it into the list in `train`, after
+`Checkpoints`, or hand it to `run_pretraining` if it needs a higher floor. If all processes must work together at a time
 that only one of them knows, return True from `wants` in that one. The answers travel with the loss, in the one exchange
 of each step, and `stepped` receives the common one in every process. An observer must cost microseconds in a step in
 which it does nothing, and must not wait for the device then. One that calls the network puts it back into training

@@ -1,0 +1,1 @@
+"""`openmae plan`: a pre-training before it is run."""

@@ -1,0 +1,1 @@
+"""Alarms with advice: what the figures and the first images of a run say is wrong, and what to do about it."""
