@@ -11,7 +11,7 @@ from rich.console import Console
 from openmae.checkpoints.locking import FolderLock
 from openmae.errors import UserError
 from openmae.reporter import Reporter, use
-from openmae.reporting import run_finding
+from openmae.reporting import run_files, run_finding
 from openmae.reporting.run_files import read_run
 from openmae.reporting.run_finding import find_runs
 from openmae.reporting.run_places import RunPlace
@@ -164,15 +164,16 @@ def test_a_run_that_goes_back_to_a_checkpoint_loses_its_later_lines(tmp_path: Pa
 def test_only_what_is_new_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make_run(tmp_path / "one", running=True)
     (folder / "metrics.jsonl").write_text("".join(line(step, loss=1.0) for step in range(1000)))
-    watched = Watched(folder)
     read: list[int] = []
-    reads = RunPlace.read
 
-    def counted(self: RunPlace, name: str, *, start: int, end: int) -> bytes:
-        read.append(end - start)
-        return reads(self, name, start=start, end=end)
+    class Counting(RunPlace):
+        def read(self, name: str, *, start: int, end: int) -> bytes:
+            read.append(end - start)
+            return super().read(name, start=start, end=end)
 
-    monkeypatch.setattr(RunPlace, "read", counted)
+    monkeypatch.setattr(run_files, "RunPlace", Counting)
+    watched = Watched(folder)
+    read.clear()
     watched.look()
     assert read == []
     append(folder, line(1000, loss=0.5))

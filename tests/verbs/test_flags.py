@@ -67,7 +67,7 @@ def test_the_flags_of_a_verb_are_its_parameters(
         declared = declarations(type(find_recipe("cifar10", STAGES[name])))
         hidden = get_args(tyro.conf.Suppress[int])[1]
         expected |= {flag(field): kind for field, kind in declared.items() if hidden not in get_args(kind)}
-    expected["--json"] = bool
+    expected["--json"] = expected["--quiet"] = bool
     switches = {f"--no-{name.removeprefix('--')}" for name, kind in expected.items() if bool in (kind, *get_args(kind))}
     assert flags_in_help(name, capsys) == {*expected, *switches, "--help"}
 
