@@ -1,6 +1,10 @@
 """Pages are served to this machine alone, by its own names."""
 
+import os
+import signal
 import socket
+import threading
+import time
 import urllib.error
 import urllib.request
 from typing import Any
@@ -9,7 +13,7 @@ import pytest
 
 pytest.importorskip("uvicorn", reason="needs the extra explore or atlas")
 
-from openmae.reporting.serving import serving
+from openmae.reporting.serving import serve, serving
 
 
 async def hello(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -41,6 +45,27 @@ def test_a_page_is_served_within_the_block_and_not_after_it() -> None:
 def test_a_request_by_another_name_is_refused() -> None:
     with serving(hello) as address, pytest.raises(urllib.error.HTTPError, match="400"):
         get(address, "evil.example")
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_it_is_served_until_it_is_told_to_end(sent: signal.Signals, said: list[str]) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def look_and_end() -> None:
+        while not said:
+            time.sleep(0.01)
+        answers.append(get(said[0].split()[1]))
+        os.kill(os.getpid(), sent)
+
+    answers: list[bytes] = []
+    thread = threading.Thread(target=look_and_end)
+    thread.start()
+    serve(hello, title="hello", port=None, usual_port=0)
+    thread.join()
+    assert answers == [b"hello"]
+    assert signal.getsignal(signal.SIGTERM) is before
+    with pytest.raises(urllib.error.URLError):
+        get(said[0].split()[1])
 
 
 def test_a_port_that_is_taken_is_refused_or_passed_over() -> None:
