@@ -13,6 +13,7 @@ from openmae.recipes.saved import from_yaml
 from openmae.training import micro_batch
 from openmae.training.memory import Memory, cost_of, memory_of
 from openmae.training.micro_batch import Division, divisions, fit_accumulation
+from openmae.training.optimizers import build_optimizer
 from openmae.training.pretraining import run_pretraining
 from openmae.verbs import pretrain
 
@@ -76,10 +77,9 @@ def test_the_step_of_a_gpus_trial_trains_the_network(
     tiny_recipe: PretrainRecipe, fabric: Fabric, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = []
-    real = micro_batch.build_optimizer
 
     def counted(recipe: PretrainRecipe, model: torch.nn.Module) -> torch.optim.Optimizer:
-        optimizer = real(recipe, model)
+        optimizer = build_optimizer(recipe, model)
         optimizer.register_step_post_hook(lambda *_: steps.append(len(optimizer.state)))
         return optimizer
 
