@@ -10,6 +10,7 @@ import re
 import typing
 from typing import Any
 
+from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.pycode import ModuleAnalyzer
 from tyro.conf import Suppress
@@ -26,7 +27,7 @@ release = version = openmae.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 highlight_language = "sh"  # a block without a language is a command
-smartquotes_action = "qe"  # not dashes: --flags are two of them
+smartquotes = False  # flags begin with two hyphens, and quotation marks in examples are Python's
 default_role = "code"  # docstrings write names in single backticks, as Markdown does
 
 html_theme = "furo"  # it asks no other server for fonts or scripts
@@ -52,6 +53,8 @@ def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("source-read", fill_in)
     app.connect("autodoc-before-process-signature", plain_annotations)
+    app.connect("autodoc-process-docstring", flags_as_code)
+    app.connect("doctree-read", with_dashes)
 
 
 def fill_in(app: Sphinx, _name: str, source: list[str]) -> None:
@@ -110,6 +113,19 @@ def as_cell(text: str) -> str:
         lambda found: f"\\{found[1]}" if found[1] else f"`{found[2]}`",
         text,
     )
+
+
+def flags_as_code(_app: Sphinx, _what: str, _name: str, _documented: Any, _options: Any, lines: list[str]) -> None:
+    """Write the flags that a docstring names as code."""
+    for place, line in enumerate(lines):
+        lines[place] = re.sub(r"`[^`]*`|(--[a-z][a-z-]+)", lambda at: f"`{at[1]}`" if at[1] else at[0], line)
+
+
+def with_dashes(_app: Sphinx, document: nodes.document) -> None:
+    """Between a parameter and its description Sphinx writes two hyphens."""
+    for text in list(document.findall(nodes.Text)):
+        if text == " -- ":
+            text.parent.replace(text, nodes.Text(" – "))
 
 
 def plain_annotations(_app: Sphinx, documented: Any, _bound: bool) -> None:

@@ -11,8 +11,9 @@ SITUATIONS = (*splits.SITUATIONS, *labels.SITUATIONS, *files.SITUATIONS, *runs.S
 
 
 def table() -> str:
-    """The rows of the table."""
-    return "".join(f"| {situation.what} | {situation.happens} |\n" for situation in SITUATIONS)
+    """The rows of the table; a bar within a cell would end it."""
+    rows = ([text.replace("|", r"\|") for text in (situation.what, situation.happens)] for situation in SITUATIONS)
+    return "".join(f"| {what} | {happens} |\n" for what, happens in rows)
 
 
 if __name__ == "__main__":
