@@ -33,6 +33,7 @@ WORDS: dict[str, list[str]] = {
     "embed": ["--weights", "w", "--data", "d", "--out", "o"],
     "reconstruct": ["--weights", "w", "--out", "o"],
     "convert": ["w", "o", "--to", "timm"],
+    "watch": ["runs/mine"],
     **{stage: ["cifar10"] for stage in TRAININGS},
 }
 """The shortest command of each verb."""
