@@ -1,10 +1,11 @@
 """What `openmae plan` predicts beside the real run, at three sizes: the table of docs/scaling.md.
 
-    python benchmarks/planning.py [--rounds 3] [--only "ViT-B/16"]
+    python benchmarks/planning.py [--rounds 3] [--seconds 30] [--together] [--only "ViT-S/16"]
 
-Plan and run take turns, each in a process of its own as a user starts it. Predicted and real images/s are those of the
-whole run: samples over the time of all steps, as metrics.jsonl has it. The whole command takes longer by what stands in
-the column "besides": importing, opening the images, building the network, two checkpoints.
+Plan and run take turns, each in a process of its own as a user starts it. On a machine whose load changes from one
+minute to the next that compares minutes, not commands: --together starts both at once. Predicted and real images/s are
+those of the whole run: samples over the time of all steps, as metrics.jsonl has it. The whole command takes longer by
+what stands in the column "besides": importing, opening the images, building the network, two checkpoints.
 """
 
 import argparse
@@ -36,6 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=30, help="of each trial")
+    parser.add_argument("--together", action="store_true", help="plan and run at the same time")
     parser.add_argument("--only", default="", help="the sizes whose name contains this")
     options = parser.parse_args()
     sizes = {
@@ -48,11 +50,13 @@ def main() -> None:
         for turn in range(options.rounds):
             for name, words in sizes.items():
                 data = ["--data", str(photos(Path(folder), name))] if name in PHOTOS else []
-                plan = run(["plan", *words, *data, "--trial-seconds", str(options.seconds)])
                 out = Path(folder, "run", str(turn), name.partition(",")[0].replace("/", "-"))
+                planning = start(["plan", *words, *data, "--trial-seconds", str(options.seconds)])
+                plan = None if options.together else result(planning)
                 started = time.perf_counter()
-                run(["pretrain", *words, *data, "--out", str(out)])
+                result(start(["pretrain", *words, *data, "--out", str(out)]))
                 wall = time.perf_counter() - started
+                plan = plan or result(planning)
                 steps, samples = real(out)
                 found[name].append(
                     {
@@ -83,15 +87,19 @@ def photos(folder: Path, name: str) -> Path:
     return place
 
 
-def run(words: list[str]) -> dict[str, Any]:
-    """A command of ours, with its result."""
-    done = subprocess.run(
-        [sys.executable, "-m", "openmae.cli", *words, "--json"], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
+def start(words: list[str]) -> subprocess.Popen[str]:
+    """Start a command of ours."""
+    command = [sys.executable, "-m", "openmae.cli", *words, "--json"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def result(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """What a command printed when it ended."""
+    printed, messages = process.communicate()
+    if process.returncode:
+        raise SystemExit(messages)
+    found: dict[str, Any] = json.loads(printed)
+    return found
 
 
 def real(out: Path) -> tuple[float, int]:

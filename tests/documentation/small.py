@@ -25,7 +25,12 @@ DECODER = {"--decoder-width": "32", "--decoder-depth": "1", "--decoder-heads": "
 LENGTH = {"--epochs": "1", "--warmup-epochs": "0", "--batch-size": "8", "--workers": "0"}
 SUPERVISED = ENCODER | LENGTH
 PRETRAINING = ENCODER | DECODER | LENGTH
-OF_STAGE = {"pretrain": PRETRAINING, "linear": SUPERVISED, "finetune": SUPERVISED}
+OF_VERB = {
+    "pretrain": PRETRAINING,
+    "linear": SUPERVISED,
+    "finetune": SUPERVISED,
+    "plan": PRETRAINING | {"--trial-seconds": "0.1"},
+}
 # Values that stay as far as a small world permits.
 VALUES = {
     "--image-size": {"224x448": f"{SIDE}x{2 * SIDE}"},
@@ -59,10 +64,9 @@ def reason_not_to_run(line: Line) -> str | None:
 
 def small_command(words: tuple[str, ...]) -> list[str]:
     """The words behind `openmae`, with small values, and addresses replaced by local weights."""
-    stage = words[0]
     if words[:2] == ("pretrain", BUNDLED) and "--data" not in words:
         words = (*words, "--data", BUNDLED)
-    flags = dict(OF_STAGE.get(stage, {}))
+    flags = dict(OF_VERB.get(words[0], {}))
     if flags and words[1].startswith("vit-"):
         flags["--backbone"] = BACKBONE  # one for all of them
     if "adapt" in words[1:2]:  # takes its network from the weights

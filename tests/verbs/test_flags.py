@@ -32,6 +32,7 @@ WORDS: dict[str, list[str]] = {
     "predict": ["--weights", "w", "--data", "d"],
     "embed": ["--weights", "w", "--data", "d", "--out", "o"],
     "reconstruct": ["--weights", "w", "--out", "o"],
+    "explore": ["w"],
     "convert": ["w", "o", "--to", "timm"],
     "watch": ["runs/mine"],
     **{stage: ["cifar10"] for stage in TRAININGS},

@@ -214,7 +214,7 @@ def _image(images: SeededImages, index: int) -> Pixels:
 
 
 def _batch(pixels: Pixels) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).unsqueeze(0)
+    return torch.from_numpy(np.array(pixels)).permute(2, 0, 1).unsqueeze(0)
 
 
 def _mask(hidden: NDArray[np.bool_]) -> Mask:
