@@ -34,6 +34,7 @@ WORDS: dict[str, list[str]] = {
     "reconstruct": ["--weights", "w", "--out", "o"],
     "explore": ["w"],
     "convert": ["w", "o", "--to", "timm"],
+    "watch": ["runs/mine"],
     **{stage: ["cifar10"] for stage in TRAININGS},
 }
 """The shortest command of each verb."""
