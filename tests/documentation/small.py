@@ -33,7 +33,7 @@ OF_VERB = {
 }
 # Values that stay as far as a small world permits.
 VALUES = {
-    "--image-size": {"224x448": f"{SIDE}x{2 * SIDE}"},
+    "--image-size": {"224x448": f"{SIDE}x{2 * SIDE}", "448": str(2 * SIDE)},
     "--label-fraction": {"0.01": "0.5", "0.1": "0.5"},
     "--eval-every": {},
 }
