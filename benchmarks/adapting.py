@@ -1,12 +1,13 @@
 """Whether going on from weights beats starting from nothing, in equal time: the table of docs/results.md.
 
-    python benchmarks/adapting.py --cifar10 CIFAR10_PARQUET_FOLDER --out FOLDER [--seeds 0 1 2] [--epochs 4]
+    python benchmarks/adapting.py --cifar10 CIFAR10_PARQUET_FOLDER --out FOLDER [--seeds 0 1 2] [--rows scratch adapted]
 
 Divides CIFAR-10 by class: the first five classes (FOLDER/first) and the last five (FOLDER/second). For each seed, a
 network is pre-trained on the first half, and goes on with `adapt` on the second half: as a whole, and as the encoder
 alone, beside a fresh decoder. Another one starts from nothing on the second half, with the same number of steps. All
 are measured on the second half by kNN and by linear evaluation on cached features, and so are the network of the first
-half as it is, and an untrained one. Runs that are finished are not repeated, and those that were stopped continue.
+half as it is, and an untrained one. Runs that are finished are not repeated, and those that were stopped continue;
+--rows makes some rows of the table first.
 
 With --images N there are only N training images in each half, to try it out, or to see how it is with few images.
 """
@@ -41,13 +42,16 @@ def main() -> None:
     parser.add_argument("--cifar10", type=Path, required=True, help="its train.parquet and test.parquet")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), help="those to make now; all by default")
     parser.add_argument("--epochs", type=int, default=4, help="on the second half")
     parser.add_argument("--first-epochs", type=int, default=13, help="on the first half")
     parser.add_argument("--images", type=int, help="training images of each half; all of them when not given")
     arguments = parser.parse_args()
     halve(arguments.cifar10, arguments.out, arguments.images)
     measured = [
-        adapt_and_measure(arguments.out, seed, epochs=arguments.epochs, first_epochs=arguments.first_epochs)
+        adapt_and_measure(
+            arguments.out, seed, arguments.rows, epochs=arguments.epochs, first_epochs=arguments.first_epochs
+        )
         for seed in arguments.seeds
     ]
     print(table(measured))
@@ -67,19 +71,24 @@ def halve(cifar10: Path, out: Path, images: int | None) -> None:
             pq.write_table(half[:images] if images and split == "train" else half, file, row_group_size=1000)
 
 
-def adapt_and_measure(out: Path, seed: int, *, epochs: int, first_epochs: int) -> dict[str, dict[str, float]]:
-    """All trainings and measurements of a seed: the figures of each row."""
+def adapt_and_measure(
+    out: Path, seed: int, rows: Sequence[str], *, epochs: int, first_epochs: int
+) -> dict[str, dict[str, float]]:
+    """The trainings and measurements of a seed: the figures of each of these rows."""
     runs = {name: out / f"{name}-{seed}" for name in ROWS}
     runs["untrained"] = first = runs["pre"]
     second = out / "second"
     openmae.pretrain("cifar10", data=out / "first", out=first, seed=seed, epochs=first_epochs)
-    openmae.pretrain("adapt", weights=first, data=second, out=runs["adapted"], seed=seed, epochs=epochs)
-    openmae.pretrain("adapt", weights=first / ENCODER, data=second, out=runs["encoder"], seed=seed, epochs=epochs)
-    openmae.pretrain("cifar10", data=second, out=runs["scratch"], seed=seed, epochs=epochs)
+    starts = {"adapted": first, "encoder": first / ENCODER}
     figures = {}
-    for name, run in runs.items():
+    for name in rows:
+        run = runs[name]
+        if name in starts:
+            openmae.pretrain("adapt", weights=starts[name], data=second, out=run, seed=seed, epochs=epochs)
+        elif name == "scratch":
+            openmae.pretrain("cifar10", data=second, out=run, seed=seed, epochs=epochs)
         figures[name] = measure(out, name, run, seed)
-        if name in ("scratch", "encoder", "adapted"):
+        if name not in ("untrained", "pre"):
             figures[name] |= {"minutes": minutes(run)}
     return figures
 
@@ -127,7 +136,9 @@ def table(measured: Sequence[dict[str, dict[str, float]]]) -> str:
     columns = ("kNN", "linear", "minutes")
     lines = [f"| network | {' | '.join(columns)} |", f"|---{'|---' * len(columns)}|"]
     for name, title in ROWS.items():
-        cells = [spread([seed[name][column] for seed in measured if column in seed[name]]) for column in columns]
+        cells = [
+            spread([seed[name][column] for seed in measured if column in seed.get(name, {})]) for column in columns
+        ]
         lines.append(f"| {title} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -190,9 +190,8 @@ def finetune(data: Path, out: Path) -> None:
         weights=out.parent.parent / "cifar10" / "run",
         data=str(data),
         out=out,
-        epochs=5,
-        workers=1,
-        log_every=10,
+        epochs=3,
+        **{name: SMALL[name] for name in ("width", "depth", "heads", "workers", "log_every")},
     )
 
 

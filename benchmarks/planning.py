@@ -1,10 +1,11 @@
 """What `openmae plan` predicts beside the real run, at three sizes: the table of docs/scaling.md.
 
-    python benchmarks/planning.py [--rounds 3] [--only "ViT-B/16"]
+    python benchmarks/planning.py [--rounds 3] [--seconds 30] [--together] [--only "ViT-S/16"]
 
-Plan and run take turns, each in a process of its own as a user starts it. Predicted and real images/s are those of the
-whole run: samples over the time of all steps, as metrics.jsonl has it. The whole command takes longer by what stands in
-the column "besides": importing, opening the images, building the network, two checkpoints.
+Plan and run take turns, each in a process of its own as a user starts it. On a machine whose load changes from one
+minute to the next that compares minutes, not commands: --together starts both at once. Predicted and real images/s are
+those of the whole run: samples over the time of all steps, as metrics.jsonl has it. The whole command takes longer by
+what stands in the column "besides": importing, opening the images, building the network, two checkpoints.
 """
 
 import argparse
@@ -20,19 +21,23 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-PHOTOS, HEIGHT, WIDTH = 256, 375, 500
+HEIGHT, WIDTH = 375, 500
+SMALL = "--decoder-depth 2 --decoder-heads 4 --warmup-epochs 0.5 --workers 1"
 SIZES = {
-    "the demo's network, 28 pixels": "fashion-mnist --epochs 2 --warmup-epochs 0.2",
-    "ViT-Tiny/16, 224 pixels": "vit-b16-300e --epochs 4 --warmup-epochs 1 --batch-size 32 "
-    "--backbone vit_tiny_patch16_224 --decoder-width 128 --decoder-depth 2 --decoder-heads 4",
-    "ViT-B/16, 224 pixels": "vit-b16-300e --epochs 1 --warmup-epochs 0.1 --batch-size 8",
+    "the demo's network, 28 pixels": "fashion-mnist --split test --epochs 2 --warmup-epochs 0.5",
+    "ViT-Tiny/16, 224 pixels": "vit-b16-300e --epochs 2 --batch-size 16 --log-every 1 "
+    f"--backbone vit_tiny_patch16_224 --decoder-width 128 {SMALL}",
+    "ViT-S/16, 224 pixels": "vit-b16-300e --epochs 1 --batch-size 8 --log-every 1 "
+    f"--backbone vit_small_patch16_224 --decoder-width 256 {SMALL}",
 }
-SHARE_OF_PHOTOS = {"ViT-B/16, 224 pixels": 64}
+PHOTOS = {"ViT-Tiny/16, 224 pixels": 128, "ViT-S/16, 224 pixels": 80}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=30, help="of each trial")
+    parser.add_argument("--together", action="store_true", help="plan and run at the same time")
     parser.add_argument("--only", default="", help="the sizes whose name contains this")
     options = parser.parse_args()
     sizes = {
@@ -44,12 +49,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for turn in range(options.rounds):
             for name, words in sizes.items():
-                data = [] if words[0] == "fashion-mnist" else ["--data", str(photos(Path(folder), name))]
-                plan = run(["plan", *words, *data])
+                data = ["--data", str(photos(Path(folder), name))] if name in PHOTOS else []
                 out = Path(folder, "run", str(turn), name.partition(",")[0].replace("/", "-"))
+                planning = start(["plan", *words, *data, "--trial-seconds", str(options.seconds)])
+                plan = None if options.together else result(planning)
                 started = time.perf_counter()
-                run(["pretrain", *words, *data, "--out", str(out)])
+                result(start(["pretrain", *words, *data, "--out", str(out)]))
                 wall = time.perf_counter() - started
+                plan = plan or result(planning)
                 steps, samples = real(out)
                 found[name].append(
                     {
@@ -66,7 +73,7 @@ def main() -> None:
 
 def photos(folder: Path, name: str) -> Path:
     """A folder of JPEGs as large as ImageNet's, smooth with some noise; made once."""
-    count = SHARE_OF_PHOTOS.get(name, PHOTOS)
+    count = PHOTOS[name]
     place = folder / f"photos-{count}"
     if place.is_dir():
         return place
@@ -80,15 +87,19 @@ def photos(folder: Path, name: str) -> Path:
     return place
 
 
-def run(words: list[str]) -> dict[str, Any]:
-    """A command of ours, with its result."""
-    done = subprocess.run(
-        [sys.executable, "-m", "openmae.cli", *words, "--json"], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
+def start(words: list[str]) -> subprocess.Popen[str]:
+    """Start a command of ours."""
+    command = [sys.executable, "-m", "openmae.cli", *words, "--json"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def result(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """What a command printed when it ended."""
+    printed, messages = process.communicate()
+    if process.returncode:
+        raise SystemExit(messages)
+    found: dict[str, Any] = json.loads(printed)
+    return found
 
 
 def real(out: Path) -> tuple[float, int]:

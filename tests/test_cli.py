@@ -14,7 +14,9 @@ from PIL import Image
 
 from openmae import cli
 from openmae.cli import main
+from openmae.errors import UserError
 from openmae.recipes import RECIPES, PretrainRecipe
+from openmae.reporter import say
 from openmae.verbs import VERBS, Verb
 
 
@@ -308,6 +310,21 @@ def test_json_prints_the_result_and_nothing_else(
     monkeypatch.setitem(VERBS, "knn", Verb(lambda: result))
     code, printed, err = run(capsys, "knn", "--json")
     assert (code, json.loads(printed), err) == (0, result, "")
+
+
+def test_quiet_prints_the_result_and_errors_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def speak(*, fail: bool = False) -> str:
+        say("starting")
+        if fail:
+            raise UserError("no images; give some")
+        return "the result"
+
+    monkeypatch.setitem(VERBS, "knn", Verb(speak))
+    assert run(capsys, "knn") == (0, "the result\n", "starting\n")
+    assert run(capsys, "knn", "--quiet") == (0, "the result\n", "")
+    assert run(capsys, "knn", "--quiet", "--fail") == (1, "", "openmae: no images; give some\n")
 
 
 def test_a_refusal_of_the_system_names_the_file(

@@ -55,6 +55,7 @@ Start here:
   openmae demo                                            the whole story on bundled images, in a few minutes
   openmae pretrain vit-b16-800e --data photos/ --out runs/photos
   openmae reconstruct --weights runs/photos --out picture.png photos/some.jpg
+  openmae explore runs/photos                             the same by clicking, in a browser
 
 Verbs (each has --help):
 {verbs}

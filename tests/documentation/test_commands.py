@@ -16,7 +16,7 @@ from tests.documentation.pages import FENCED, PAGES
 
 FLAG = re.compile(r"--[a-z][a-z-]*")
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
-TRAINING = ("pretrain", "linear", "finetune")
+TRAINING = ("pretrain", "linear", "finetune", "plan")
 
 
 def documented_commands() -> list[tuple[str, ...]]:

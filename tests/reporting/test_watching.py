@@ -11,9 +11,10 @@ from rich.console import Console
 from openmae.checkpoints.locking import FolderLock
 from openmae.errors import UserError
 from openmae.reporter import Reporter, use
-from openmae.reporting import run_finding, watching
+from openmae.reporting import run_files, run_finding
 from openmae.reporting.run_files import read_run
 from openmae.reporting.run_finding import find_runs
+from openmae.reporting.run_places import RunPlace
 from openmae.reporting.watching import Frames, Watched, frame_of, watch_runs
 from openmae.terminal.panel import Frame
 
@@ -56,7 +57,7 @@ def during(monkeypatch: pytest.MonkeyPatch, *acts: Callable[[], object]) -> list
         waits.append(seconds)
         next(left)()
 
-    monkeypatch.setattr(watching.time, "sleep", sleep)
+    monkeypatch.setattr("openmae.reporting.watching.time.sleep", sleep)
     return waits
 
 
@@ -163,13 +164,16 @@ def test_a_run_that_goes_back_to_a_checkpoint_loses_its_later_lines(tmp_path: Pa
 def test_only_what_is_new_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make_run(tmp_path / "one", running=True)
     (folder / "metrics.jsonl").write_text("".join(line(step, loss=1.0) for step in range(1000)))
-    watched = Watched(folder)
     read: list[int] = []
-    reads = watching.RunReader.read.__globals__["RunPlace"].read
-    monkeypatch.setattr(
-        "openmae.reporting.run_places.RunPlace.read",
-        lambda self, name, *, start, end: read.append(end - start) or reads(self, name, start=start, end=end),
-    )
+
+    class Counting(RunPlace):
+        def read(self, name: str, *, start: int, end: int) -> bytes:
+            read.append(end - start)
+            return super().read(name, start=start, end=end)
+
+    monkeypatch.setattr(run_files, "RunPlace", Counting)
+    watched = Watched(folder)
+    read.clear()
     watched.look()
     assert read == []
     append(folder, line(1000, loss=0.5))

@@ -100,19 +100,6 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_lines(clock: Clock) -> None
     assert written(where).splitlines() == ["pretrain epoch 1/10  loss 0.5000  100 images/s  0:26:24 left"]
 
 
-def test_quality_is_told_at_once_and_logged(clock: Clock) -> None:
-    where = console(terminal=False)
-    figures = {"epoch": 2.0, "quality/loss": 0.41, "quality/smooth": 0.62, "quality/rank": 41.0, "quality/knn": 71.0}
-    with use(Reporter(console=where)) as reporter, view(where) as shown:
-        shown.log(20, {**figures, "quality/held_out": 1.0})
-        shown.log(30, {"quality/loss": 0.4, "quality/held_out": 0.0})
-    lines = [
-        "after epoch 2: loss on held-out images 0.4100  trivial: smooth 0.62; rank 41.0; kNN 71.0%",
-        "after epoch 3: loss on training images 0.4000",
-    ]
-    assert written(where).splitlines() == reporter.said == lines
-
-
 def test_time_left_goes_by_the_newer_half_of_what_this_process_has_done(clock: Clock) -> None:
     shown = view(console(terminal=True))
     shown.restart(50, [{"step": 50, "loss": 1.0}])
@@ -155,9 +142,8 @@ def test_a_terminal_that_becomes_narrower_keeps_no_rows_of_before() -> None:
 
 
 def test_what_is_typed_meanwhile_stands_on_a_line_of_its_own() -> None:
-    where = console(terminal=True)
-    where.print(Steady("frame", Drawn()), end="")
-    assert written(where).endswith("\n")
+    lines = console(terminal=True).render_lines(Steady("frame", Drawn()), pad=False)
+    assert ["".join(segment.text for segment in line) for line in lines] == ["frame", ""]
 
 
 def test_a_long_curve_keeps_its_shape_in_fewer_points() -> None:

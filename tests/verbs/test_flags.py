@@ -15,14 +15,16 @@ from openmae.errors import WrongUsage
 from openmae.recipes import RECIPES, find_recipe
 from openmae.recipes.constraints import Range, at_least
 from openmae.recipes.conversion import flag
-from openmae.recipes.recipe import Recipe, declarations
+from openmae.recipes.recipe import Recipe, Stage, declarations
 from openmae.recipes.saved import to_yaml
 from openmae.recipes.stages import RECIPE_TYPES
 from openmae.verbs import VERBS
 from openmae.verbs.flags import parse
 from openmae.verbs.verb import convert_arguments, is_positional
 
-TRAININGS = tuple(RECIPE_TYPES)
+STAGES: dict[str, Stage] = {**{stage: stage for stage in RECIPE_TYPES}, "plan": "pretrain"}
+"""The stage of the recipes that a verb takes."""
+TRAININGS = tuple(STAGES)
 WORDS: dict[str, list[str]] = {
     "check": ["photos"],
     "pack": ["photos", "packed"],
@@ -30,6 +32,7 @@ WORDS: dict[str, list[str]] = {
     "predict": ["--weights", "w", "--data", "d"],
     "embed": ["--weights", "w", "--data", "d", "--out", "o"],
     "reconstruct": ["--weights", "w", "--out", "o"],
+    "explore": ["w"],
     "convert": ["w", "o", "--to", "timm"],
     **{stage: ["cifar10"] for stage in TRAININGS},
 }
@@ -61,10 +64,10 @@ def test_the_flags_of_a_verb_are_its_parameters(
         if parameter.kind is parameter.KEYWORD_ONLY
     }
     if name in TRAININGS:
-        declared = declarations(type(find_recipe("cifar10", name)))
+        declared = declarations(type(find_recipe("cifar10", STAGES[name])))
         hidden = get_args(tyro.conf.Suppress[int])[1]
         expected |= {flag(field): kind for field, kind in declared.items() if hidden not in get_args(kind)}
-    expected["--json"] = bool
+    expected["--json"] = expected["--quiet"] = bool
     switches = {f"--no-{name.removeprefix('--')}" for name, kind in expected.items() if bool in (kind, *get_args(kind))}
     assert flags_in_help(name, capsys) == {*expected, *switches, "--help"}
 
@@ -77,7 +80,7 @@ def test_a_verb_and_its_shell_have_the_same_defaults(name: str) -> None:
         if parameter.default is not parameter.empty:
             assert call.arguments[parameter.name] == parameter.default
     if name in TRAININGS:
-        assert call.arguments["recipe"] == find_recipe("cifar10", name)
+        assert call.arguments["recipe"] == find_recipe("cifar10", STAGES[name])
 
 
 @pytest.mark.parametrize("name", VERBS)
@@ -110,7 +113,7 @@ def test_a_number_out_of_range_is_refused_by_the_name_of_its_flag(
     assert main([name, *WORDS.get(name, []), flag(parameter.name), str(number)]) == 2
     message = capsys.readouterr().err
     assert message.startswith(f"openmae: {flag(parameter.name)} must ")
-    assert f"`openmae {name} --help` explains" in message
+    assert re.search(f"`openmae {name}[a-z0-9 ]* --help` explains", message)
     with pytest.raises(ValueError, match=f"^{flag(parameter.name)} must "):
         convert_arguments(VERBS[name].run, {parameter.name: number})
 
@@ -125,7 +128,7 @@ def test_help_of_a_training_without_a_recipe_lists_the_recipes(name: str, capsys
         parse(name, VERBS[name].run, ["--help"])
     assert stop.value.code == 0
     listed = capsys.readouterr().out.partition("recipes:\n")[2].split()
-    assert listed == [recipe.name for recipe in RECIPES.values() if recipe.stage == name]
+    assert listed == [recipe.name for recipe in RECIPES.values() if recipe.stage == STAGES[name]]
 
 
 @pytest.mark.parametrize(
@@ -264,3 +267,38 @@ def test_a_shorter_run_has_a_shorter_warm_up_unless_it_is_given(
     from_python = trained("vit-b16-800e", epochs=200 if "200" in words else 20, **fields)
     assert from_python == call.arguments["recipe"]
     assert len(said) == (words != ["--epochs", "200"])
+
+
+@pytest.mark.parametrize("words", [["--batch-size", "auto"], ["--batch-size=auto"], ["--batch_size", "auto"]])
+def test_an_automatic_batch_reaches_the_verb_beside_the_recipes_own(words: list[str]) -> None:
+    call = parse("pretrain", VERBS["pretrain"].run, ["cifar10", *words, "--epochs", "3"])
+    assert call.arguments["batch_size"] == "auto"
+    assert (call.arguments["recipe"].batch_size, call.arguments["recipe"].epochs) == (64, 3)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["pretrain", "cifar10", "--batch-size", "auto", "--batch-size", "64"], "--batch-size is given twice"),
+        (
+            ["pretrain", "cifar10", "--batch-size", "auto", "--accumulate", "2"],
+            "--batch-size auto chooses --accumulate",
+        ),
+    ],
+)
+def test_an_automatic_batch_and_one_of_the_user_are_wrong_usage(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_only_pre_training_has_an_automatic_batch() -> None:
+    with pytest.raises(SystemExit) as stop:
+        parse("finetune", VERBS["finetune"].run, ["cifar10", "--batch-size", "auto"])
+    assert stop.value.code == 2
+
+
+def test_several_devices_of_a_plan_start_no_processes() -> None:
+    assert not VERBS["plan"].runs_devices
+    assert VERBS["pretrain"].runs_devices

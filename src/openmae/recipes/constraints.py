@@ -43,6 +43,7 @@ POSITIVE = Range(words="be greater than 0", low=0, without_low=True)
 NOT_NEGATIVE = Range(words="be 0 or greater", low=0)
 SHARE = Range(words="lie in 0 … 1", low=0, high=1)
 PERCENT = Range(words="lie in 0 … 100", low=0, high=100)
+PORT = Range(words="lie in 1 … 65535", low=1, high=65535)
 BETWEEN_0_AND_1 = Range(words="lie between 0 and 1", low=0, high=1, without_low=True, without_high=True)
 
 

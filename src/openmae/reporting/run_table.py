@@ -13,10 +13,10 @@ from rich.text import Text
 
 from openmae.errors import UserError
 from openmae.reporter import plain
-from openmae.reporting.run_files import Metrics, RunFiles, State, read_run
+from openmae.reporting.run_files import Metrics, RunFiles, read_run
 from openmae.reporting.run_finding import find_runs
 from openmae.reporting.watching import frame_of
-from openmae.terminal.panel import STYLES, share_text
+from openmae.terminal.panel import STYLES, State, share_text
 
 # Of a figure with one of these words in its name, less is better.
 LESS_IS_BETTER = ("loss", "error", "dead", "waiting", "gradient_norm", "own_mean", "nearest", "smooth", "constant")

@@ -1,6 +1,7 @@
 """Pages that are served to this machine alone, for as long as their command runs."""
 
 import contextlib
+import signal
 import socket
 import threading
 import time
@@ -25,8 +26,18 @@ def serve(app: Any, *, title: str, port: int | None, usual_port: int) -> None:
         say(f"{title}: {address} (this machine alone; Ctrl-C ends it)")
         number = address.rpartition(":")[2]
         say(f"  from elsewhere: ssh -L {number}:{LOOPBACK}:{number} THIS-MACHINE, then open the same address there")
-        with contextlib.suppress(KeyboardInterrupt):
+        with contextlib.suppress(KeyboardInterrupt), _ended_like_ctrl_c():
             threading.Event().wait()
+
+
+@contextlib.contextmanager
+def _ended_like_ctrl_c() -> Iterator[None]:
+    """A request to end, as a service manager sends it, is an end in order: no file is left behind."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

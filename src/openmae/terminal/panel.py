@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal, TypeAlias
 
-from rich.box import ASCII, ROUNDED
+from rich.box import ROUNDED
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
@@ -108,7 +108,7 @@ class RunPanel:
             title=title,
             title_align="left",
             border_style="dim" if frame.state in (None, "running", "finished") else STYLES[frame.state],
-            box=ASCII if options.ascii_only else ROUNDED,
+            box=ROUNDED,
         )
 
 

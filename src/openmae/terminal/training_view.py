@@ -11,17 +11,8 @@ from rich.control import Control
 from rich.live import Live
 from rich.segment import ControlType, Segment
 
-from openmae.reporter import SECONDS_BETWEEN_LINES, current, note
-from openmae.terminal.panel import (
-    MUCH_WAITING,
-    Frame,
-    RunPanel,
-    duration,
-    features_text,
-    held_out_text,
-    labels_text,
-    test_text,
-)
+from openmae.reporter import SECONDS_BETWEEN_LINES, current
+from openmae.terminal.panel import MUCH_WAITING, Frame, RunPanel, duration, test_text
 from openmae.terminal.sparkline import Point
 
 FRAMES_PER_SECOND = 2
@@ -129,14 +120,12 @@ class TrainingView:
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """A line of figures has been logged."""
-        self._figures = self._figures | values
+        self._figures = {**self._figures, **values}
         if "loss" in values:
             self._losses = thinned([*self._losses, (step, values["loss"])])
             if len(self._times) > MOST_POINTS:
                 del self._times[1::2]
             self._times.append((time.monotonic(), step))
-        if "quality/loss" in values:
-            self._tell_quality(step, values)
         if self._live is None and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
             self._print(self._line())
@@ -194,16 +183,6 @@ class TrainingView:
         if frame.seconds_left is not None:
             parts.append(f"{duration(frame.seconds_left)} left")
         return "  ".join(parts)
-
-    def _tell_quality(self, step: int, values: Mapping[str, float]) -> None:
-        parts = [held_out_text(values), features_text(values), labels_text(values)]
-        where = "held-out images" if values.get("quality/held_out", 1.0) else "training images"
-        line = (
-            f"after epoch {step / self._steps_per_epoch:.4g}: loss on {where} {'; '.join(p.plain for p in parts if p)}"
-        )
-        note(line)
-        if self._live is None:
-            self._print(line)
 
     def _print(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -3,11 +3,9 @@
 from pathlib import Path
 from typing import Annotated
 
-from openmae.recipes.constraints import NOT_NEGATIVE, Range, at_least
+from openmae.recipes.constraints import NOT_NEGATIVE, PORT, at_least
 from openmae.recipes.values import Pages, PixelRange, Places, as_text
 from openmae.verbs.verb import verb
-
-PORT = Range(words="lie in 1 … 65535", low=1, high=65535)
 
 
 @verb

@@ -1,12 +1,14 @@
 """Verbs that use finished weights without training: nearest neighbours, predictions and features."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from openmae.evaluation.results import EmbedResult, Measurement, PredictResult
-from openmae.recipes.constraints import at_least
+from openmae.recipes.constraints import PORT, at_least
 from openmae.recipes.recipe import SEED
 from openmae.recipes.stages import LABEL_FRACTION
 from openmae.recipes.values import Pages, PixelRange, Places, Pooling, as_text
@@ -135,6 +137,8 @@ def embed(
     pixel_range: PixelRange | None = None,
     devices: Annotated[int, at_least(1)] = 1,
     nodes: Annotated[int, at_least(1)] = 1,
+    atlas: bool = False,
+    port: Annotated[int | None, PORT] = None,
 ) -> EmbedResult:
     """Write the features of every image to a Parquet file.
 
@@ -154,9 +158,19 @@ def embed(
             that the weights were trained on; as the type of the images says when not given.
         devices: Devices per machine; under torchrun, its count is used instead.
         nodes: Number of machines.
+        atlas: Then open them in embedding-atlas, with the images, until Ctrl-C: a page for this machine alone. It needs
+            the extra `atlas`.
+        port: The port of that page; when not given, 5055 or the next one that is free.
     """
+    from openmae.evaluation.embedding import Embedded
     from openmae.evaluation.embedding import embed as write_embeddings
 
+    then: Callable[[Embedded], None] | None = None
+    if atlas:
+        from openmae.reporting.atlas import open_atlas, require_atlas
+
+        require_atlas()
+        then = partial(open_atlas, port=port)
     return write_embeddings(
         weights,
         as_text(data),
@@ -168,4 +182,5 @@ def embed(
         pixel_range=pixel_range,
         devices=devices,
         nodes=nodes,
+        then=then,
     )

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from openmae.recipes import PretrainRecipe
 from openmae.recipes.constraints import NOT_NEGATIVE, Range, at_least
+from openmae.reporter import quiet
 from openmae.verbs.training import resolve, resolve_batch
 from openmae.verbs.verb import verb
 
@@ -42,9 +43,11 @@ def plan(
     from openmae.reporting.plan.planning import Question, make_plan
 
     fields, fits_memory = resolve_batch(fields)
+    with quiet():  # the plan itself warns of the warm-up
+        resolved = resolve(recipe, PretrainRecipe, fields)
     return make_plan(
         Question(
-            recipe=resolve(recipe, PretrainRecipe, fields),
+            recipe=resolved,
             given=set(fields),
             fits_memory=fits_memory,
             images=images,

@@ -88,13 +88,14 @@ def whole_run(hostile_data: Path, tiny_recipe: PretrainRecipe, tmp_path_factory:
 
 
 def write_samples(folder: Path) -> None:
-    """Pictures of two images over three times, in which only the reconstruction changes."""
+    """Pictures of two images over three times, in which only the reconstruction changes, and a stripe is visible."""
     folder.mkdir()
     columns = ["original", "masked", "reconstruction"]
     for place, step in enumerate(STEPS):
         grid = np.zeros((ROWS * CELL, len(columns) * CELL, 3), dtype=np.uint8)
         grid[:, :CELL] = (200, 0, 0)
-        grid[:, CELL : 2 * CELL] = (0, 200, 0)
+        grid[:, CELL : 2 * CELL] = 128  # hidden but for a stripe of the original
+        grid[:, CELL : CELL + 8] = (200, 0, 0)
         grid[:, 2 * CELL :] = (0, 0, 60 + 60 * place)
         Image.fromarray(grid).save(folder / f"step-{step:08d}.png")
     layout = {"rows": ROWS, "cell": [CELL, CELL], "columns": columns}

@@ -28,7 +28,7 @@ def test_every_figure_of_the_log_is_a_line_and_trivial_predictors_are_dashed() -
     chart = curves([Log(name="mine", records=[*steps(10), quality])])
     assert chart is not None
     loss = lines(chart, "loss")
-    assert list(loss) == ["training", "fixed images and masks", "each patch's own mean"]
+    assert list(loss) == ["training", "fixed images and masks", "true mean of each patch"]
     assert [loss[name][0]["dashed"] for name in loss] == [False, False, True]
     assert len(loss["training"]) == 10
     assert len(lines(chart, "learning rate")["rate"]) == 10

@@ -15,10 +15,10 @@ from openmae.reporting.report.pictures import Picture
 from tests.reporting.report.conftest import STEPS, write_samples
 
 
-def colour(picture: Picture) -> list[int]:
-    """The colour in the middle of a picture."""
+def colour(picture: Picture, column: int = 28) -> list[int]:
+    """The colour of a picture half way down."""
     image = Image.open(io.BytesIO(base64.b64decode(picture.uri.partition(",")[2])))
-    return np.asarray(image)[image.height // 2, image.width // 2].tolist()  # type: ignore[no-any-return]
+    return np.asarray(image)[image.height // 2, column].tolist()  # type: ignore[no-any-return]
 
 
 def test_each_image_has_its_original_its_mask_and_a_reconstruction_for_each_step(tmp_path: Path) -> None:
@@ -29,8 +29,17 @@ def test_each_image_has_its_original_its_mask_and_a_reconstruction_for_each_step
     assert len(frames.images) == 2
     first = frames.images[0]
     assert colour(first.original) == pytest.approx([200, 0, 0], abs=4)
-    assert colour(first.masked) == pytest.approx([0, 200, 0], abs=4)
+    assert colour(first.masked) == pytest.approx([128, 128, 128], abs=4)
     assert [colour(one)[2] for one in first.reconstructions] == pytest.approx([60, 120, 180], abs=6)
+
+
+def test_visible_patches_are_the_originals_in_every_reconstruction(tmp_path: Path) -> None:
+    write_samples(tmp_path / "samples")
+    frames = frames_of(tmp_path)
+    assert frames is not None
+    assert [colour(one, column=2) for one in frames.images[0].reconstructions] == [
+        pytest.approx([200, 0, 0], abs=6)
+    ] * 3
 
 
 def test_a_picture_that_is_damaged_or_of_another_size_is_passed_over(tmp_path: Path) -> None:

@@ -35,7 +35,6 @@ def test_a_recipe_that_nobody_knows_is_compared_with_nothing() -> None:
 def test_the_commands_are_understood_by_the_command_line(tmp_path: Path) -> None:
     folder = tmp_path / "my run"
     folder.mkdir()
-    (folder / "recipe.yaml").write_text("".join(f"{k}: {v}\n" for k, v in ()))
     found = repeating([(folder, recorded(data="my photos"))], {"command": ["/bin/openmae", "pretrain", "a b"]})
     assert found.commands[0].text == "openmae pretrain 'a b'"
     for command in found.commands[2:]:

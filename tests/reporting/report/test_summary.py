@@ -64,6 +64,12 @@ def test_it_did_not_help_when_no_comparison_is_clearly_better() -> None:
     assert found.answer.startswith("No. In none of 2 comparisons")
 
 
+def test_it_helped_in_part_when_another_comparison_is_clearly_worse() -> None:
+    found = summary(row(70.0, 50.0), row(70.0, 75.0, labels="100 %"))
+    assert found.verdict == "unknown"
+    assert found.answer.startswith("In part. With 10 %")
+
+
 def test_a_tenth_of_r2_is_a_clear_difference() -> None:
     assert summary(row(0.5, 0.4, figure="R²")).verdict == "yes"
 
@@ -81,6 +87,13 @@ def test_the_loss_stands_beside_that_of_the_predictors_that_know_nothing() -> No
 
 def test_a_loss_at_a_trivial_predictor_is_said_to_be_no_better() -> None:
     assert "no better than smooth interpolation" in summary(quality=[{**QUALITY, "quality/loss": 0.62}]).evidence[-1]
+
+
+def test_the_true_mean_of_hidden_patches_is_no_rival_where_pixels_are_raw() -> None:
+    raw = {**RECIPE, "normalise_target": False}
+    found = summary(recipe=raw, quality=[{**QUALITY, "quality/own_mean": 0.2}]).evidence[-1]
+    assert "34 % below the best of them (smooth interpolation)" in found
+    assert found.endswith("would reach 0.2.")
 
 
 def test_alarms_are_told_and_advice_is_no_fault() -> None:

@@ -39,13 +39,14 @@ def neighbours(
         for first in range(0, len(features_ND), FEATURES_AT_ONCE):
             similarity = queries @ _unit(features_ND[first : first + FEATURES_AT_ONCE]).T
             places = torch.arange(first, first + similarity.shape[1]).expand(len(queries), -1)
-            # Those that were found so far have lower indices, and a stable sort keeps them in front of their equals.
             similarity, places = torch.cat([best, similarity], dim=1), torch.cat([index, places], dim=1)
-            order = similarity.argsort(dim=1, descending=True, stable=True)[:, :count]
-            best, index = similarity.gather(1, order), places.gather(1, order)
-        found.append(index.numpy())
+            best, chosen = similarity.topk(min(count, similarity.shape[1]), dim=1)
+            index = places.gather(1, chosen)
+        by_place = index.argsort(dim=1)
+        order = by_place.gather(1, best.gather(1, by_place).argsort(dim=1, descending=True, stable=True))
+        found.append(index.gather(1, order).numpy())
     return np.concatenate(found)
 
 
 def _unit(rows: NDArray[np.floating]) -> torch.Tensor:
-    return F.normalize(torch.from_numpy(np.ascontiguousarray(rows, dtype=np.float32)), dim=1)
+    return F.normalize(torch.from_numpy(np.array(rows, dtype=np.float32)), dim=1)

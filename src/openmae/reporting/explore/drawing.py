@@ -1,13 +1,16 @@
 """Arrays of the network as pictures that a screen can show."""
 
+from typing import Any, TypeVar
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from openmae.data.decoding import Pixels
-from openmae.reporting.pictures import MASKED_GREY, visible_bands
+from openmae.evaluation.reconstructing import MASKED_GREY, visible_bands
 
+V = TypeVar("V", bound=np.generic)
 SHOWN = 448
 """Small images are enlarged by whole numbers until they are about so many pixels high."""
 GRID = 0.30
@@ -20,7 +23,7 @@ DARK_TO_BRIGHT = np.array(
 
 def as_colours(pixels: Pixels) -> Pixels:
     """Pixels [H, W, C] of any kind as [H, W, 3] uint8; see `visible_bands`."""
-    image = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).unsqueeze(0)
+    image = torch.from_numpy(np.array(pixels)).permute(2, 0, 1).unsqueeze(0)
     return to_bytes(visible_bands(image, image.float())[0])
 
 
@@ -36,7 +39,7 @@ def enlarged(picture: Pixels) -> Pixels:
     return picture.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
-def over_patches(values: NDArray[np.generic], picture: Pixels) -> NDArray[np.generic]:
+def over_patches(values: NDArray[V], picture: NDArray[Any]) -> NDArray[V]:
     """Values of patches [rows, columns] for every pixel of the picture."""
     rows, columns = values.shape[:2]
     return values.repeat(picture.shape[0] // rows, axis=0).repeat(picture.shape[1] // columns, axis=1)

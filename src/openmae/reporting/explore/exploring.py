@@ -16,10 +16,11 @@ from openmae.data.transforms import apply, normalise_pixels
 from openmae.errors import UserError
 from openmae.evaluation.features import PooledEncoder
 from openmae.evaluation.forward import evaluation_transform
+from openmae.evaluation.reconstructing import visible_bands
 from openmae.evaluation.views import attention_maps, fixed_masks, image_errors, neighbours, patch_errors
 from openmae.reporting.explore import drawing
 from openmae.reporting.explore.bank import Bank
-from openmae.reporting.pictures import predict_pixels, visible_bands
+from openmae.reporting.pictures import predict_pixels
 from openmae.training.pixels import pixel_format
 from openmae.weights.building import LoadedAutoencoder
 
@@ -213,7 +214,7 @@ def _image(images: SeededImages, index: int) -> Pixels:
 
 
 def _batch(pixels: Pixels) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).unsqueeze(0)
+    return torch.from_numpy(np.array(pixels)).permute(2, 0, 1).unsqueeze(0)
 
 
 def _mask(hidden: NDArray[np.bool_]) -> Mask:

@@ -1,5 +1,6 @@
 """GPUs by their makers' data sheets, and how fast they train by an assumed share of their peak."""
 
+from math import inf
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -8,6 +9,11 @@ from openmae.errors import UserError
 SHARE = 0.4
 """The share of the peak that a training is assumed to reach. Published for this network: ViT-B at 1,977 images/s on an
 A100 (DailyMAE, arXiv 2404.00509) is 37 %."""
+
+
+FASTEST_PASS = 0.010
+"""Seconds that a forward and backward pass takes at least, however small the network: assumed, for the time in which
+the operations are started."""
 
 
 class Gpu(NamedTuple):
@@ -46,9 +52,16 @@ USUAL = ("A100", "H100", "L40S", "RTX-4090")
 """The GPUs of a plan that names none."""
 
 
-def images_per_second(gpu: Gpu, operations: float, share: float = SHARE) -> float:
-    """Of one GPU, when forward and backward pass of an image take so many operations."""
-    return gpu.peak * share / operations
+def images_per_second(gpu: Gpu, operations: float, share: float = SHARE, *, at_once: float = inf) -> float:
+    """Of one GPU.
+
+    Args:
+        gpu: its peak.
+        operations: of the forward and backward pass of an image.
+        share: of the peak.
+        at_once: images in a pass.
+    """
+    return min(gpu.peak * share / operations, at_once / FASTEST_PASS)
 
 
 def find_gpu(name: str) -> str:

@@ -77,6 +77,8 @@ def make_plan(question: Question) -> PlanResult:
             f"devices; use --accumulate {max(one.accumulate for one in choices if one.accumulate <= recipe.accumulate)}"
         )
     memory = memory_of(recipe, cost, precision=precision, processes=processes, gpu=gpu)
+    cost_on_gpu = cost if precision == "bf16-mixed" else cost_of(recipe, "bf16-mixed")
+    on_gpu = memory_of(recipe, cost_on_gpu, precision="bf16-mixed", processes=processes, gpu=True)
     run = None if images is None else _run(recipe, images, assumed=assumed, operations=cost.step)
     short_side = None if source is None else median_short_side(source, reading_of(recipe))
     found = cautions(Planned(asked, recipe, images, short_side))
@@ -84,7 +86,6 @@ def make_plan(question: Question) -> PlanResult:
         found.append(_no_memory(memory, own, available, fitting))
     tries = source is not None and run is not None and question.seconds > 0 and fitting is not None
     here = _here(recipe, source, run, question, processes=processes if gpu else 1) if tries else None
-    cost_on_gpu = cost if precision == "bf16-mixed" else cost_of(recipe, "bf16-mixed")
     return {
         "recipe": recipe.name,
         "backbone": recipe.backbone,
@@ -93,6 +94,7 @@ def make_plan(question: Question) -> PlanResult:
         "network": _network(cost),
         "run": run,
         "memory": _memory(memory, own, precision, available),
+        "memory_on_gpu": _memory(on_gpu, own, "bf16-mixed", None),
         "disk": _disk(recipe, cost, precision),
         "here": here,
         "gpus": [_on_gpu(name, recipe, cost_on_gpu, run, question) for name in question.gpus or USUAL],
@@ -150,7 +152,7 @@ def _run(recipe: PretrainRecipe, images: int, *, assumed: bool, operations: int)
     }
 
 
-def _memory(memory: Memory, division: Division, precision: Precision, available: int) -> MemoryParts:
+def _memory(memory: Memory, division: Division, precision: Precision, available: int | None) -> MemoryParts:
     return {
         "precision": precision,
         "weights": memory.weights,
@@ -165,7 +167,7 @@ def _memory(memory: Memory, division: Division, precision: Precision, available:
         "reserved": memory.reserved,
         "total": memory.total(division.images),
         "available": available,
-        "most_images_at_once": memory.most_images(available),
+        "most_images_at_once": None if available is None else memory.most_images(available),
     }
 
 
@@ -227,12 +229,13 @@ def _here(
 
 def _on_gpu(name: str, recipe: PretrainRecipe, cost: Cost, run: RunSize | None, question: Question) -> OnGpu:
     gpu, devices = GPUS[name], recipe.devices * recipe.nodes
-    rate = devices * images_per_second(gpu, cost.step, question.share)
     fits = fits_by_arithmetic(
         recipe, cost, precision="bf16-mixed", processes=devices, available=int(gpu.memory), gpu=True
     )
     choices = divisions(recipe.batch_size, processes=devices, repeats=recipe.repeats)
     fitting = next((choice for choice in choices if fits(choice)), None)
+    at_once = choices[0].images if fitting is None else fitting.images
+    rate = devices * images_per_second(gpu, cost.step, question.share, at_once=at_once)
     hours = None if run is None else run["samples"] / rate / 3600
     return {
         "name": name,

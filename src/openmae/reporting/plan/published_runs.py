@@ -24,8 +24,8 @@ class SmallRun(NamedTuple):
 
 
 SMALL_RUNS = (
-    SmallRun("ViT-Tiny/2 on CIFAR-10", 50_000, 2000, "fine-tuned 89.8 %, from scratch 74.1 %", "IcarusWizard/MAE"),
-    SmallRun("ViT-S/16 on Imagenette", 9_469, 200, "kNN 72.1 %, linear 84.1 %", "stable-pretraining"),
+    SmallRun("ViT-Tiny/2 on CIFAR-10", 50_000, 2000, "fine-tuned 89.8, from scratch 74.1", "IcarusWizard/MAE"),
+    SmallRun("ViT-S/16 on Imagenette", 9_469, 200, "kNN 72.1, linear 84.1", "stable-pretraining"),
 )
 
 
@@ -65,8 +65,8 @@ def published_runs(recipe: PretrainRecipe, samples: int) -> list[PublishedRun]:
             f"{row.name} on ImageNet",
             IMAGENET,
             row.epochs,
-            f"fine-tuned {row.published_top1} %"
-            + (f", linear {row.published_linear_top1} %" if row.published_linear_top1 else ""),
+            f"fine-tuned {row.published_top1}"
+            + (f", linear {row.published_linear_top1}" if row.published_linear_top1 else ""),
             {"fair": "facebookresearch/mae", "mm": "MMSelfSup"}[row.published_by or "mm"],
         )
         for row in found
@@ -88,7 +88,7 @@ def published_runs(recipe: PretrainRecipe, samples: int) -> list[PublishedRun]:
 def propose(recipe: PretrainRecipe, images: int) -> list[Proposal]:
     """The shortest and the longest run that published ones on sets of about this size speak for."""
     ends = (
-        ((300, "the shortest published run on ImageNet"), (1600, "the longest published run on ImageNet"))
+        ((300, "shortest published on ImageNet"), (1600, "longest published on ImageNet"))
         if images >= LARGE_SET
         else ((200, "as published on Imagenette"), (2000, "as published on CIFAR-10"))
     )

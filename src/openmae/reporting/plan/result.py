@@ -38,7 +38,7 @@ class RunSize(TypedDict):
 
 
 class MemoryParts(TypedDict):
-    """Bytes of one process on this machine, by part; `available` to it, and how many images at once they would take."""
+    """Bytes of one process, by part; on this machine also what is `available`, and for how many images at once."""
 
     precision: str
     weights: int
@@ -52,8 +52,8 @@ class MemoryParts(TypedDict):
     images: int
     reserved: int
     total: int
-    available: int
-    most_images_at_once: int
+    available: int | None
+    most_images_at_once: int | None
 
 
 class Disk(TypedDict):
@@ -111,6 +111,8 @@ class PlanResult(TypedDict):
     network: NetworkCost
     run: RunSize | None
     memory: MemoryParts
+    """On this machine."""
+    memory_on_gpu: MemoryParts
     disk: Disk
     here: Here | None
     gpus: list[OnGpu]

@@ -1,6 +1,5 @@
 """A plan as people see it."""
 
-import shlex
 from collections.abc import Iterator
 
 from rich.console import RenderableType
@@ -20,12 +19,13 @@ LIMITS = {
 def show_plan(plan: PlanResult) -> Iterator[str | RenderableType]:
     """The whole plan, warnings last, where they are read."""
     yield _summary(plan)
-    yield _memory(plan["memory"])
+    yield _memory(plan)
     if plan["here"] is not None:
         yield _here(plan["here"])
     yield _gpus(plan)
     if plan["proposals"]:
         yield _epochs(plan)
+        yield _published(plan)
     yield from (Text(f"warning: {plain(one['message'])}", style="yellow") for one in plan["cautions"])
 
 
@@ -71,6 +71,10 @@ def _operations(count: float) -> str:
     return f"{count / 1e6:,.1f} MFLOP"
 
 
+def _epochs_of(count: float) -> str:
+    return f"{count:,g} epoch{'s' * (count != 1)}"
+
+
 def _plain_table(title: str) -> Table:
     table = Table(title=Text(title), title_justify="left", show_header=False)
     table.add_column(no_wrap=True)
@@ -110,7 +114,7 @@ def _summary(plan: PlanResult) -> Table:
         _row(
             table,
             "the run",
-            f"{run['epochs']:,} epochs = {number(run['samples'])} samples in {run['steps']:,} steps of "
+            f"{_epochs_of(run['epochs'])} = {number(run['samples'])} samples in {run['steps']:,} steps of "
             f"{run['batch_size']:,}; {_operations(run['flop'])}",
         )
         split = f"{run['images_at_once']:,} images at once"
@@ -118,7 +122,7 @@ def _summary(plan: PlanResult) -> Table:
             split += f" on each of {run['devices']} devices"
         if run["accumulate"] > 1:
             split += f", {run['accumulate']} times a step"
-        _row(table, "a step", f"{split}; peak rate {run['lr']:.3g} after {run['warmup_epochs']:g} epochs of warm-up")
+        _row(table, "a step", f"{split}; peak rate {run['lr']:.3g} after {_epochs_of(run['warmup_epochs'])} of warm-up")
     _row(
         table,
         "disk",
@@ -128,30 +132,41 @@ def _summary(plan: PlanResult) -> Table:
     return table
 
 
-def _memory(memory: MemoryParts) -> Table:
-    table = Table(title=Text(f"Memory of each process ({memory['precision']})"), title_justify="left")
-    parts = {
+def _memory(plan: PlanResult) -> Table:
+    """The memory of this machine, and of a GPU where this is another precision."""
+    table = Table(title=Text("Memory of each process"), title_justify="left")
+    rows = {"here": plan["memory"]}
+    if plan["memory_on_gpu"]["precision"] != plan["memory"]["precision"]:
+        rows["on a GPU"] = plan["memory_on_gpu"]
+    columns = {f"{where}, {memory['precision']}": _parts(memory) for where, memory in rows.items()}
+    table.add_column("")
+    for heading in columns:
+        table.add_column(Text(heading), justify="right")
+    for part in next(iter(columns.values())):
+        if any(values[part] for values in columns.values()):
+            cells = [size(values[part]) if values[part] else "" for values in columns.values()]
+            table.add_row(Text(part), *cells, end_section=part == "reserved")
+    return table
+
+
+def _parts(memory: MemoryParts) -> dict[str, int]:
+    return {
         "weights": memory["weights"],
         "gradients": memory["gradients"],
         "optimizer": memory["optimizer"],
         "average": memory["average"],
         "exchange": memory["exchange"],
-        "half-precision copies": memory["copies"],
-        f"{memory['images_at_once']:,} images": memory["images"],
+        "copies": memory["copies"],
+        f"{memory['images_at_once']:,} image{'s' * (memory['images_at_once'] != 1)}": memory["images"],
         "reserved": memory["reserved"],
         "together": memory["total"],
-        "free here": memory["available"],
+        "free": memory["available"] or 0,
     }
-    shown = {name: value for name, value in parts.items() if value}
-    for name in shown:
-        table.add_column(Text(name), justify="right")
-    table.add_row(*map(size, shown.values()))
-    return table
 
 
 def _here(here: Here) -> Table:
     device = here["device"] if here["devices"] == 1 else f"{here['devices']} x {here['device']}"
-    device += f", {here['threads']} threads" if here["device"] == "CPU" else ""
+    device += f", {here['threads']} thread{'s' * (here['threads'] != 1)}" if here["device"] == "CPU" else ""
     table = _plain_table(f"On this machine ({plain(device)}), by a trial of {here['trial_seconds']:.0f} s")
     held = (
         f" ({here['first_epoch_images_per_second']:,.0f} in the first epoch)" if here["images_held_in_memory"] else ""
@@ -177,7 +192,7 @@ def _gpus(plan: PlanResult) -> Table:
         title=Text(f"On {'a GPU' if devices == 1 else f'{devices} GPUs'}, computed"),
         title_justify="left",
         caption=Text(
-            f"assumed: {plan['share']:.0%} of the peak in dense bf16 by the data sheet, while the images keep up"
+            f"assumed: {plan['share']:.0%} of the data sheet's dense bf16, 10 ms a pass at least, images that keep up"
         ),
         caption_justify="left",
     )
@@ -205,49 +220,32 @@ def _gpu_row(one: OnGpu, *, priced: bool) -> list[str]:
 
 
 def _epochs(plan: PlanResult) -> Table:
+    """How many epochs make sense, and what follows from them."""
     run, here = plan["run"], plan["here"]
     assert run is not None
-    flags = "" if plan["data"] is None else f" --data {shlex.quote(str(plan['data']))}"
-    table = Table(
-        title=Text(f"How long? What {run['images']:,} images could be trained for, beside published runs"),
-        title_justify="left",
-        caption=Text(f"to choose one: openmae pretrain {plain(plan['recipe'] + flags)} --epochs … --batch-size …"),
-        caption_justify="left",
-    )
+    table = Table(title=Text(f"How many epochs for {run['images']:,} images?"), title_justify="left")
     table.add_column("")
-    for heading in ("epochs", "samples", "batch", "peak rate", "steps", "hours here"):
+    for heading in ("--epochs", "samples", "--batch-size", "peak rate", "steps", *(["here"] if here else [])):
         table.add_column(heading, justify="right")
-    table.add_column("result")
     rate = None if here is None else here["images_per_second"]
 
-    def hours(samples: int) -> str:
-        return "" if rate is None else duration(samples / rate / 3600)
+    def add(name: str, epochs: int, samples: int, batch: int, lr: float, steps: int) -> None:
+        hours = [] if rate is None else [duration(samples / rate / 3600)]
+        table.add_row(name, f"{epochs:,}", number(samples), f"{batch:,}", f"{lr:.3g}", f"{steps:,}", *hours)
 
-    table.add_row(
-        "this run",
-        f"{run['epochs']:,}",
-        number(run["samples"]),
-        f"{run['batch_size']:,}",
-        f"{run['lr']:.3g}",
-        f"{run['steps']:,}",
-        hours(run["samples"]),
-        "",
-    )
+    add("this run", run["epochs"], run["samples"], run["batch_size"], run["lr"], run["steps"])
     for one in plan["proposals"]:
-        table.add_row(
-            one["like"],
-            f"{one['epochs']:,}",
-            number(one["samples"]),
-            f"{one['batch_size']:,}",
-            f"{one['lr']:.3g}",
-            f"{one['steps']:,}",
-            hours(one["samples"]),
-            "",
-        )
-    table.add_section()
-    for published in plan["published"]:
-        table.add_row(
-            Text(published["name"]), f"{published['epochs']:,}", number(published["samples"]), "", "", "", "",
-            Text(f"{published['result']} ({published['source']})"),
-        )  # fmt: skip
+        add(one["like"], one["epochs"], one["samples"], one["batch_size"], one["lr"], one["steps"])
+    return table
+
+
+def _published(plan: PlanResult) -> Table:
+    table = Table(title=Text("Published runs by the samples that they saw"), title_justify="left")
+    table.add_column("")
+    for heading in ("epochs", "samples", "this run sees"):
+        table.add_column(heading, justify="right")
+    table.add_column("result, %")
+    for one in plan["published"]:
+        share = f"{100 * one['share']:,.0f} %" if one["share"] > 0.1 else f"{100 * one['share']:.2g} %"
+        table.add_row(Text(one["name"]), f"{one['epochs']:,}", number(one["samples"]), share, Text(one["result"]))
     return table

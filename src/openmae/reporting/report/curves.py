@@ -10,6 +10,8 @@ from openmae.reporting.report.measured import number
 
 MOST_POINTS = 300
 """Of a curve: as many as a wide screen has pixels for, with a point to hover over."""
+FEW_POINTS = 20
+"""A curve of so few points shows them."""
 WIDTH = 760
 COLOURS = ("#2f7fc1", "#c4622d", "#3f8f4f", "#a457b5", "#b8860b", "#c2487a", "#5b7f95", "#8c6d5a")
 """Colours that stand out from white and from the dark page alike."""
@@ -47,14 +49,14 @@ PANELS = (
         {
             "loss": "training",
             "quality/loss": "fixed images and masks",
-            "quality/own_mean": "each patch's own mean",
+            "quality/own_mean": "true mean of each patch",
             "quality/nearest": "nearest visible patch",
             "quality/smooth": "smooth interpolation",
             "quality/constant": "best constant",
         },
     ),
     Panel("accuracy, %", 130, {"quality/knn": "kNN", "quality/probe": "linear probe", "top1": "top-1"}),
-    Panel("effective rank of the features", 90, {"quality/rank": "RankMe"}),
+    Panel("rank (RankMe)", 90, {"quality/rank": "RankMe"}),
     Panel("learning rate", 80, {"lr": "rate"}, from_zero=True),
     Panel("images/s", 80, {"images_per_second": "speed"}, from_zero=True),
     Panel("gradient norm", 80, {"gradient_norm": "gradient"}),
@@ -103,8 +105,8 @@ def _chart(place: int, panel: Panel, rows: list[dict[str, Any]], *, last: bool, 
     colours = [COLOURS[ours.index(name) % len(COLOURS)] if name in ours else OTHERS_COLOUR for name in names]
     dashes = [[1, 0] if not _dashed(rows, name) else [5, 4] for name in names]
     columns = 4 if max(map(len, names)) <= 10 else 2 if max(map(len, names)) <= 24 else 1
-    legend = alt.Legend(title=None, orient="top", columns=columns, labelLimit=260, symbolType="stroke")
-    legend = legend if with_legend else None
+    whole = alt.Legend(title=None, orient="top", columns=columns, labelLimit=260, symbolType="stroke")
+    legend = whole if with_legend else None
     base = alt.Chart(alt.InlineData(values=rows)).encode(
         x=alt.X(
             "samples:Q",
@@ -129,7 +131,9 @@ def _chart(place: int, panel: Panel, rows: list[dict[str, Any]], *, last: bool, 
         .encode(x="samples:Q", opacity=alt.condition(_hover(place), alt.value(0.35), alt.value(0)))
     )
     points = base.mark_point(filled=True, size=60, clip=True).encode(
-        opacity=alt.condition(_hover(place), alt.value(1), alt.value(0)), tooltip=alt.Tooltip("value:Q")
+        opacity=alt.when(_hover(place)).then(alt.value(1)).when("datum.few").then(alt.value(1)).otherwise(alt.value(0)),
+        size=alt.when(_hover(place)).then(alt.value(60)).otherwise(alt.value(25)),
+        tooltip=alt.Tooltip("value:Q"),
     )
     return alt.LayerChart(layer=[lines, rule, points], width=WIDTH, height=panel.height)
 
@@ -184,13 +188,21 @@ def _line(
     if figure == "loss":
         found = [(at, number(record.get("loss")) or 0.0) for at, record in placed if _is_training(record)]
     size = -(-len(found) // MOST_POINTS)
+    few = len(found) <= FEW_POINTS and figure not in TRIVIAL
     points = []
     for start in range(0, len(found), max(1, size)):
         part = found[start : start + size]
         at = part[-1][0]
         value = sum(value for _, value in part) / len(part)
         points.append(
-            {**at, "value": float(f"{value:.5g}"), "line": name, "dashed": other or figure in TRIVIAL, "other": other}
+            {
+                **at,
+                "value": float(f"{value:.5g}"),
+                "line": name,
+                "dashed": other or figure in TRIVIAL,
+                "other": other,
+                "few": few,
+            }
         )
     return points
 

@@ -14,6 +14,7 @@ from openmae.core.masking import Mask
 from openmae.data.randomness import Stream, random_stream
 from openmae.errors import UserError
 from openmae.evaluation.features import pool_tokens
+from openmae.evaluation.reconstructing import visible_bands
 from openmae.evaluation.views import (
     attention_maps,
     fixed_masks,
@@ -24,7 +25,7 @@ from openmae.evaluation.views import (
     projection,
 )
 from openmae.evaluation.views.projection import Projection
-from openmae.reporting.pictures import predict_pixels, reconstruction_panels, visible_bands
+from openmae.reporting.pictures import predict_pixels, reconstruction_panels
 from openmae.reporting.report.pictures import Picture, enlarged, heat
 from openmae.reporting.report.sample import Sample
 from openmae.weights.building import LoadedAutoencoder

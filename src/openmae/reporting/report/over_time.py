@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from openmae.checkpoints.checkpoint import DIRECTORY_NAME, list_checkpoints, step_of
 from openmae.checkpoints.names import CHECKPOINTS
 from openmae.errors import UserError
+from openmae.evaluation.reconstructing import MASKED_GREY
 from openmae.reporting.report.looking import reconstructions
 from openmae.reporting.report.pictures import Picture
 from openmae.reporting.report.sample import Sample
@@ -56,7 +58,7 @@ def frames_of(run: Path) -> Frames | None:
     size = (width * len(columns), height * rows)
     if not files or not (0 < size[0] <= LARGEST_SIDE and 0 < size[1] <= LARGEST_SIDE):
         return None
-    steps, grids = [], []
+    steps, grids = list[int](), list[NDArray[np.uint8]]()
     for step in spread(sorted(files)):
         try:
             with Image.open(files[step]) as picture:
@@ -68,17 +70,22 @@ def frames_of(run: Path) -> Frames | None:
     if not steps:
         return None
 
-    def cell(grid: int, row: int, column: int) -> Picture:
+    def cell(grid: int, row: int, column: int) -> NDArray[np.uint8]:
         top, left = row * height, column * width
-        return Picture(grids[grid][top : top + height, left : left + width])
+        return grids[grid][top : top + height, left : left + width]
+
+    def completed(grid: int, row: int) -> Picture:
+        """The reconstruction with the visible patches in it: those of the prediction are not trained."""
+        hidden = (cell(-1, row, places[1]) == MASKED_GREY).all(axis=2, keepdims=True)
+        return Picture(np.where(hidden, cell(grid, row, places[2]), cell(-1, row, places[0])))
 
     return Frames(
         steps=steps,
         images=[
             OverTime(
-                original=cell(-1, row, places[0]),
-                masked=cell(-1, row, places[1]),
-                reconstructions=[cell(grid, row, places[2]) for grid in range(len(grids))],
+                original=Picture(cell(-1, row, places[0])),
+                masked=Picture(cell(-1, row, places[1])),
+                reconstructions=[completed(grid, row) for grid in range(len(grids))],
             )
             for row in range(min(rows, MOST_ROWS))
         ],

@@ -16,7 +16,7 @@ from openmae.data.sources.data_set import has_labels
 from openmae.data.sources.taking import for_pretraining
 from openmae.data.transforms import normalise_pixels
 from openmae.evaluation.forward import evaluation_images
-from openmae.reporting.pictures import visible_bands
+from openmae.evaluation.reconstructing import visible_bands
 from openmae.training.deep_pixels import network_for_sources
 from openmae.training.pixels import reading_of
 

@@ -14,7 +14,7 @@ TRIVIAL = {
     "quality/smooth": "smooth interpolation",
     "quality/constant": "the best constant",
 }
-"""The predictors that know nothing, in words that follow "…: the loss of"."""
+"""The predictors that learn nothing, in words."""
 CLEARLY = 1.0
 """A difference in per cent from which on pre-training is said to have helped or harmed."""
 STATES = {
@@ -162,16 +162,19 @@ def _verdict(rows: Sequence[Row], stage: str) -> tuple[Verdict, str]:
             f"No. In none of {len(gains)} comparisons is the pre-trained network clearly better than its untrained "
             f"twin; the best is {labels}: {figure} against {row.untrained:.1f} ({row.figure}).",
         )
+    lowest, loss = worst
+    harmed = loss < -CLEARLY * (1.0 if "%" in lowest.figure else 0.01)
     points = f"{gain:+.1f} points" if unit == 1.0 else f"{gain:+.3f}"
+    word = "In part" if harmed else "Yes"
     answer = (
-        f"Yes. With {row.labels} of the labels, {row.protocol} gives {figure} ({row.figure}) for the pre-trained "
+        f"{word}. With {row.labels} of the labels, {row.protocol} gives {figure} ({row.figure}) for the pre-trained "
         f"network and {row.untrained:.1f} for the same network untrained: {points}."
     )
     if len(gains) > 1:
         row, gain = worst
         smallest = f"{gain:+.1f} points" if "%" in row.figure else f"{gain:+.3f}"
         answer += f" The smallest difference of {len(gains)} comparisons is {smallest} ({row.protocol}, {row.labels})."
-    return "yes", answer
+    return "unknown" if harmed else "yes", answer
 
 
 def _loss(training: Sequence[Mapping[str, Any]], stage: str) -> list[str]:
@@ -188,26 +191,28 @@ def _loss(training: Sequence[Mapping[str, Any]], stage: str) -> list[str]:
 
 
 def _trivial(quality: Sequence[Mapping[str, Any]], normalised: bool) -> list[str]:
-    """The loss on the fixed images beside that of predictors that know nothing."""
+    """The loss on the fixed images beside that of predictors that learn nothing."""
     if not quality:
         return []
     last = quality[-1]
     loss = number(last.get("quality/loss"))
-    others = {words: value for key, words in TRIVIAL.items() if (value := number(last.get(key))) is not None}
-    if loss is None or not others:
+    known = {words: value for key, words in TRIVIAL.items() if (value := number(last.get(key))) is not None}
+    # Of raw pixels the mean of a hidden patch is half of the answer, which no network is told.
+    own_mean = None if normalised else known.pop(TRIVIAL["quality/own_mean"], None)
+    if loss is None or not known:
         return []
-    words, best = min(others.items(), key=lambda one: one[1])
-    listed = "; ".join(f"{words} {value:.3g}" for words, value in others.items())
+    words, best = min(known.items(), key=lambda one: one[1])
+    listed = "; ".join(f"{words} {value:.3g}" for words, value in known.items())
     where = "images held out from training" if last.get("quality/held_out") else "training images"
     sentence = (
-        f"On the same {where} with the same masks the loss is {loss:.3g}. Predictors that know nothing: {listed}. "
+        f"On the same {where} with the same masks the loss is {loss:.3g}. Predictors that learn nothing: {listed}. "
     )
     if loss < 0.98 * best:
         sentence += f"The network is {100 * (1 - loss / best):.0f} % below the best of them ({words})."
     else:
         sentence += f"The network is no better than {words}: it has not learned to predict images."
-    if normalised:
-        sentence += " The target is normalised per patch, so 1 is what a flat grey patch scores."
+    if own_mean is not None:
+        sentence += f" Whoever knew the true mean of each hidden patch, and nothing else, would reach {own_mean:.3g}."
     return [sentence]
 
 

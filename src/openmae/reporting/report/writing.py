@@ -210,7 +210,7 @@ def _look(run: RunFiles, folder: Path, data: str | tuple[str, ...] | None, wante
         looks = _try("the pictures", lambda: look(loaded, sample, seed=wanted.seed))
         if frames is None:
             frames = _try("checkpoints", lambda: frames_from_checkpoints(folder, sample, seed=wanted.seed))
-            note = "From the checkpoints that are left; --quality-every N makes the training write more of them."
+            note = "From the checkpoints that are left: this training wrote no pictures."
     return Seen(
         looks=looks, frames=frames, frames_note=note, sample=_describe(sample, looks, loaded), parameters=parameters
     )
@@ -355,8 +355,8 @@ def _missing(
     if not run.quality:
         missing.append(
             Missing(
-                what="The loss beside trivial predictors, and reconstructions over time: written by a training",
-                command=f"openmae pretrain --recipe-file {place}/recipe.yaml --quality-every 1 --out {place}-again",
+                what="The loss beside trivial predictors, and reconstructions over time: a training writes them",
+                command=f"openmae pretrain --recipe-file {place}/recipe.yaml --out {place}-again",
             )
         )
     return missing

@@ -4,8 +4,8 @@ import math
 
 from openmae.training.alarms.alarm import Facts, History, Line, median
 
-# Healthy runs wait 1 to 2 % of their time, on busy machines too. More workers can win back what is waited: below this
-# share that is not worth an interruption.
+# Healthy runs wait 1 % of their time, and up to 12 % on a machine that is busy with other work. More workers can win
+# back what is waited: below this share that is not worth an interruption.
 WAITING = 0.25
 # The first line has the start of the workers in it; the median of five ignores a burst of the disk.
 LINES = 5

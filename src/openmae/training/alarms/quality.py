@@ -3,15 +3,16 @@
 from openmae.training.alarms.alarm import Facts, History, median
 from openmae.training.alarms.curves import learned_by_heart
 
-# On fixed images with fixed masks the held-out loss has no noise but that of the weights, below 2 % from one
-# measurement to the next in healthy runs.
+# On fixed images with fixed masks the held-out loss has no noise but that of the weights, and falls from measurement to
+# measurement in healthy runs. On 32 images it was 9 % above its best at the second measurement after that.
 RISEN = 0.05
 # So many measurements in a row must show it.
 IN_A_ROW = 2
 # How many lines of training are averaged for the loss beside a measurement.
 LINES = 10
 
-# RankMe halves when features collapse to few directions; in healthy runs it rises, after an early dip.
+# RankMe falls to a few directions when features collapse; in healthy runs it rises, or
+# falls by a few per cent.
 RANK_LEFT = 0.5
 FEWEST_RANKS = 4
 

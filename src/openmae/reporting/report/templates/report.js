@@ -21,8 +21,16 @@
     return changed;
   }
 
+  /* A legend beside which there is no room is a list. */
+  function narrow(part, columns) {
+    if (part === null || typeof part !== "object") return;
+    if (part.legend) part.legend.columns = Math.min(part.legend.columns, columns);
+    Object.values(part).forEach((one) => narrow(one, columns));
+  }
+
   function fitted(name, width) {
     const specification = structuredClone(specifications[name]);
+    if (width < 480) narrow(specification, name === "curves" ? 1 : 2);
     if (name !== "curves") return { ...specification, width: Math.max(200, width - 10), height: Math.min(520, Math.max(300, width * 0.6)) };
     for (const chart of specification.vconcat) chart.width = Math.max(160, width - 78);
     return onAxis(specification);
