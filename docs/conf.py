@@ -57,15 +57,8 @@ def setup(app: Sphinx) -> None:
     app.connect("doctree-read", with_dashes)
 
 
-def fill_in(app: Sphinx, _name: str, source: list[str]) -> None:
-    """Put what the code says into a page, in the place of its marks.
-
-    `page?` in a list of pages is one that may be missing.
-    """
-    is_there = app.env.found_docs.__contains__
-    source[0] = re.sub(
-        r"^(\w+)\?\n", lambda page: f"{page[1]}\n" if is_there(page[1]) else "", source[0], flags=re.MULTILINE
-    )
+def fill_in(_app: Sphinx, _name: str, source: list[str]) -> None:
+    """Put what the code says into a page, in the place of its marks."""
     source[0] = source[0].replace("<!-- verbs -->", verbs())
     source[0] = re.sub(r"<!-- fields: (\w+) -->", lambda found: table_of_fields(found[1]), source[0])
 

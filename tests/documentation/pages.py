@@ -43,6 +43,7 @@ class Line:
 
     block: Block
     words: tuple[str, ...]
+    into: str | None = None  # the file behind `>`
 
     @property
     def openmae(self) -> tuple[str, ...] | None:
@@ -71,5 +72,7 @@ def lines_of(block: Block) -> Iterator[Line]:
     """The commands of a shell block, without comments."""
     assert block.is_shell
     for line in block.text.replace("\\\n", " ").splitlines():
-        if words := tuple(shlex.split(line, comments=True)):
-            yield Line(block, words)
+        words = shlex.split(line, comments=True)
+        into = words[-1] if words[-2:-1] == [">"] else None
+        if words:
+            yield Line(block, tuple(words[:-2] if into else words), into)

@@ -33,7 +33,7 @@ OF_VERB = {
 }
 # Values that stay as far as a small world permits.
 VALUES = {
-    "--image-size": {"224x448": f"{SIDE}x{2 * SIDE}"},
+    "--image-size": {"224x448": f"{SIDE}x{2 * SIDE}", "448": str(2 * SIDE)},
     "--label-fraction": {"0.01": "0.5", "0.1": "0.5"},
     "--eval-every": {},
 }
@@ -48,7 +48,8 @@ NOT_RUN: tuple[tuple[str, str], ...] = (
     (r"^openmae slurm ", "needs Slurm; tests/test_slurm.py has a stand-in"),
     (r" --devices \d+| --nodes \d+", "needs several devices; tests/training/processes has two processes"),
     (r"^openmae demo", "takes minutes; tests/reporting/test_demo.py runs it small"),
-    (r"^openmae (watch|explore) ", "runs until it is stopped"),
+    (r"^openmae explore | --atlas", "serves a page until it is stopped"),
+    (r" s3://", "needs a network; tests/data/sources/test_s3.py has a stand-in"),
     (r"photos\.onnx", "takes long; docs/production.md has an export that runs"),
     (r" --push ", "needs the Hugging Face hub; tests/weights/test_pushing.py has a stand-in"),
     (r"^openmae zoo \S+ --(fetch|log|check)", "needs a network; tests/weights and tests/reporting have a stand-in"),
@@ -73,6 +74,8 @@ def small_command(words: tuple[str, ...]) -> list[str]:
         flags = {name: value for name, value in flags.items() if name in LENGTH and name != "--warmup-epochs"}
     if "--recipe-file" in words:
         flags = {}
+    if words[0] == "watch" and "--once" not in words:
+        words = (*words, "--once")
     kept: list[str] = []
     rest = iter(words)
     for word in rest:

@@ -1,5 +1,6 @@
 """Every block of shell and Python in README.md and docs/ runs, at small size, or stands on a list with the reason."""
 
+import contextlib
 import re
 import shutil
 import tomllib
@@ -57,7 +58,11 @@ def test_the_commands_of_a_page_run(page: Path, world: Path, tmp_path: Path, mon
                 if out in prepared and str(out) not in words[: words.index("--out")]:
                     shutil.rmtree(out)
                     prepared.remove(out)
-            run(*words)
+            if line.into is None:
+                run(*words)
+                continue
+            with Path(line.into).open("w", encoding="utf-8") as file, contextlib.redirect_stdout(file):
+                run(*words)
 
 
 @pytest.mark.parametrize("line", LINES, ids=lambda line: f"{line.block.place} {' '.join(line.words)}")
