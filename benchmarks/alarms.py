@@ -209,7 +209,7 @@ CASES: Mapping[str, Case] = {
     ),
     "noise": Case(title="noise", expected=("stuck",), images=noise, train=pretrain("cifar10", epochs=14)),
     "leak": Case(
-        title="targets that leak: each image repeats one patch",
+        title="targets that leak: repeated patches",
         expected=("leak",),
         images=tiled,
         train=pretrain("cifar10", epochs=16, crop_scale=(1.0, 1.0), flip=0.0),
@@ -220,7 +220,7 @@ CASES: Mapping[str, Case] = {
         train=pretrain("cifar10", epochs=5, mean=(0.9, 0.9, 0.9), std=(0.02, 0.02, 0.02)),
     ),
     "tiny": Case(
-        title="a tiny set that is learned by heart",
+        title="a tiny set, learned by heart",
         expected=("overfitting",),
         images=tiny,
         train=pretrain("cifar10", epochs=500, crop_scale=(1.0, 1.0), flip=0.0),

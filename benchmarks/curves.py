@@ -28,8 +28,8 @@ CURVES = {
     "copying the nearest visible patch": "#38a169",
     "share of the time waiting": "#805ad5",
 }
-WIDTH, HEIGHT = 250, 120
-IN_A_ROW = 3
+TRIVIAL = ("predicting the mean", "copying the nearest visible patch")
+HEIGHT = 120
 MOST_POINTS = 200
 PICTURES = ("cifar10", "tiny", "rate", "noise", "leak")
 """The runs whose reconstructions are shown, and of each so many images."""
@@ -43,22 +43,27 @@ def main() -> None:
     arguments = parser.parse_args()
     for name, sick in (("healthy", False), ("sick", True)):
         chosen = [case for case in CASES if bool(CASES[case].expected) == sick and (arguments.runs / case).exists()]
-        panels = [panel(case, arguments.runs / case / "run") for case in chosen]
-        chart = alt.concat(*panels, columns=IN_A_ROW, spacing=24).configure_view(stroke=None)
+        in_a_row = 4 if sick else 3
+        panels = [panel(case, arguments.runs / case / "run", width=190 if sick else 250) for case in chosen]
+        chart = alt.concat(*panels, columns=in_a_row, spacing=24).configure_view(stroke=None)
         chart = chart.configure_axis(grid=False, labelColor=INK, titleColor=INK, tickColor=PALE, domainColor=PALE)
         chart = chart.configure_legend(labelLimit=400, labelFontSize=12, symbolStrokeWidth=3)
         chart.save(str(arguments.docs / f"curves-{name}.png"), scale_factor=1.5)
     reconstructions(arguments.runs).save(arguments.docs / "curves-pictures.png")
 
 
-def panel(case: str, run: Path) -> alt.LayerChart:
+def panel(case: str, run: Path, *, width: int) -> alt.LayerChart:
     """The curves of one run, and where its alarms were raised."""
     lines = [json.loads(line) for line in (run / METRICS).read_text().splitlines()]
     points = waiting(lines) if case == "starved" else losses(lines)
-    highest = 1.0 if case == "starved" else min(1.5, max(one["value"] for one in points))
-    curves = (
-        alt.Chart(alt.Data(values=points))
-        .mark_line(strokeWidth=1.8, clip=True)
+    highest = max(one["value"] for one in points)
+    if case == "starved":
+        highest = 1.0
+    elif any(one["name"] in TRIVIAL for one in points):
+        highest = min(1.5, highest)
+    curves = [
+        alt.Chart(alt.Data(values=[one for one in points if (one["name"] in TRIVIAL) == is_trivial]))
+        .mark_line(strokeWidth=1.2 if is_trivial else 2, strokeDash=[4, 3] if is_trivial else [1, 0], clip=True)
         .encode(
             x=alt.X("step:Q", title="step", axis=alt.Axis(tickCount=5), scale=alt.Scale(nice=False)),
             y=alt.Y("value:Q", title=None, axis=alt.Axis(tickCount=4), scale=alt.Scale(domain=[0, highest])),
@@ -69,18 +74,19 @@ def panel(case: str, run: Path) -> alt.LayerChart:
                 legend=alt.Legend(orient="bottom"),
             ),
         )
-    )
+        for is_trivial in (True, False)
+    ]
     title = alt.Title(CASES[case].title, fontSize=12, anchor="start")
     marks = [{"step": alarm["step"], "kind": alarm["kind"]} for alarm in alarms(run)]
     if not marks:
-        return alt.layer(curves).properties(width=WIDTH, height=HEIGHT, title=title)
+        return alt.layer(*curves).properties(width=width, height=HEIGHT, title=title)
     at = alt.Chart(alt.Data(values=marks))
     rule = at.mark_rule(color=RED, strokeWidth=1.5).encode(x="step:Q")
     right = marks[0]["step"] > lines[-1]["step"] / 2
     text = at.mark_text(
         color=RED, align="right" if right else "left", dx=-4 if right else 4, fontSize=12, fontWeight="bold"
     ).encode(x="step:Q", y=alt.value(-4), text="kind:N")
-    return alt.layer(curves, rule, text).properties(width=WIDTH, height=HEIGHT, title=title)
+    return alt.layer(*curves, rule, text).properties(width=width, height=HEIGHT, title=title)
 
 
 def losses(lines: Lines) -> Lines:
