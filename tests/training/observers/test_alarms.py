@@ -13,6 +13,8 @@ from openmae.checkpoints.names import ALARMS, LOG, METRICS
 from openmae.data.batches import Batch
 from openmae.recipes import PretrainRecipe
 from openmae.training import trainer
+from openmae.training.alarms.images import FirstImages, look
+from openmae.training.observers import alarms as observing
 from openmae.training.observers.observer import Observer
 from openmae.training.pretraining import run_pretraining
 from openmae.training.runs import Run
@@ -57,6 +59,24 @@ def test_the_run_is_the_same_bit_for_bit_without(
     train(recipe, tmp_path / "with")
     monkeypatch.setattr(trainer, "Alarms", lambda *_: Observer())
     train(recipe, tmp_path / "without")
+    assert_same_run(tmp_path / "with", tmp_path / "without")
+
+
+def test_looking_at_the_first_images_changes_no_bit_either(
+    tiny_recipe: PretrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[FirstImages | None] = []
+
+    def looking(*given: Any, **named: Any) -> FirstImages | None:
+        looked.append(look(*given, **named))
+        return looked[-1]
+
+    monkeypatch.setattr(observing, "look", looking)
+    run_pretraining(tiny_recipe, tmp_path / "with")
+    monkeypatch.setattr(trainer, "Alarms", lambda *_: Observer())
+    run_pretraining(tiny_recipe, tmp_path / "without")
+    assert len(looked) == 1
+    assert looked[0] is not None
     assert_same_run(tmp_path / "with", tmp_path / "without")
 
 
