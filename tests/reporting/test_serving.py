@@ -50,6 +50,7 @@ def test_a_request_by_another_name_is_refused() -> None:
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_it_is_served_until_it_is_told_to_end(sent: signal.Signals, said: list[str]) -> None:
     before = signal.getsignal(signal.SIGTERM)
+    ctrl_c = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore it
 
     def look_and_end() -> None:
         while not said:
@@ -60,7 +61,10 @@ def test_it_is_served_until_it_is_told_to_end(sent: signal.Signals, said: list[s
     answers: list[bytes] = []
     thread = threading.Thread(target=look_and_end)
     thread.start()
-    serve(hello, title="hello", port=None, usual_port=0)
+    try:
+        serve(hello, title="hello", port=None, usual_port=0)
+    finally:
+        signal.signal(signal.SIGINT, ctrl_c)
     thread.join()
     assert answers == [b"hello"]
     assert signal.getsignal(signal.SIGTERM) is before
