@@ -634,7 +634,7 @@ def test_every_view_has_a_seed_of_its_own_that_costs_no_number_of_its_mask() -> 
 
 def test_random_numbers_equal_stored_ones() -> None:
     # A run begun with other numbers could not be continued.
-    names = ["ORDER", "AUGMENTATION", "MASK", "REPLACEMENT", "SUBSET", "STEP"]
+    names = ["ORDER", "AUGMENTATION", "MASK", "REPLACEMENT", "SUBSET", "STEP", "QUALITY"]
     assert [stream.name for stream in sorted(Stream)] == names
     raw = random_stream(7, Stream.MASK, epoch=2, index=3).bit_generator.random_raw(2)
     assert raw.tolist() == [8307775506401367174, 17805836630000384342]
