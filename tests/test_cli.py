@@ -41,7 +41,7 @@ def test_help_teaches_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
         assert verb == "slurm" or (inspect.getdoc(VERBS[verb].run) or "").splitlines()[0] in out
         verb_code, verb_out, _ = run(capsys, verb, "--help")
         assert verb_code == 0
-        assert "--json" in verb_out or verb in ("pretrain", "linear", "finetune", "slurm")
+        assert "--json" in verb_out or verb in ("plan", "pretrain", "linear", "finetune", "slurm")
 
 
 def test_recipe_help_explains_every_field_with_its_value(capsys: pytest.CaptureFixture[str]) -> None:
