@@ -80,7 +80,13 @@ def test_the_step_of_a_gpus_trial_trains_the_network(
 
     def counted(recipe: PretrainRecipe, model: torch.nn.Module) -> torch.optim.Optimizer:
         optimizer = build_optimizer(recipe, model)
-        optimizer.register_step_post_hook(lambda *_: steps.append(len(optimizer.state)))
+        step = optimizer.step
+
+        def counting() -> None:
+            step()
+            steps.append(len(optimizer.state))
+
+        monkeypatch.setattr(optimizer, "step", counting)
         return optimizer
 
     monkeypatch.setattr(micro_batch, "build_optimizer", counted)

@@ -139,24 +139,3 @@ def test_wrong_statistics_are_found_in_the_first_batches(tiny_recipe: PretrainRe
     assert [alarm["kind"] for alarm in alarms(tmp_path / "run")] == ["statistics"]
     lines = [json.loads(line) for line in (tmp_path / "run" / METRICS).read_text().splitlines()]
     assert "epoch" in lines[-1]
-
-
-def noise(folder: Path) -> Path:
-    rng = np.random.default_rng(0)
-    folder.mkdir()
-    for number in range(120):
-        Image.fromarray(rng.integers(0, 256, (28, 28), dtype=np.uint8)).save(folder / f"{number:03d}.png")
-    return folder
-
-
-@pytest.mark.slow
-def test_a_network_that_is_trained_on_noise_is_stuck_and_one_on_clothes_is_not(
-    tiny_recipe: PretrainRecipe, tmp_path: Path
-) -> None:
-    recipe = replace(tiny_recipe, epochs=112, normalise_target=True)
-    run_pretraining(replace(recipe, data=str(noise(tmp_path / "noise")), normalize="from-data"), tmp_path / "sick")
-    run_pretraining(recipe, tmp_path / "healthy")
-    (alarm,) = alarms(tmp_path / "sick")
-    assert alarm["kind"] == "stuck"
-    assert "no better than predicting the mean" in alarm["message"]
-    assert alarms(tmp_path / "healthy") == []
