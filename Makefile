@@ -1,5 +1,6 @@
 # make demo      pre-train, measure and draw on the bundled images
 # make test      all that CI runs: format, lint, types, import directions, tests
+# make test-all  the tests that make test leaves for later, too
 # make test-oldest   the tests with the lowest versions that pyproject.toml permits, in .venv-oldest
 # make oldest    writes requirements-oldest.txt again, after a change of a lower bound
 # make faults    kills, crashes, full disks and damaged files; writes docs/reliability.md (FAULTS="--only 4 --quick": less)
@@ -18,19 +19,26 @@ TESTERS ?= 3
 # What Sphinx builds: html, or linkcheck, which needs a network
 DOCS ?= html
 
-.PHONY: demo test test-oldest oldest faults docs format build clean help
+# Minutes of two processes and of every page's commands; make test-all has them. They are to become cheap enough.
+LATER := --ignore tests/evaluation/quality/test_processes.py \
+  --deselect tests/documentation/test_blocks.py::test_the_commands_of_a_page_run
+
+.PHONY: demo test test-all test-oldest oldest faults docs format build clean help
 
 demo: .venv/installed
 	$(BIN)/openmae demo
 
 # The tests' tensors are tiny: a second thread of torch would only wait, and take a processor from the other tests.
-test test-oldest: export OMP_NUM_THREADS ?= 1
+test test-all test-oldest: export OMP_NUM_THREADS ?= 1
 
 test: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/pytest --numprocesses $(TESTERS) $(LATER)
+
+test-all: .venv/installed-dev
 	$(BIN)/pytest --numprocesses $(TESTERS)
 
 # OLDEST are more options of uv, such as --torch-backend=cpu, for torch without CUDA
