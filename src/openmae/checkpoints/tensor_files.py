@@ -22,6 +22,7 @@ from openmae.checkpoints.checkpoint import Damaged, GivenUp
 from openmae.checkpoints.digest import with_digest
 from openmae.files import replacing
 
+METADATA = "__metadata__"  # safetensors' name for them in the header
 CHUNK_BYTES = 2**18  # small enough to be hashed and compared in the processor's cache
 OS_ERROR = re.compile(r"\(os error (\d+)\)")  # the system's error number in a message of safetensors
 
@@ -40,12 +41,29 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     try:
         save_file(contiguous, path, metadata=dict(metadata) or None)  # safetensors cannot read {} with {} back
         path.chmod(permissions)
+        if len(metadata) > 1:
+            _sort_metadata(path)
     except SafetensorError as error:
         number = OS_ERROR.search(str(error))
         if number is None:
             raise
         code = int(number[1])
         raise OSError(code, os.strerror(code), str(path)) from error
+
+
+def _sort_metadata(path: Path) -> None:
+    """Sort the metadata of a safetensors file, in place.
+
+    safetensors writes them in another order in each process, and equal runs would end with files of other bytes.
+    """
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header: dict[str, Any] = json.loads(file.read(length))
+        header[METADATA] = dict(sorted(header[METADATA].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        assert len(text) <= length, "the same header in another order"
+        file.seek(8)
+        file.write(text.ljust(length))  # safetensors itself fills the header up with spaces
 
 
 def read_back_tensors(
