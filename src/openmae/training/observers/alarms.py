@@ -87,7 +87,6 @@ def facts_of(spec: TrainSpec, schedule: Schedule) -> Facts:
     """What the rules know of a run before its first step."""
     recipe = spec.recipe
     return Facts(
-        stage=recipe.stage,
         base_lr=recipe.base_lr,
         lr=recipe.lr,
         total_steps=schedule.total_steps,
