@@ -11,7 +11,8 @@ from openmae.data.decoding import PixelFormat
 from openmae.data.pixel_cache import PixelCache
 from openmae.data.sources import open_data
 from openmae.data.transforms import TrainTransform
-from openmae.training.alarms.images import Collected, FirstImages, alarms_of, look, trivial_loss
+from openmae.training.alarms.first_images import Collected, FirstImages, look, trivial_loss
+from openmae.training.alarms.images import alarms_of
 
 SIDE, IMAGES = 16, 40
 

@@ -13,7 +13,7 @@ from openmae.checkpoints.names import ALARMS, LOG, METRICS
 from openmae.data.batches import Batch
 from openmae.recipes import PretrainRecipe
 from openmae.training import trainer
-from openmae.training.alarms.images import FirstImages, look
+from openmae.training.alarms.first_images import FirstImages, look
 from openmae.training.observers import alarms as observing
 from openmae.training.observers.observer import Observer
 from openmae.training.pretraining import run_pretraining

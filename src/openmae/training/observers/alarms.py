@@ -10,7 +10,8 @@ from openmae.data.workers import spare_processors
 from openmae.recipes import PretrainRecipe
 from openmae.reporter import say
 from openmae.training.alarms.alarm import Facts, Kind
-from openmae.training.alarms.images import Collected, alarms_of, look
+from openmae.training.alarms.first_images import Collected, look
+from openmae.training.alarms.images import alarms_of
 from openmae.training.alarms.rules import judge
 from openmae.training.alarms.standing import Standing
 from openmae.training.observers.observer import Observer, Outcome
