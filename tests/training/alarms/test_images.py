@@ -101,6 +101,12 @@ def test_each_image_is_looked_at_once(tmp_path: Path) -> None:
     assert sorted(collected.indices) == list(range(IMAGES))
 
 
+def test_images_that_are_kept_keep_no_batch_in_memory(tmp_path: Path) -> None:
+    collected = Collected()
+    collected.add(batch(dataset(tmp_path, pictures())))
+    assert all(image.untyped_storage().nbytes() == image.nbytes for image in collected.images)
+
+
 def test_the_trivial_loss_of_normalised_noise_is_one_and_that_of_constant_images_is_none() -> None:
     images = torch.randn(200, 3, SIDE, SIDE)
     assert trivial_loss(images, geometry(), normalised=True) == pytest.approx(1, abs=0.03)

@@ -70,7 +70,7 @@ class Collected:
                 return
             if index not in known:
                 known.add(index)
-                self.images.append(image)
+                self.images.append(image.clone())  # a view would keep its whole batch in memory
                 self.indices.append(index)
                 self.numbers += image.numel()
 
