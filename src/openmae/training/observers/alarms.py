@@ -80,7 +80,7 @@ class Alarms(Observer):
 
     def _raise(self, state: TrainState, messages: Mapping[Kind, str | None]) -> None:
         for alarm in self._standing.news(state.step, messages):
-            self._run.append(ALARMS, alarm._asdict())
+            self._run.alarm(alarm)
             say(f"alarm at step {alarm.step}: {alarm.message}")
 
 
