@@ -12,7 +12,6 @@ Exits with 1 when a run does not raise its alarm, or raises another one.
 import argparse
 import contextlib
 import io
-import json
 import os
 import shutil
 import signal
@@ -30,8 +29,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import openmae
-from openmae.checkpoints.names import ALARMS, METRICS
+from openmae.checkpoints.names import METRICS
 from openmae.reporter import quiet
+from openmae.reporting.run_files import read_run
 from openmae.training.processes.stopping import Interrupted
 
 TRAINED, HELD_OUT = 2000, 256
@@ -90,7 +90,7 @@ def main() -> None:
         began = time.perf_counter()
         with quiet():
             case.train(small if case.images is None else data, run)
-        raised = alarms(run)
+        raised = read_run(run).alarms
         kinds = {alarm["kind"] for alarm in raised}
         right = kinds <= set(case.expected) and bool(kinds) == bool(case.expected)
         good = good and right
@@ -98,12 +98,6 @@ def main() -> None:
         for alarm in raised:
             print(f"       step {alarm['step']}, {alarm['kind']}: {alarm['message']}", flush=True)
     sys.exit(0 if good else 1)
-
-
-def alarms(run: Path) -> list[dict[str, Any]]:
-    """The alarms in a run folder."""
-    file = run / ALARMS
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def shorten(cifar10: Path, out: Path) -> None:

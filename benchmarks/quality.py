@@ -41,7 +41,7 @@ class Timed(Observer):
         self._steps, self._measurements = list[float](), list[float]()
         self._began = time.process_time()
 
-    def stepped(self, state: TrainState, outcome: Outcome, *, wanted: bool) -> None:  # noqa: ARG002
+    def stepped(self, state: TrainState, outcome: Outcome, *, wanted: bool) -> None:  # noqa: ARG002  # as it is called
         ended = time.process_time()
         self._steps.append(ended - self._began)
         if state.step % (self._wanted // MEASUREMENTS) == 0:

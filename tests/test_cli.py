@@ -313,6 +313,19 @@ def test_json_prints_the_result_and_nothing_else(
     assert (code, json.loads(printed), err) == (0, result, "")
 
 
+def test_in_one_of_several_processes_what_libraries_print_is_no_result(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def greet() -> list[int]:
+        os.write(1, b"rank 0 is connected\n")  # as gloo does, from C++
+        return [1]
+
+    monkeypatch.setitem(VERBS, "knn", Verb(greet))
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    code, printed, err = run(capfd, "knn", "--json")
+    assert (code, json.loads(printed), err) == (0, [1], "rank 0 is connected\n")
+
+
 def test_quiet_prints_the_result_and_errors_only(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,6 +28,8 @@ from tests.training.test_pretraining import assert_same_run, crash_after
 from tests.weights.formats.samples import DECODER, NETWORK, save_as_fair, weights_of, with_decoder
 from tests.weights.formats.test_use import fair_file, huggingface_folder, mm_file, timm_folder
 
+pytestmark = pytest.mark.usefixtures("no_syncing")
+
 Make = Callable[[Path], Path]
 
 

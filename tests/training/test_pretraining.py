@@ -354,7 +354,7 @@ def test_a_signal_to_the_whole_group_leaves_the_loader_processes_to_the_last_ste
     recipe: PretrainRecipe, tmp_path: Path
 ) -> None:
     """Schedulers and terminals signal every process of a job, not only the one that can do something about it."""
-    recipe = replace(recipe, epochs=40, batch_size=4, workers=2, hold=False)
+    recipe = replace(recipe, epochs=40, batch_size=4, workers=2, hold=False, quality_every=0)
     out = tmp_path / "stopped"
     process = subprocess.Popen(
         command(recipe, out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -375,7 +375,7 @@ def test_a_signal_to_the_whole_group_leaves_the_loader_processes_to_the_last_ste
 def test_torchrun_starts_a_run_again_that_lost_a_process_and_it_ends_as_if_nothing_had_happened(
     recipe: PretrainRecipe, tmp_path: Path
 ) -> None:
-    recipe = replace(recipe, epochs=10, batch_size=4, save_every=Every(10, "steps"))
+    recipe = replace(recipe, epochs=5, batch_size=4, save_every=Every(10, "steps"), quality_every=0)
     run_pretraining(recipe, tmp_path / "one")
     out = tmp_path / "two"
     _, *arguments = command(recipe, out)

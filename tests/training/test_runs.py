@@ -15,7 +15,7 @@ from openmae.recipes import PretrainRecipe
 from openmae.recipes.saved import from_yaml
 from openmae.recipes.values import Every
 from openmae.reporter import Reporter, note, say, use
-from openmae.training.runs import Run, fit_batch
+from openmae.training.runs import Run
 
 OPENED: list[Run] = []
 
@@ -183,16 +183,6 @@ def test_an_output_that_cannot_be_written_is_one_clear_sentence(
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ValueError, match=r"^cannot write to .*file.* \(.+\); give --out a folder that you may write$"):
         open_run(tmp_path / below, tiny_recipe)
-
-
-@pytest.mark.parametrize(
-    ("images", "even", "expected"),
-    [(100, False, 40), (40, True, 40), (39, False, 39), (39, True, 38), (1, True, 1), (1, False, 1)],
-)
-def test_batch_shrinks_to_the_images_there_are(
-    tiny_recipe: PretrainRecipe, images: int, even: bool, expected: int
-) -> None:
-    assert fit_batch(tiny_recipe, images, even=even) == replace(tiny_recipe, batch_size=expected)
 
 
 def test_only_the_first_process_writes_to_the_log(tmp_path: Path, tiny_recipe: PretrainRecipe) -> None:

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from openmae.data.sources import Source, open_data
 from openmae.recipes import PretrainRecipe
-from openmae.training import trial
+from openmae.training import trial, trial_size
 from openmae.training.memory import cost_of, memory_of
 from openmae.training.pretraining import run_pretraining
 from openmae.training.trial import Speed, Trial, run_trial
@@ -74,7 +74,7 @@ def test_a_trial_takes_no_more_images_at_once_than_memory_holds(
     tiny_recipe: PretrainRecipe, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trial, "STEPS_WANTED", 1e-6)
-    monkeypatch.setattr(trial, "memory_at_hand", lambda: _for_images(tiny_recipe, 4))
+    monkeypatch.setattr(trial_size, "memory_at_hand", lambda: _for_images(tiny_recipe, 4))
     found = run_trial(tiny_recipe, source, seconds=0.1)
     assert (found.images_at_once, found.fits, found.limited_by) == (4, False, "memory")
 

@@ -5,7 +5,6 @@ multiplication and one addition count as two operations, as in the data sheets o
 """
 
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -14,11 +13,9 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from openmae.core.masking import Mask, kept_count, random_mask
+from openmae.core.masking import kept_count, random_mask
 from openmae.core.model import MaskedAutoencoder
 from openmae.core.network import Network
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,12 +119,8 @@ def _kept_by(model: MaskedAutoencoder, batch: int, kept: int, own: set[int], *, 
         return tensor
 
     images = torch.empty(batch, model.channels, *model.geometry.size)
-    mask: Mask = random_mask(batch=batch, patches=model.geometry.grid, kept=kept)
-    hooks = torch.autograd.graph.saved_tensors_hooks(keep, _itself)
+    mask = random_mask(batch=batch, patches=model.geometry.grid, kept=kept)
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
     with hooks, torch.autocast("cpu", torch.bfloat16, enabled=mixed):
         _ = model(images, mask)
     return sum(storage.nbytes() for storage in storages.values())
-
-
-def _itself(tensor: T) -> T:
-    return tensor

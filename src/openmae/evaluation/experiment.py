@@ -25,12 +25,13 @@ from openmae.evaluation.tasks.task import Task
 from openmae.evaluation.understood import Understood
 from openmae.evaluation.unreadable import Role, describe_unreadable, listed_by_training
 from openmae.recipes import FinetuneRecipe, SupervisedRecipe
+from openmae.recipes.batch import fit_batch
 from openmae.reporter import say
 from openmae.training.deep_pixels import adopt_from, reading_before_adopting
 from openmae.training.optimizers import build_optimizer
 from openmae.training.pixels import hold_pixels, pixel_format, reading_of, resolve_pixels
 from openmae.training.processes.devices import start_fabric
-from openmae.training.runs import Run, fit_batch, open_run
+from openmae.training.runs import Run, open_run
 from openmae.training.spec import TrainSpec
 from openmae.training.trainer import train
 from openmae.weights.comparing import require_architecture

@@ -128,7 +128,7 @@ class TrainingView:
             self._times.append((time.monotonic(), step))
         if self._live is None and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
-            self._print(self._line())
+            self._console.print(self._line(), markup=False, highlight=False, soft_wrap=True)
 
     def alarmed(self, text: str) -> None:
         """An alarm has been raised, and said; the text is that of `alarm_text`."""
@@ -167,7 +167,6 @@ class TrainingView:
         if done <= before:
             return None
         left = self._epochs * self._steps_per_epoch - self._step
-        # The time since the last line has passed, too, unless steps have been made in it.
         return max(0.0, (now - then) / (done - before) * left)
 
     def _line(self) -> str:
@@ -183,9 +182,6 @@ class TrainingView:
         if frame.seconds_left is not None:
             parts.append(f"{duration(frame.seconds_left)} left")
         return "  ".join(parts)
-
-    def _print(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def thinned(points: list[Point]) -> list[Point]:

@@ -10,15 +10,14 @@ import torch
 from lightning_fabric import Fabric
 
 from openmae.core.cost import Cost
-from openmae.core.masking import kept_count, random_mask
 from openmae.errors import UserError
 from openmae.recipes import PretrainRecipe
 from openmae.reporter import say
 from openmae.training.continuing import recorded_recipe
 from openmae.training.memory import cost_of, memory_at_hand, memory_of
+from openmae.training.noise_step import fresh_network, noise_step
 from openmae.training.optimizers import build_optimizer
 from openmae.training.processes.devices import Precision, choose_precision
-from openmae.weights.networks import network_of
 
 SHARE_OF_GPU = 0.95
 """The part of a GPU's memory that a trial may fill: the rest is for what a longer run fragments."""
@@ -134,16 +133,11 @@ def _trial(fabric: Fabric, recipe: PretrainRecipe) -> Callable[[Division], bool]
 
 def _make_step(fabric: Fabric, recipe: PretrainRecipe, images: int) -> None:
     """Two steps on noise: in the second all that a run keeps is in memory."""
-    model = network_of(recipe).build_autoencoder().to(fabric.device)
+    model = fresh_network(fabric, recipe)
     optimizer = build_optimizer(recipe, model)
     buckets = [torch.empty_like(one) for one in model.parameters() if one.requires_grad and fabric.world_size > 1]
     average = [torch.empty_like(one) for one in model.parameters() if recipe.ema_decay is not None]
-    kept = kept_count(model.geometry.patches, recipe.mask_ratio)
     for _ in range(2):
-        pixels = torch.rand(images, model.channels, *model.geometry.size, device=fabric.device)
-        mask = random_mask(batch=images, patches=model.geometry.grid, kept=kept).to(fabric.device)
-        with fabric.autocast():
-            loss = model(pixels, mask).loss
-        loss.backward()
+        noise_step(fabric, recipe, model, images)
         optimizer.step()
     del buckets, average

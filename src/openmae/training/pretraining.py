@@ -23,6 +23,7 @@ from openmae.data.sources.taking import Taken, for_pretraining
 from openmae.data.transforms import TrainTransform, normalise_pixels
 from openmae.errors import UserError
 from openmae.recipes import PretrainRecipe
+from openmae.recipes.batch import fit_batch
 from openmae.reporter import say
 from openmae.training.continuing import has_begun, keep_recorded
 from openmae.training.deep_pixels import adopt_from, reading_before_adopting
@@ -31,7 +32,7 @@ from openmae.training.observers.observer import Observer
 from openmae.training.optimizers import build_optimizer
 from openmae.training.pixels import hold_pixels, pixel_format, reading_of, resolve_pixels
 from openmae.training.processes.devices import start_fabric
-from openmae.training.runs import Run, fit_batch, open_run
+from openmae.training.runs import Run, open_run
 from openmae.training.spec import TrainSpec
 from openmae.training.trainer import train
 from openmae.weights.adapting import as_weights, freeze_while_decoder_is_fresh

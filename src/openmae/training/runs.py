@@ -2,18 +2,13 @@
 
 import contextlib
 import json
-import os
-import platform
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import torch
 from lightning_fabric import Fabric
 
 from openmae.checkpoints.locking import FolderLock
@@ -32,13 +27,13 @@ from openmae.checkpoints.names import (
 from openmae.data.sources import Source
 from openmae.data.targets import Targets
 from openmae.errors import UserError, one_line
-from openmae.files import sync_file, write_text
+from openmae.files import write_text
 from openmae.recipes import Recipe
 from openmae.recipes.saved import to_dict, to_yaml
 from openmae.reporter import TensorBoard, Tracker, current, note, open_tracker, say
 from openmae.terminal.panel import alarm_text
 from openmae.terminal.training_view import TrainingView
-from openmae.training.alarms.alarm import History
+from openmae.training.alarms.alarm import Alarm, History
 from openmae.training.continuing import (
     NOT_COMPARED,
     Compared,
@@ -48,11 +43,11 @@ from openmae.training.continuing import (
     recorded_recipe,
     require_continuable,
 )
+from openmae.training.environment import describe_environment
 from openmae.training.fingerprint import Fingerprint, take_fingerprint
+from openmae.training.json_lines import JsonLines
 from openmae.training.processes.stopping import ASKED_TO_STOP, FAILED, Interrupted
 from openmae.weights.weights import Weights
-
-PACKAGES = ("openmae", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow", "pyarrow", "safetensors")
 
 
 class Run:
@@ -81,7 +76,7 @@ class Run:
         self._tensorboard: TensorBoard | None = None
         self._tracker: Tracker | None = None
         self._lock: FolderLock | None = None
-        self._unwritten: dict[str, str] = {}
+        self._lines = {name: JsonLines(path / name) for name in (METRICS, BAD_IMAGES, REWINDS, ALARMS)}
         self.figures: dict[str, Any] = {}
         """The newest of each figure that is logged."""
         self.history = History()
@@ -134,13 +129,10 @@ class Run:
             [record for record in self.records(name) if record.get("step", sys.maxsize) <= step]
             for name in (METRICS, ALARMS)
         )
-        for name in (METRICS, ALARMS):
-            self._unwritten.pop(name, None)
         if self.writes:
             self.history = History(kept)
             for name, records in ((METRICS, kept), (ALARMS, alarms), (BAD_IMAGES, self.records(BAD_IMAGES))):
-                if (self.path / name).exists():
-                    write_text(self.path / name, "".join(json.dumps(record) + "\n" for record in records))
+                self._lines[name].replace(records)
             if self._tensorboard is not None:
                 self._tensorboard.close()
             self._tensorboard = TensorBoard(self.path / "tensorboard", last_step=step)
@@ -177,32 +169,26 @@ class Run:
             self._tensorboard = None
             say(f"TensorBoard's curves end at step {step} ({error.strerror}); {METRICS} has every figure")
 
-    def append(self, name: str, record: dict[str, Any]) -> None:
-        """Add one JSON line to a file of the folder; a line that a full disk refuses is written with a later one."""
-        if not self.writes:
-            return
-        if name == ALARMS and self.view is not None:
+    def alarm(self, alarm: Alarm) -> None:
+        """Add one line to alarms.jsonl, and show it."""
+        record = alarm._asdict()
+        self.append(ALARMS, record)
+        if self.view is not None:
             self.view.alarmed(alarm_text(record))
-        lines = self._unwritten.pop(name, "") + json.dumps(record) + "\n"
-        try:
-            with (self.path / name).open("a", encoding="utf-8") as file:
-                file.write(lines)
-        except OSError:
-            self._unwritten[name] = f"\n{lines}" if not lines.startswith("\n") else lines  # a half may be there
+
+    def append(self, name: str, record: dict[str, Any]) -> None:
+        """Add one JSON line to a file of the folder."""
+        if self.writes:
+            self._lines[name].append(record)
 
     def sync(self) -> None:
         """Make the lines that were logged so far survive a power cut."""
-        for name in (METRICS, BAD_IMAGES, REWINDS, ALARMS):
-            with contextlib.suppress(FileNotFoundError):
-                sync_file(self.path / name)
+        for lines in self._lines.values():
+            lines.sync()
 
     def records(self, name: str) -> list[dict[str, Any]]:
-        """The complete JSON lines of a file of the folder; none when there is no such file."""
-        try:
-            lines = (self.path / name).read_text(encoding="utf-8", errors="replace").splitlines()
-        except FileNotFoundError:
-            return []
-        return [record for line in lines if (record := _parse(line)) is not None]
+        """The JSON lines of a file of the folder; none when there is no such file."""
+        return self._lines[name].records()
 
     def was_evaluated(self, step: int) -> bool:
         """Whether an evaluation after this step has been logged."""
@@ -278,38 +264,3 @@ def open_run(
         data = take_fingerprint(images, targets, weights="" if weights is None else weights.digest)
         compared = compare(path, data)
     return Run(path, recipe, writes=fabric.is_global_zero, data=data, compared=fabric.broadcast(compared))
-
-
-R = TypeVar("R", bound=Recipe)
-
-
-def fit_batch(recipe: R, images: int, *, even: bool = False) -> R:
-    """`recipe`, with a smaller batch where there are not enough images for one; mixup wants an `even` number."""
-    if images >= recipe.batch_size:
-        return recipe
-    say(f"{images} images do not fill a batch of {recipe.batch_size}: taking all of them as one batch")
-    return replace(recipe, batch_size=max(1, images - images % 2 if even else images))
-
-
-def describe_environment(seed: int) -> dict[str, Any]:
-    """Versions, hardware, command line and seed, which are needed to repeat a run."""
-    return {
-        "command": sys.argv,
-        "seed": seed,
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processors": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "accelerators": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
-        "packages": {name: metadata.version(name) for name in PACKAGES},
-    }
-
-
-def _parse(line: str) -> dict[str, Any] | None:
-    """The record of one line; None for a line that a crash cut short."""
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return record if isinstance(record, dict) else None

@@ -1,28 +1,26 @@
 """A short trial of a pre-training on this machine, with the loader and the steps of the real run, and no run folder."""
 
-import gc
 import itertools
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from lightning_fabric import Fabric
 
-from openmae.core.masking import kept_count, random_mask
 from openmae.data.sampling import StepSampler
 from openmae.data.sources import Source
 from openmae.data.workers import batches_of, training_loader
 from openmae.recipes import PretrainRecipe
-from openmae.training.memory import cost_of, memory_at_hand, memory_of
 from openmae.training.observers.observer import Observer
 from openmae.training.pretraining import specify
-from openmae.training.processes.devices import choose_precision, choose_workers, start_fabric
+from openmae.training.processes.devices import choose_workers, start_fabric
 from openmae.training.schedules import Schedule
 from openmae.training.spec import TrainSpec
 from openmae.training.state import TrainState, first_state
 from openmae.training.trainer import train_step
+from openmae.training.trial_size import find_size, wait_for
 from openmae.weights.networks import network_of
 
 PARTS = {"size": 0.15, "first": 0.35, "later": 0.35, "loader": 0.15}
@@ -30,7 +28,6 @@ PARTS = {"size": 0.15, "first": 0.35, "later": 0.35, "loader": 0.15}
 others, where decoded images are held; and how fast the loader alone is."""
 STEPS_WANTED = 6
 """How many steps a part of the trial should have time for."""
-_NUMBERS = {"64-true": torch.float64}
 Limit = Literal["memory", "data", "compute"]
 
 WARM_SHARE = 0.25
@@ -116,7 +113,7 @@ def run_trial(recipe: PretrainRecipe, source: Source, *, seconds: float) -> Tria
     alone = replace(recipe, devices=1, nodes=1, strategy="auto")
     fabric = start_fabric(alone)
     share = recipe.batch_size // (recipe.accumulate * recipe.devices * recipe.nodes)
-    size = _find_size(fabric, alone, wanted=max(recipe.repeats, share), seconds=seconds)
+    size = find_size(fabric, alone, wanted=max(recipe.repeats, share), longest=seconds * PARTS["first"] / STEPS_WANTED)
     tried = replace(alone, batch_size=size.images, accumulate=1)
     torch.manual_seed(tried.seed)
     spec = specify(tried, network_of(tried).build_autoencoder(mlp_bias_std=tried.mlp_bias_std), source)
@@ -157,57 +154,6 @@ def run_trial(recipe: PretrainRecipe, source: Source, *, seconds: float) -> Tria
     )
 
 
-class _Size(NamedTuple):
-    """How many images the steps of the trial take, and whether there is memory for as many as were wanted."""
-
-    images: int
-    fits: bool
-
-
-def _find_size(fabric: Fabric, recipe: PretrainRecipe, *, wanted: int, seconds: float) -> _Size:
-    """As many images as a step can take in the time of the trial, at most those wanted; tried on noise."""
-    precision, gpu = choose_precision(recipe), fabric.device.type == "cuda"
-    memory = memory_of(recipe, cost_of(recipe, precision), precision=precision, gpu=gpu)
-    room = memory.most_images(memory_at_hand())
-    # A GPU says when its memory is full. Where no GPU does, the system may kill the process.
-    most = wanted if gpu else max(recipe.repeats, min(wanted, room // recipe.repeats * recipe.repeats))
-    longest = seconds * PARTS["first"] / STEPS_WANTED
-    images, is_full = _try_sizes(fabric, recipe, most=most, longest=longest, dtype=_NUMBERS.get(precision))
-    gc.collect()
-    if gpu:
-        torch.cuda.empty_cache()
-    return _Size(images, fits=not is_full and (room >= wanted or (gpu and images == wanted)))
-
-
-def _try_sizes(
-    fabric: Fabric, recipe: PretrainRecipe, *, most: int, longest: float, dtype: torch.dtype | None
-) -> tuple[int, bool]:
-    """The largest number of images whose step takes no longer than that, and whether memory ended the search."""
-    model = network_of(recipe).build_autoencoder().to(fabric.device, dtype)
-    kept = kept_count(model.geometry.patches, recipe.mask_ratio)
-
-    def step_seconds(images: int) -> float:
-        pixels = torch.rand(images, model.channels, *model.geometry.size, device=fabric.device, dtype=dtype)
-        mask = random_mask(batch=images, patches=model.geometry.grid, kept=kept).to(fabric.device)
-        started = time.perf_counter()
-        with fabric.autocast():
-            loss = model(pixels, mask).loss
-        loss.backward()
-        _wait_for(fabric)
-        return time.perf_counter() - started
-
-    images = recipe.repeats
-    step_seconds(images)  # the first is slow
-    while images < most and 2 * step_seconds(images) < longest:
-        larger = min(2 * images, most)
-        try:
-            step_seconds(larger)
-        except torch.cuda.OutOfMemoryError:
-            return images, True
-        images = larger
-    return images, False
-
-
 class _Clock(Observer):
     """Notes when the backward pass of a step is done and the weights are about to change."""
 
@@ -216,7 +162,7 @@ class _Clock(Observer):
         self.backward_done = 0.0
 
     def wants(self, state: TrainState) -> bool:  # noqa: ARG002  # an observer need not look at all that it is shown
-        _wait_for(self._fabric)
+        wait_for(self._fabric)
         self.backward_done = time.perf_counter()
         return False
 
@@ -273,8 +219,3 @@ def _epoch(sampler: StepSampler) -> StepSampler:
 
 def _without_end(sampler: StepSampler) -> Iterator[list[tuple[int, int]]]:
     return itertools.chain.from_iterable(itertools.repeat(sampler))
-
-
-def _wait_for(fabric: Fabric) -> None:
-    if fabric.device.type == "cuda":
-        torch.cuda.synchronize(fabric.device)

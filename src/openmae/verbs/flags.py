@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -16,11 +15,11 @@ from openmae.recipes.recipe import AS_WEIGHTS, declarations
 from openmae.recipes.saved import from_yaml
 from openmae.recipes.values import Every, ImageSize, as_text
 from openmae.recipes.warmup import fit_warmup
+from openmae.verbs.automatic_batch import AUTO, NOT_BOTH, take_automatic_batch
 from openmae.verbs.repeated import is_given, require_once
-from openmae.verbs.training import AUTO
 from openmae.verbs.verb import convert_arguments, is_positional
 
-RECIPE, RECIPE_FILE, DATA, BATCH = "recipe", "--recipe-file", "--data", "--batch-size"
+RECIPE, RECIPE_FILE, DATA = "recipe", "--recipe-file", "--data"
 # No word of a command line can hold it.
 BETWEEN_PLACES = "\0"
 # The declared type of a recipe's field `data`.
@@ -61,7 +60,7 @@ def parse(name: str, function: Callable[..., Any], words: Sequence[str]) -> Call
             print(_help_of_stage(name, stage, text, out=any(one.name == "out" for one in parameters)))
             raise SystemExit(0)
         recipe, words = _take_recipe(stage, words)
-        words, automatic = _take_automatic_batch(recipe, words)
+        words, automatic = take_automatic_batch(recipe, words)
         name, text = f"{name} {recipe.name}", f"{recipe.name}: {describe(recipe)}\n\n{text}"
         fields: Any = Annotated[type(recipe), tyro.conf.arg(help=inspect.getdoc(recipe))]
         parameters = [_flag(RECIPE, fields, recipe) if one.name == RECIPE else one for one in parameters]
@@ -91,7 +90,7 @@ def parse(name: str, function: Callable[..., Any], words: Sequence[str]) -> Call
         }
     if stage is not None and automatic:
         if is_given("accumulate", words):
-            raise WrongUsage(f"{BATCH} auto chooses --accumulate; give one of the two")
+            raise WrongUsage(NOT_BOTH)
         arguments["batch_size"] = AUTO
     return Call(arguments=arguments, json=json, quiet=quiet, note=note)
 
@@ -193,19 +192,6 @@ def _take_recipe(stage: Stage, words: Sequence[str]) -> tuple[Recipe, list[str]]
     if not words or words[0].startswith("-"):
         raise WrongUsage(f"which recipe? `openmae {stage} NAME …`; `openmae recipes` lists them")
     return find_recipe(words[0], stage), words[1:]
-
-
-def _take_automatic_batch(recipe: Recipe, words: Sequence[str]) -> tuple[list[str], bool]:
-    """The words with the recipe's own batch in place of `--batch-size auto`, and whether that was there."""
-    parts = [part for word in words for part in (word.split("=", 1) if word.startswith(f"{BATCH}=") else [word])]
-    places = [
-        place
-        for place, pair in enumerate(pairwise(parts))
-        if (pair[0].replace("_", "-"), pair[1]) == (BATCH, AUTO) and recipe.stage == "pretrain"
-    ]
-    for place in places:
-        parts[place + 1] = str(recipe.batch_size)
-    return (parts, True) if places else (list(words), False)
 
 
 def _separated(word: str) -> list[str]:

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from openmae.recipes import PretrainRecipe
 from openmae.recipes.constraints import NOT_NEGATIVE, Range, at_least
 from openmae.reporter import quiet
-from openmae.verbs.training import resolve, resolve_batch
+from openmae.verbs.automatic_batch import resolve_batch
+from openmae.verbs.training import resolve
 from openmae.verbs.verb import verb
 
 if TYPE_CHECKING:

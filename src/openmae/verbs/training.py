@@ -11,11 +11,10 @@ from openmae.recipes.warmup import fit_warmup
 from openmae.reporter import say
 from openmae.training.processes.launching import process_rank
 from openmae.training.results import PretrainResult
+from openmae.verbs.automatic_batch import resolve_batch
 from openmae.verbs.verb import verb
 
 R = TypeVar("R", bound=Recipe)
-AUTO = "auto"
-"""A batch size that keeps the recipe's batch and cuts it so that it fits into memory."""
 
 
 @verb
@@ -109,19 +108,6 @@ def report_if_wanted(recipe: Recipe, folder: Path) -> None:
         say(f"no report was written: {error}")
     else:
         say(f"report: {written['path']}")
-
-
-def resolve_batch(fields: dict[str, Any]) -> tuple[dict[str, Any], bool]:
-    """The fields without `batch_size="auto"`, and whether it was among them: the batch is then the recipe's own.
-
-    Raises:
-        UserError: when accumulation steps are given, too.
-    """
-    if fields.get("batch_size") != AUTO:
-        return fields, False
-    if "accumulate" in fields:
-        raise UserError("--batch-size auto chooses --accumulate; give one of the two")
-    return {name: value for name, value in fields.items() if name != "batch_size"}, True
 
 
 def run_folder(recipe: Recipe, out: str | Path | None) -> Path:

@@ -12,7 +12,6 @@ from openmae.training.alarms.alarm import Facts, Line
 EVERY, STEPS_PER_EPOCH, BATCH = 20, 100, 64
 
 FACTS = Facts(
-    stage="pretrain",
     base_lr=1e-3,
     lr=1e-3,
     total_steps=10_000,

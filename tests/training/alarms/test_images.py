@@ -11,7 +11,8 @@ from openmae.data.decoding import PixelFormat
 from openmae.data.pixel_cache import PixelCache
 from openmae.data.sources import open_data
 from openmae.data.transforms import TrainTransform
-from openmae.training.alarms.images import Collected, FirstImages, alarms_of, look, trivial_loss
+from openmae.training.alarms.first_images import Collected, FirstImages, look, trivial_loss
+from openmae.training.alarms.images import alarms_of
 
 SIDE, IMAGES = 16, 40
 
@@ -98,6 +99,12 @@ def test_each_image_is_looked_at_once(tmp_path: Path) -> None:
     collected.add(batch(images))
     collected.add(batch(images))
     assert sorted(collected.indices) == list(range(IMAGES))
+
+
+def test_images_that_are_kept_keep_no_batch_in_memory(tmp_path: Path) -> None:
+    collected = Collected()
+    collected.add(batch(dataset(tmp_path, pictures())))
+    assert all(image.untyped_storage().nbytes() == image.nbytes for image in collected.images)
 
 
 def test_the_trivial_loss_of_normalised_noise_is_one_and_that_of_constant_images_is_none() -> None:

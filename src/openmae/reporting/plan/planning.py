@@ -10,6 +10,7 @@ from openmae.core.cost import Cost
 from openmae.data.sources import Source
 from openmae.errors import UserError
 from openmae.recipes import PretrainRecipe
+from openmae.recipes.batch import fit_batch
 from openmae.reporter import quiet, say
 from openmae.reporting.plan.cautions import Caution, Planned, cautions, median_short_side
 from openmae.reporting.plan.gpus import GPUS, USUAL, images_per_second
@@ -20,7 +21,6 @@ from openmae.training.micro_batch import Division, divisions, fits_by_arithmetic
 from openmae.training.pixels import reading_of
 from openmae.training.pretraining import gather
 from openmae.training.processes.devices import Precision, choose_precision
-from openmae.training.runs import fit_batch
 from openmae.training.trial import run_trial
 from openmae.weights.adapting import as_weights, freeze_while_decoder_is_fresh
 from openmae.weights.reading import read_whole

@@ -1,13 +1,10 @@
 """What an alarm is, and what its rules know of a run beside the lines that it logged."""
 
-import statistics
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal, NamedTuple
-
-from openmae.recipes.recipe import Stage
 
 Kind = Literal[
     "constant",
@@ -45,7 +42,6 @@ class Facts:
     """What the rules know of a run beside its lines.
 
     Args:
-        stage: what is trained.
         base_lr: as the recipe has it, for the advice.
         lr: the highest rate of the run.
         total_steps: of the whole run.
@@ -59,7 +55,6 @@ class Facts:
         trivial: the loss of predicting the mean of all images at each place; None where it is unknown or next to 0.
     """
 
-    stage: Stage
     base_lr: float
     lr: float
     total_steps: int
@@ -115,7 +110,3 @@ class History:
 
 Rule = Callable[[History, Facts], str | None]
 """The history of a run and its facts, to a message; None while all is well."""
-
-
-def median(values: Sequence[float]) -> float:
-    return statistics.median(values)

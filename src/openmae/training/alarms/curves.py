@@ -3,11 +3,12 @@ on both sides of each."""
 
 import math
 from collections.abc import Sequence
+from statistics import median
 from typing import NamedTuple
 
 import numpy as np
 
-from openmae.training.alarms.alarm import MOST_LINES, Facts, History, Line, median
+from openmae.training.alarms.alarm import MOST_LINES, Facts, History, Line
 
 # A network that has learned nothing is within sampling noise of the mean; on noise, 1.00 of it. Runs on images are
 # below 0.85 of it, and below the nearest visible patch, after 150 steps (CIFAR-10).

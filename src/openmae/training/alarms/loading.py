@@ -1,8 +1,9 @@
 """The alarm about a training that waits for its images."""
 
 import math
+from statistics import median
 
-from openmae.training.alarms.alarm import Facts, History, Line, median
+from openmae.training.alarms.alarm import Facts, History, Line
 
 # Healthy runs wait 1 % of their time, and up to 12 % on a machine that is busy with other work. More workers can win
 # back what is waited: below this share that is not worth an interruption.

@@ -1,6 +1,8 @@
 """Alarms about the quality lines of a run: a held-out sample, the features, the probe."""
 
-from openmae.training.alarms.alarm import Facts, History, median
+from statistics import median
+
+from openmae.training.alarms.alarm import Facts, History
 from openmae.training.alarms.curves import learned_by_heart
 
 # On fixed images with fixed masks the held-out loss has no noise but that of the weights, and falls from measurement to

@@ -10,7 +10,8 @@ from openmae.data.workers import spare_processors
 from openmae.recipes import PretrainRecipe
 from openmae.reporter import say
 from openmae.training.alarms.alarm import Facts, Kind
-from openmae.training.alarms.images import Collected, alarms_of, look
+from openmae.training.alarms.first_images import Collected, look
+from openmae.training.alarms.images import alarms_of
 from openmae.training.alarms.rules import judge
 from openmae.training.alarms.standing import Standing
 from openmae.training.observers.observer import Observer, Outcome
@@ -79,7 +80,7 @@ class Alarms(Observer):
 
     def _raise(self, state: TrainState, messages: Mapping[Kind, str | None]) -> None:
         for alarm in self._standing.news(state.step, messages):
-            self._run.append(ALARMS, alarm._asdict())
+            self._run.alarm(alarm)
             say(f"alarm at step {alarm.step}: {alarm.message}")
 
 
@@ -87,7 +88,6 @@ def facts_of(spec: TrainSpec, schedule: Schedule) -> Facts:
     """What the rules know of a run before its first step."""
     recipe = spec.recipe
     return Facts(
-        stage=recipe.stage,
         base_lr=recipe.base_lr,
         lr=recipe.lr,
         total_steps=schedule.total_steps,
