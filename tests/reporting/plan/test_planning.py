@@ -52,7 +52,7 @@ def test_hours_and_cost_follow_from_the_trial(planned: PlanResult) -> None:
 
 
 def test_a_gpu_is_as_fast_as_the_assumed_share_of_its_peak_but_no_pass_takes_less_than_10_ms() -> None:
-    large = plan("vit-b16-800e", gpu=("A100",), devices=8, price=2)
+    large = plan("vit-b16-800e", depth=3, decoder_depth=2, gpu=("A100",), devices=8, price=2)
     (gpu,) = large["gpus"]
     assert gpu["images_per_second"] == pytest.approx(8 * 0.4 * 312e12 / large["network"]["training_flop"])
     assert gpu["hours"] == pytest.approx(249_600 * 4096 / gpu["images_per_second"] / 3600)
@@ -69,7 +69,7 @@ def test_gpus_are_found_however_they_are_written_and_others_are_refused(planned:
 
 
 def test_without_data_published_recipes_take_imagenet_and_others_have_no_length() -> None:
-    run = plan("vit-b16-300e", trial_seconds=0)["run"]
+    run = plan("vit-b16-300e", depth=1, decoder_depth=1, trial_seconds=0)["run"]
     assert run is not None
     assert (run["images"], run["images_assumed"]) == (1_281_167, True)
     unknown = plan("cifar10", trial_seconds=0)
