@@ -45,18 +45,23 @@ class DataSet:
 
 def data_set(recipe: Mapping[str, Any], results: Mapping[str, Any] | None, run: Path) -> DataSet:
     """The data set of a run from its recipe, its results and its list of bad images."""
-    places = recipe.get("data")
     record = (results or {}).get("data")
     record = record if isinstance(record, Mapping) else {}
     bad = {one.name: one for one in _bad(run / BAD_IMAGES)}
     return DataSet(
-        places=" ".join(map(str, places)) if isinstance(places, list | tuple) else str(places or "not named"),
+        places=" ".join(places_of(recipe)) or "not named",
         splits=_splits(record),
         facts=_facts(recipe),
         left_out=[_left_out(one) for one in record.get("left_out") or [] if isinstance(one, Mapping)],
         bad=list(islice(bad.values(), MOST_BAD)),
         bad_total=len(bad),
     )
+
+
+def places_of(recipe: Mapping[str, Any]) -> tuple[str, ...]:
+    """What `--data` named; () where it named nothing."""
+    data = recipe.get("data")
+    return tuple(map(str, data if isinstance(data, list | tuple) else [data] if data else []))
 
 
 def _splits(record: Mapping[str, Any]) -> list[tuple[str, int, bool]]:

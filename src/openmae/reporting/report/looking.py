@@ -20,7 +20,7 @@ from openmae.weights.building import LoadedAutoencoder
 BATCH = 32
 LOOKS = 6
 PATIENCE = 60.0
-"""Seconds that features and errors of images may take together: a large network on a small machine shows fewer of them."""
+"""Seconds that features and errors may take together: a large network on a small machine shows fewer images."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,10 @@ from openmae.reporting.report.classes import Classes, Mistakes
 from openmae.reporting.report.data_set import DataSet
 from openmae.reporting.report.looking import Looks
 from openmae.reporting.report.measured import Row
+from openmae.reporting.report.missing import Missing
 from openmae.reporting.report.over_time import Frames
 from openmae.reporting.report.reproducing import Repeating
+from openmae.reporting.report.run_lines import RunLine
 from openmae.reporting.report.summary import Summary
 
 PACKAGE = "openmae.reporting.report"
@@ -23,25 +25,6 @@ HTML, MARKDOWN, MARKDOWN_KIND = "page.html.jinja", "summary.md.jinja", "md.jinja
 SPECIAL = re.compile(r"([\\`*_{}\[\]!|<>~&$]|^[-+=#])")
 """What GitHub's Markdown gives a meaning: within a line, and at the beginning of a text."""
 MENTION = re.compile(r"[@#](?=\w)")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Missing:
-    """A part that the page does not have, and the command that would add it."""
-
-    what: str
-    command: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunLine:
-    """A run in the table of several: its name, its folder, its state, and its last figures."""
-
-    name: str
-    folder: str
-    state: str
-    samples: str
-    loss: str
 
 
 @dataclass(frozen=True, kw_only=True)

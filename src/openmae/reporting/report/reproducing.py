@@ -11,6 +11,7 @@ import yaml
 from openmae.recipes import RECIPES
 from openmae.recipes.saved import to_dict
 from openmae.recipes.stages import RECIPE_TYPES
+from openmae.reporting.report.data_set import places_of
 
 ABOUT_RECIPE = {"stage", "name", "follows", "published_top1", "published_by", "note", "published_linear_top1"}
 """Fields that say where a recipe comes from."""
@@ -65,8 +66,8 @@ def changed_fields(recipes: Sequence[Mapping[str, Any]]) -> list[Field]:
     Fields that change no result, such as the number of workers, are left out.
     """
     first = recipes[0]
-    kind = RECIPE_TYPES.get(first.get("stage"))  # type: ignore[arg-type]  # None is no stage
-    without_effect = kind.fields_without_effect() if kind is not None else frozenset()
+    kinds = [kind for stage, kind in RECIPE_TYPES.items() if stage == first.get("stage")]
+    without_effect = {name for kind in kinds for name in kind.fields_without_effect()}
     usual = _usual(first)
     names = [name for name in dict.fromkeys(name for one in recipes for name in one) if name not in without_effect]
     fields = []
@@ -129,9 +130,7 @@ def _commands(folder: Path, recipe: Mapping[str, Any], environment: Mapping[str,
         )
     )
     if stage == "pretrain":
-        data = recipe.get("data")
-        places = data if isinstance(data, list | tuple) else [data] if data else ["LABELLED"]
-        images = " ".join(shlex.quote(str(one)) for one in places)
+        images = shlex.join(places_of(recipe) or ["LABELLED"])
         commands += [
             Command(what="how good its features are", text=f"openmae knn --weights {place} --data {images}"),
             Command(
