@@ -92,12 +92,7 @@ def write_report(wanted: Wanted) -> ReportResult:
         made=f"Made by openmae {metadata.version('openmae')} on {time.strftime('%Y-%m-%d %H:%M')}.",
         runs=[line_of(run, name) for run, name in zip(chosen, names, strict=True)],
         summary=summarise(
-            first.recipe,
-            first.metrics,
-            first.quality,
-            first.alarms,
-            first.results,
-            state=first.state,
+            first,
             images=sum(images for _, images, used in brief.splits if used) or None,
             parameters=seen.parameters,
             seconds=seconds_of(first),
