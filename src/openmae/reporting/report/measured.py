@@ -189,5 +189,15 @@ def number(value: Any) -> float | None:
     return float(value)
 
 
+def mapping(value: Any) -> Mapping[str, Any]:
+    """An object of such a file; an empty one for anything else."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def items(value: Any) -> list[Any]:
+    """A list of such a file; an empty one for anything else."""
+    return value if isinstance(value, list) else []
+
+
 def _last(measurements: Sequence[Measured], encoder: Encoder) -> float | None:
     return next((one.value for one in reversed(measurements) if one.encoder == encoder), None)

@@ -12,6 +12,7 @@ from openmae.recipes import RECIPES
 from openmae.recipes.saved import to_dict
 from openmae.recipes.stages import RECIPE_TYPES
 from openmae.reporting.report.data_set import places_of
+from openmae.reporting.report.measured import items, mapping
 
 ABOUT_RECIPE = {"stage", "name", "follows", "published_top1", "published_by", "note", "published_linear_top1"}
 """Fields that say where a recipe comes from."""
@@ -98,18 +99,15 @@ def _shown(value: Any) -> str:
 
 
 def _environment(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
-    packages = environment.get("packages")
-    accelerators = environment.get("accelerators")
+    accelerators = items(environment.get("accelerators"))
     shown = {
         "started": environment.get("started"),
-        "accelerators": ", ".join(map(str, accelerators))
-        if isinstance(accelerators, list) and accelerators
-        else "none",
+        "accelerators": ", ".join(map(str, accelerators)) or "none",
         "processors": environment.get("processors"),
         "threads": environment.get("threads"),
         "platform": environment.get("platform"),
         "Python": environment.get("python"),
-        **(packages if isinstance(packages, Mapping) else {}),
+        **mapping(environment.get("packages")),
     }
     return [(str(name), str(value)) for name, value in shown.items() if value is not None] if environment else []
 
@@ -119,8 +117,7 @@ def _commands(folder: Path, recipe: Mapping[str, Any], environment: Mapping[str,
     stage = recipe.get("stage", "pretrain")
     again = shlex.quote(f"{folder}-again")
     commands = []
-    words = environment.get("command")
-    if isinstance(words, list) and words:
+    if words := items(environment.get("command")):
         program = "openmae" if Path(str(words[0])).name in ("openmae", "__main__.py", "cli.py") else str(words[0])
         commands.append(Command(what="what was run", text=shlex.join([program, *map(str, words[1:])])))
     commands.append(
