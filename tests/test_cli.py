@@ -376,21 +376,6 @@ def test_a_verb_on_several_devices_runs_in_a_process_for_each(
     assert started == [(command, 2, 1, patience)]
 
 
-def test_what_libraries_print_in_one_of_several_processes_is_not_among_the_results(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    def greets() -> dict[str, int]:
-        os.write(1, b"[Gloo] Rank 0 is connected\n")
-        return {"answer": 42}
-
-    monkeypatch.setitem(cli.VERBS, "greets", Verb(greets))
-    monkeypatch.setenv("LOCAL_RANK", "0")
-    assert main(["greets", "--json"]) == 0
-    printed, said = capfd.readouterr()
-    assert json.loads(printed) == {"answer": 42}
-    assert "[Gloo]" in said
-
-
 def test_a_training_that_no_process_could_begin_starts_none(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from openmae.checkpoints.locking import FolderLock
 from openmae.errors import UserError
-from openmae.reporting import run_files
+from openmae.reporting import growing_files, run_files
 from openmae.reporting.run_files import read_run
 
 LOCK = """
@@ -101,7 +101,7 @@ def test_what_is_cut_short_or_of_a_wrong_kind_is_left_out(tmp_path: Path) -> Non
 
 
 def test_of_a_huge_file_the_last_lines_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_files, "MOST_OF_LINES", 1000)
+    monkeypatch.setattr(growing_files, "MOST_OF_LINES", 1000)
     run = read_run(write(tmp_path / "run", metrics_jsonl=lines(*({"step": step} for step in range(1000)))))
     assert 50 < len(run.metrics) < 80
     assert run.metrics[-1] == {"step": 999}

@@ -5,6 +5,7 @@ multiplication and one addition count as two operations, as in the data sheets o
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -51,6 +52,7 @@ class Cost:
     copies: int
 
 
+@cache  # seconds for a large network, and a plan asks for the same one again
 def count_cost(network: Network, *, mask_ratio: float, mixed: bool) -> Cost:
     """Count the cost of pre-training a network.
 

@@ -12,7 +12,6 @@ Nothing in a folder says outright that a run has crashed. The state is what can 
 - crashed: anything else. `ending` has the error if the process had the time to log it; killed ones have not.
 """
 
-import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -26,13 +25,13 @@ import yaml
 from openmae.checkpoints.locking import is_locked
 from openmae.checkpoints.names import ALARMS, ENVIRONMENT, LOG, METRICS, RECIPE, RESULTS
 from openmae.errors import UserError
+from openmae.reporting.growing_files import GrowingFile, json_object
 from openmae.reporting.run_places import FileFacts, RunPlace
 from openmae.terminal.panel import State
 from openmae.training.processes.stopping import ASKED_TO_STOP, FAILED
 
 Metrics: TypeAlias = dict[str, float]
 
-MOST_OF_LINES = 32 << 20
 MOST_OF_FILE = 32 << 20
 MOST_OF_LOG = 16 << 10
 MOST_OF_TEXT = 1000
@@ -109,7 +108,7 @@ class RunReader:
     def __init__(self, path: str | Path) -> None:
         self._path, self._place = path, RunPlace(path)
         self._texts: dict[str, tuple[FileFacts, str]] = {}
-        self._metrics, self._alarms = Growing(METRICS), Growing(ALARMS)
+        self._metrics, self._alarms = GrowingFile(METRICS), GrowingFile(ALARMS)
 
     def read(self) -> RunFiles:
         """The run as it is now.
@@ -123,8 +122,8 @@ class RunReader:
                 f"{self._place.path} is no run folder: it has no {RECIPE}; give a folder that a training has written"
             )
         recipe = _recipe(self._text(files, RECIPE))
-        results = _object(self._text(files, RESULTS)) if RESULTS in files else None
-        environment = _object(self._text(files, ENVIRONMENT)) or {}
+        results = json_object(self._text(files, RESULTS)) if RESULTS in files else None
+        environment = json_object(self._text(files, ENVIRONMENT)) or {}
         ending = _ending(self._text(files, LOG, most=MOST_OF_LOG))
         metrics = [line for record in self._metrics.read(self._place, files) if (line := _numbers(record)) is not None]
         alarms = [alarm for record in self._alarms.read(self._place, files) if (alarm := _alarm(record)) is not None]
@@ -157,44 +156,6 @@ class RunReader:
         return text
 
 
-class Growing:
-    """The JSON lines of a file that grows at its end, and that is written anew when a run goes back to a checkpoint."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._facts: FileFacts | None = None
-        self._records: list[dict[str, Any]] = []
-        self._end = 0
-        self._last_line = b""
-
-    def read(self, place: RunPlace, files: Mapping[str, FileFacts]) -> list[dict[str, Any]]:
-        """All complete lines, the last MOST_OF_LINES bytes of them."""
-        facts = files.get(self._name)
-        if facts is None:
-            self._records, self._end, self._last_line = [], 0, b""
-        elif facts != self._facts or facts.changed is None:
-            # If the line that was the last one is still where it was, only what follows it is new.
-            start = self._end - len(self._last_line)
-            data = place.read(self._name, start=start, end=facts.size) if self._last_line else b""
-            if data.startswith(self._last_line) and self._last_line:
-                self._add(data[len(self._last_line) :])
-            else:
-                start = max(0, facts.size - MOST_OF_LINES)
-                self._records, self._end, self._last_line = [], start, b""
-                self._add(place.read(self._name, start=start, end=facts.size))
-        self._facts = facts
-        return self._records
-
-    def _add(self, data: bytes) -> None:
-        complete = data[: data.rfind(b"\n") + 1]
-        lines = complete.splitlines(keepends=True)
-        self._records = self._records + [
-            record for line in lines if (record := _object(line.decode("utf-8", errors="replace"))) is not None
-        ]
-        self._end += len(complete)
-        self._last_line = lines[-1] if lines else self._last_line
-
-
 def _state(place: RunPlace, finished: bool, ending: str, updated: float | None, metrics: Sequence[Metrics]) -> State:
     if finished:
         return "finished"
@@ -217,14 +178,6 @@ def _pause(metrics: Sequence[Metrics]) -> float:
         return 0.0
     seconds = (lines[1]["samples"] - lines[0]["samples"]) / lines[1]["images_per_second"]
     return seconds if math.isfinite(seconds) else 0.0
-
-
-def _object(text: str) -> dict[str, Any] | None:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def _recipe(text: str) -> dict[str, Any]:

@@ -1,16 +1,15 @@
 """The run folders below a folder."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
-from openmae.checkpoints.names import CHECKPOINTS, RECIPE
+from openmae.checkpoints.names import CHECKPOINTS, RECIPE, SAMPLES
 from openmae.errors import UserError
 from openmae.reporting.run_places import RunPlace
 
 DEPTH = 4
 MOST_FOLDERS = 10_000
 # What a run folder holds, and no runs are in.
-PARTS = {CHECKPOINTS, "tensorboard", "samples", "wandb", "mlruns"}
+PARTS = {CHECKPOINTS, "tensorboard", SAMPLES, "wandb", "mlruns"}
 
 
 def find_runs(folder: str | Path) -> list[str]:
@@ -19,23 +18,23 @@ def find_runs(folder: str | Path) -> list[str]:
     Raises:
         UserError: when the folder cannot be read, or holds no run.
     """
-    found = list(_below(str(folder), DEPTH, [MOST_FOLDERS]))
+    waiting, found = [(str(folder), 0)], list[str]()
+    for _ in range(MOST_FOLDERS):
+        if not waiting:
+            break
+        place, depth = waiting.pop()
+        try:
+            files = RunPlace(place).files()
+        except UserError:
+            if depth == 0:
+                raise
+            continue  # a folder of somebody else
+        if RECIPE in files:
+            found.append(place)
+        if depth < DEPTH:
+            below = [name for name, facts in files.items() if facts.is_folder and not name.startswith(".")]
+            names = sorted(set(below) - PARTS, reverse=True)  # the last of them is the next
+            waiting += [(f"{place.rstrip('/')}/{name}", depth + 1) for name in names]
     if not found:
         raise UserError(f"{folder} holds no runs; give the folder of a run, or one that has some in it, such as runs")
     return found
-
-
-def _below(folder: str, depth: int, left: list[int]) -> Iterator[str]:
-    left[0] -= 1
-    files = RunPlace(folder).files()
-    if RECIPE in files:
-        yield folder
-    if depth == 0:
-        return
-    for name in sorted(name for name, facts in files.items() if facts.is_folder):
-        if name in PARTS or name.startswith(".") or left[0] <= 0:
-            continue
-        try:
-            yield from _below(f"{folder.rstrip('/')}/{name}", depth - 1, left)
-        except UserError:  # a folder of somebody else
-            continue

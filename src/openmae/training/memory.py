@@ -1,7 +1,6 @@
 """The memory of one training process, part by part, by arithmetic."""
 
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 
@@ -19,8 +18,6 @@ PROCESS = 700_000_000
 SHARE_OF_FREE = 0.8
 """The part of the free memory of a machine that a run on its CPU may plan with."""
 MIXED = ("bf16-mixed", "16-mixed")
-# It takes seconds, and a plan, its trial and the fitting of a batch ask for the same.
-_count_once = cache(count_cost)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +64,7 @@ class Memory:
 
 def cost_of(recipe: PretrainRecipe, precision: Precision) -> Cost:
     """The counted cost of a recipe's network in this precision."""
-    return _count_once(network_of(recipe), mask_ratio=recipe.mask_ratio, mixed=precision in MIXED)
+    return count_cost(network_of(recipe), mask_ratio=recipe.mask_ratio, mixed=precision in MIXED)
 
 
 def memory_of(

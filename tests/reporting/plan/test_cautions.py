@@ -13,8 +13,7 @@ from openmae.data.sources import open_data
 from openmae.recipes import RECIPES, PretrainRecipe, find_recipe
 from openmae.recipes.values import ImageSize
 from openmae.reporting.plan.cautions import Planned, cautions, median_short_side
-
-IMAGENET = 1_281_167
+from openmae.reporting.plan.published_runs import IMAGENET
 
 
 def published() -> PretrainRecipe:

@@ -52,13 +52,13 @@ def test_hours_and_cost_follow_from_the_trial(planned: PlanResult) -> None:
 
 
 def test_a_gpu_is_as_fast_as_the_assumed_share_of_its_peak_but_no_pass_takes_less_than_10_ms() -> None:
-    large = plan("vit-b16-800e", gpu=("A100",), devices=8, price=2)
+    large = plan("vit-b16-800e", depth=3, decoder_depth=2, gpu=("A100",), devices=8, price=2)
     (gpu,) = large["gpus"]
     assert gpu["images_per_second"] == pytest.approx(8 * 0.4 * 312e12 / large["network"]["training_flop"])
     assert gpu["hours"] == pytest.approx(249_600 * 4096 / gpu["images_per_second"] / 3600)
     assert gpu["cost"] == pytest.approx(2 * 8 * (gpu["hours"] or 0))
     assert (gpu["images_at_once"], gpu["accumulate"]) == (512, 1)
-    (small,) = plan("fashion-mnist", gpu=("A100",), trial_seconds=0)["gpus"]
+    (small,) = plan("fashion-mnist", depth=1, gpu=("A100",), trial_seconds=0)["gpus"]
     assert small["images_per_second"] == pytest.approx(64 / 0.010)
 
 
@@ -69,12 +69,12 @@ def test_gpus_are_found_however_they_are_written_and_others_are_refused(planned:
 
 
 def test_without_data_published_recipes_take_imagenet_and_others_have_no_length() -> None:
-    run = plan("vit-b16-300e", trial_seconds=0)["run"]
+    run = plan("vit-b16-300e", depth=1, decoder_depth=1, trial_seconds=0)["run"]
     assert run is not None
     assert (run["images"], run["images_assumed"]) == (1_281_167, True)
-    unknown = plan("cifar10", trial_seconds=0)
+    unknown = plan("cifar10", depth=1, trial_seconds=0)
     assert (unknown["run"], unknown["here"], unknown["proposals"]) == (None, None, [])
-    given = plan("cifar10", images=50_000, epochs=20)["run"]
+    given = plan("cifar10", depth=1, images=50_000, epochs=20)["run"]
     assert given is not None
     assert (given["steps"], given["images_assumed"]) == (20 * (50_000 // 64), False)
 

@@ -23,11 +23,13 @@ HOSTILE = "</script><script>window.hostile = 1</script><img src=x onerror='windo
 CLASSES = (f"bright{HOSTILE}", "dark & <b>deep</b>")
 STEPS = (1, 4, 8)
 ROWS, CELL = 2, 56
+MISLABELLED = 6
+"""The test image that has the label of the other class."""
 
 
 @pytest.fixture(scope="session")
 def hostile_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Bright and dark images, whose names and classes try to be HTML."""
+    """Bright and dark images, whose names and classes try to be HTML; one of the test split has a wrong label."""
     folder = tmp_path_factory.mktemp("data")
     rng = np.random.default_rng(0)
     for split, count in (("train", 40), ("test", 60)):
@@ -37,7 +39,8 @@ def hostile_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             level = 160 if place % 2 == 0 else 30
             Image.fromarray((level + rng.integers(0, 60, (28, 28))).astype(np.uint8)).save(file, "PNG")
             rows.append({"bytes": file.getvalue(), "path": f"{place}{HOSTILE}.png"})
-            labels.append(CLASSES[place % 2])
+            wrong = split == "test" and place == MISLABELLED
+            labels.append(CLASSES[(place + wrong) % 2])
         pq.write_table(pa.table({"image": rows, "label": labels}), folder / f"{split}.parquet")
     return folder
 

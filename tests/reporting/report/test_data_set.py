@@ -32,3 +32,8 @@ def test_each_bad_image_is_counted_once_and_the_first_are_named(tmp_path: Path) 
     assert found.bad_total == 30
     assert len(found.bad) == MOST_BAD
     assert (found.bad[0].name, found.bad[0].reason) == ("0.png", "cut")
+
+
+def test_values_of_a_wrong_kind_are_no_crash(tmp_path: Path) -> None:
+    found = data_set({"channels": [1], "data": 3}, {"data": {"left_out": 3, "splits": {"train": 1}}}, tmp_path)
+    assert (found.places, found.left_out, found.splits) == ("3", [], [])

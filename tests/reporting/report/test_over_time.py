@@ -18,7 +18,7 @@ from tests.reporting.report.conftest import STEPS, write_samples
 def colour(picture: Picture, column: int = 28) -> list[int]:
     """The colour of a picture half way down."""
     image = Image.open(io.BytesIO(base64.b64decode(picture.uri.partition(",")[2])))
-    return np.asarray(image)[image.height // 2, column].tolist()  # type: ignore[no-any-return]
+    return [int(level) for level in np.asarray(image)[image.height // 2, column]]
 
 
 def test_each_image_has_its_original_its_mask_and_a_reconstruction_for_each_step(tmp_path: Path) -> None:

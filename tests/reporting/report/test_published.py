@@ -7,8 +7,9 @@ import pytest
 
 from openmae.errors import UserError
 from openmae.recipes.zoo import ENTRIES
+from openmae.reporting.plan.published_runs import IMAGENET
 from openmae.reporting.report import published
-from openmae.reporting.report.published import IMAGENET_IMAGES, published_curve
+from openmae.reporting.report.published import published_curve
 
 
 def test_a_published_log_has_samples_counted_in_images_of_imagenet(
@@ -20,7 +21,7 @@ def test_a_published_log_has_samples_counted_in_images_of_imagenet(
     monkeypatch.setattr(published, "fetch_log", lambda entry: file)
     log = published_curve(f"zoo:{ENTRIES[0].name}")
     assert log.published
-    assert [record["samples"] for record in log.records] == [IMAGENET_IMAGES, 2 * IMAGENET_IMAGES]
+    assert [record["samples"] for record in log.records] == [IMAGENET, 2 * IMAGENET]
 
 
 def test_what_is_not_in_the_zoo_is_refused() -> None:

@@ -41,3 +41,7 @@ def test_the_commands_are_understood_by_the_command_line(tmp_path: Path) -> None
         program, verb, *words = shlex.split(command.text)
         assert program == "openmae"
         assert parse(verb, VERBS[verb].run, words).arguments
+
+
+def test_a_stage_that_is_no_text_is_none_that_is_known() -> None:
+    assert changed_fields([{"stage": ["pretrain"], "name": "cifar10", "epochs": 3}]) == []

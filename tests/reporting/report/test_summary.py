@@ -6,6 +6,7 @@ import pytest
 
 from openmae.reporting.report.measured import Row
 from openmae.reporting.report.summary import Summary, duration, summarise
+from openmae.reporting.run_files import RunFiles
 
 RECIPE = {
     "stage": "pretrain",
@@ -20,7 +21,14 @@ STEPS = [
     {"step": step, "epoch": float(step), "samples": 100 * step, "loss": 1.0 / step, "images_per_second": 50.0}
     for step in (1, 10)
 ]
-QUALITY = {"quality/loss": 0.41, "quality/own_mean": 1.0, "quality/nearest": 0.83, "quality/smooth": 0.62}
+QUALITY = {
+    "step": 10,
+    "epoch": 10.0,
+    "quality/loss": 0.41,
+    "quality/own_mean": 1.0,
+    "quality/nearest": 0.83,
+    "quality/smooth": 0.62,
+}
 
 
 def row(pretrained: float | None, untrained: float | None, **changes: Any) -> Row:
@@ -29,9 +37,12 @@ def row(pretrained: float | None, untrained: float | None, **changes: Any) -> Ro
 
 
 def summary(*rows: Row, **changes: Any) -> Summary:
-    values: dict[str, Any] = {"metrics": STEPS, "quality": [], "alarms": [], "results": None, "recipe": RECIPE}
-    values |= {"state": "finished", "images": 1000, "parameters": 5_500_000, "seconds": 200.0, **changes}
-    return summarise(rows=rows, **values)
+    values: dict[str, Any] = {"metrics": STEPS, "recipe": RECIPE, "alarms": [], "state": "finished", **changes}
+    values["metrics"] = [*values["metrics"], *values.pop("quality", [])]
+    run = RunFiles(
+        path="a", name="a", stage="pretrain", results=None, environment={}, started=None, updated=None, **values
+    )
+    return summarise(run, images=1000, parameters=5_500_000, seconds=200.0, rows=rows)
 
 
 def test_what_was_trained_on_what() -> None:
@@ -71,7 +82,11 @@ def test_it_helped_in_part_when_another_comparison_is_clearly_worse() -> None:
 
 
 def test_a_tenth_of_r2_is_a_clear_difference() -> None:
-    assert summary(row(0.5, 0.4, figure="R²")).verdict == "yes"
+    found = summary(row(0.512, 0.4, figure="R²"), row(70.0, 68.0))
+    assert found.verdict == "yes"
+    assert "gives 0.512 (R²)" in found.answer
+    assert "untrained: +0.112. The smallest difference of 2 comparisons is +2.0 points" in found.answer
+    assert summary(row(0.405, 0.4, figure="R²")).verdict == "no"
 
 
 def test_without_the_twin_nobody_knows() -> None:

@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from markupsafe import escape
 
 import openmae
 from openmae.errors import UserError
 from openmae.recipes import PretrainRecipe
 from openmae.reporting.report.writing import ReportResult, Wanted, write_report
-from tests.reporting.report.conftest import CLASSES, HOSTILE
+from tests.reporting.report.conftest import CLASSES, HOSTILE, MISLABELLED
 
 EVERY_PART = [
     "summary",
@@ -23,16 +24,25 @@ EVERY_PART = [
     "neighbours",
     "measurements",
     "classes",
+    "mistakes",
     "data",
     "repeating",
 ]
 
 
 def test_a_run_with_everything_has_every_part_in_a_small_file(whole_report: ReportResult, whole_run: Path) -> None:
-    assert [part for part in whole_report["sections"] if part != "mistakes"] == EVERY_PART
+    assert whole_report["sections"] == EVERY_PART
     assert whole_report["path"] == str(whole_run / "report.html")
     assert whole_report["bytes"] == Path(whole_report["path"]).stat().st_size < 3e6
     assert whole_report["missing"] == []
+
+
+def test_the_worst_mistake_is_the_image_with_the_wrong_label(whole_report: ReportResult) -> None:
+    _, _, section = Path(whole_report["path"]).read_text().partition('<section id="mistakes"')
+    assert "1 of 60 test images were taken for another class" in section
+    assert f"<b>{escape(CLASSES[0])}</b>" in section
+    assert f"in truth {escape(CLASSES[1])}" in section
+    assert f"test.parquet:{MISLABELLED}<" in section.partition("</section>")[0]
 
 
 def test_names_are_escaped_wherever_they_stand(whole_report: ReportResult) -> None:
@@ -77,8 +87,10 @@ def test_several_runs_are_compared(tiny_run: Path, tiny_recipe: PretrainRecipe, 
 def test_measurements_of_a_file_are_taken_for_the_run(tiny_run: Path, tmp_path: Path) -> None:
     file = tmp_path / "knn.json"
     file.write_text(json.dumps({"protocol": "knn", "encoder": "pretrained", "label_fraction": 1.0, "top1": 12.25}))
-    result = write_report(Wanted(runs=[str(tiny_run), str(file)], out=tmp_path / "a.html", images=0))
-    assert "12.2" in Path(result["markdown"]).read_text()
+    result = write_report(Wanted(runs=[str(tiny_run), str(file)], out=tmp_path / "a_b.html", images=0))
+    text = Path(result["markdown"]).read_text()
+    assert "12.2" in text
+    assert "Pictures and curves: a\\_b.html." in text
 
 
 def test_a_training_with_report_writes_it_at_its_end(

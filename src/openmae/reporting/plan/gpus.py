@@ -9,8 +9,6 @@ from openmae.errors import UserError
 SHARE = 0.4
 """The share of the peak that a training is assumed to reach. Published for this network: ViT-B at 1,977 images/s on an
 A100 (DailyMAE, arXiv 2404.00509) is 37 %."""
-
-
 FASTEST_PASS = 0.010
 """Seconds that a forward and backward pass takes at least, however small the network: assumed, for the time in which
 the operations are started."""
@@ -30,22 +28,24 @@ class Gpu(NamedTuple):
     source: str
 
 
+# Lightning has such a table (`lightning_fabric.utilities.throughput`), but private, and it takes the rate with sparsity
+# for some GPUs and that of the units without tensor cores for others.
 GPUS = MappingProxyType(
     {
         "A100": Gpu(312e12, 80e9, "NVIDIA A100 80GB data sheet"),
         "A100-40GB": Gpu(312e12, 40e9, "NVIDIA A100 data sheet"),
-        "H100": Gpu(989e12, 80e9, "NVIDIA H100 data sheet, SXM: 1,979 with sparsity"),
+        "H100": Gpu(989.4e12, 80e9, "NVIDIA H100 data sheet, SXM: 1,979 with sparsity"),
         "H100-PCIe": Gpu(756e12, 80e9, "NVIDIA H100 data sheet, PCIe: 1,513 with sparsity"),
-        "H200": Gpu(989e12, 141e9, "NVIDIA H200 data sheet, SXM: 1,979 with sparsity"),
-        "B200": Gpu(2250e12, 180e9, "NVIDIA HGX B200 data sheet: 4,500 with sparsity"),
-        "MI300X": Gpu(1307e12, 192e9, "AMD Instinct MI300X data sheet"),
-        "L40S": Gpu(362e12, 48e9, "NVIDIA L40S data sheet: 733 with sparsity"),
+        "H200": Gpu(989.4e12, 141e9, "NVIDIA H200 data sheet, SXM: 1,979 with sparsity"),
+        "B200": Gpu(2250e12, 180e9, "NVIDIA Blackwell data sheet, HGX B200: 4,500 with sparsity"),
+        "MI300X": Gpu(1307.4e12, 192e9, "AMD Instinct MI300X data sheet: 2,614.9 with sparsity"),
+        "L40S": Gpu(362.05e12, 48e9, "NVIDIA L40S data sheet: 733 with sparsity"),
         "L4": Gpu(121e12, 24e9, "NVIDIA L4 data sheet: 242 with sparsity"),
-        "A40": Gpu(149.7e12, 48e9, "NVIDIA A40 data sheet"),
-        "A30": Gpu(165e12, 24e9, "NVIDIA A30 data sheet"),
-        "A10": Gpu(125e12, 24e9, "NVIDIA A10 data sheet"),
-        "RTX-4090": Gpu(165.2e12, 24e9, "NVIDIA Ada GPU architecture white paper"),
-        "RTX-3090": Gpu(71e12, 24e9, "NVIDIA Ampere GA102 white paper"),
+        "A40": Gpu(149.7e12, 48e9, "NVIDIA A40 data sheet: 299.4 with sparsity"),
+        "A30": Gpu(165e12, 24e9, "NVIDIA A30 data sheet: 330 with sparsity"),
+        "A10": Gpu(125e12, 24e9, "NVIDIA A10 data sheet: 250 with sparsity"),
+        "RTX-4090": Gpu(165.2e12, 24e9, "NVIDIA Ada GPU architecture white paper, appendix A: 330.4 with sparsity"),
+        "RTX-3090": Gpu(71e12, 24e9, "NVIDIA Ampere GA102 white paper, appendix A: 142 with sparsity"),
     }
 )
 USUAL = ("A100", "H100", "L40S", "RTX-4090")

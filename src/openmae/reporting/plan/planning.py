@@ -84,8 +84,9 @@ def make_plan(question: Question) -> PlanResult:
     found = cautions(Planned(asked, recipe, images, short_side))
     if not fits(own) and (source is not None or question.fits_memory):
         found.append(_no_memory(memory, own, available, fitting))
-    tries = source is not None and run is not None and question.seconds > 0 and fitting is not None
-    here = _here(recipe, source, run, question, processes=processes if gpu else 1) if tries else None
+    here = None
+    if source is not None and run is not None and question.seconds > 0 and fitting is not None:
+        here = _here(recipe, source, run, question, processes=processes if gpu else 1)
     return {
         "recipe": recipe.name,
         "backbone": recipe.backbone,
@@ -196,11 +197,7 @@ def _disk(recipe: PretrainRecipe, cost: Cost, precision: Precision) -> Disk:
     }
 
 
-def _here(
-    recipe: PretrainRecipe, source: Source | None, run: RunSize | None, question: Question, *, processes: int
-) -> Here:
-    assert source is not None
-    assert run is not None
+def _here(recipe: PretrainRecipe, source: Source, run: RunSize, question: Question, *, processes: int) -> Here:
     say(f"trying the run for about {question.seconds:g} seconds")
     with quiet():
         trial = run_trial(recipe, source, seconds=question.seconds)

@@ -5,6 +5,7 @@ from typing import NamedTuple, TypedDict
 from openmae.recipes import RECIPES, PretrainRecipe
 
 IMAGENET = 1_281_167
+"""Images of the training split of ImageNet-1k, on which the published networks were trained."""
 LARGE_SET = 250_000
 """From so many images on the ImageNet recipes are the nearer ones."""
 FEW_IMAGES = 10_000

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from openmae.evaluation.classifier import load_classifier
-from openmae.reporting.report.measured import PROTOCOLS, Measured, number
+from openmae.reporting.report.measured import PROTOCOLS, Measured, items, mapping, number
 from openmae.reporting.report.pictures import Picture
 from openmae.reporting.report.sample import draw_sample
 
@@ -80,7 +80,7 @@ class Mistakes:
 def classes_of(measured: Measured) -> Classes | None:
     """The classes of a measurement; None where its result does not describe any."""
     result = measured.result
-    rows = [row for one in _list(result.get("per_class")) if (row := _row(one)) is not None]
+    rows = [row for one in items(result.get("per_class")) if (row := _row(one)) is not None]
     if not rows:
         return None
     names, matrix, confusions = _confusion(result)
@@ -145,8 +145,7 @@ def _row(one: Any) -> ClassRow | None:
     accuracy, images = number(one.get("accuracy")), number(one.get("images"))
     if accuracy is None or not images:
         return None
-    confused = one.get("most_confused_with")
-    confused = confused if isinstance(confused, Mapping) else {}
+    confused = mapping(one.get("most_confused_with"))
     return ClassRow(
         name=str(one.get("name")),
         images=int(images),
@@ -158,13 +157,12 @@ def _row(one: Any) -> ClassRow | None:
 
 def _confusion(result: Mapping[str, Any]) -> tuple[list[str], list[list[Cell]], list[tuple[str, str, int]]]:
     """Names and cells of the classes that occur, and the most frequent confusions."""
-    names = [str(name) for name in _list(result.get("classes"))]
-    confusion = result.get("confusion")
-    confusion = confusion if isinstance(confusion, Mapping) else {}
+    names = [str(name) for name in items(result.get("classes"))]
+    confusion = mapping(result.get("confusion"))
     counts: dict[tuple[int, int], int] = {}
-    for true, row in enumerate(_list(confusion.get("matrix"))):
-        counts |= {(true, place): int(images) for place, images in enumerate(_list(row)) if number(images)}
-    for entry in _list(confusion.get("entries")):
+    for true, row in enumerate(items(confusion.get("matrix"))):
+        counts |= {(true, place): int(images) for place, images in enumerate(items(row)) if number(images)}
+    for entry in items(confusion.get("entries")):
         if isinstance(entry, list) and len(entry) == 3 and all(number(value) is not None for value in entry):
             counts[int(entry[0]), int(entry[1])] = int(entry[2])
     counts = {pair: images for pair, images in counts.items() if max(pair) < len(names) and min(pair) >= 0}
@@ -186,7 +184,3 @@ def _confusion(result: Mapping[str, Any]) -> tuple[list[str], list[list[Cell]], 
         for true in occurring
     ]
     return [names[place] for place in occurring], matrix, confusions
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []

@@ -184,9 +184,11 @@ def _line(
     placed: Sequence[tuple[Mapping[str, float], Mapping[str, Any]]], figure: str, name: str, other: bool
 ) -> list[dict[str, Any]]:
     """The points of one figure, at most MOST_POINTS, each the mean of those that it stands for."""
-    found = [(at, value) for at, record in placed if (value := number(record.get(figure))) is not None]
-    if figure == "loss":
-        found = [(at, number(record.get("loss")) or 0.0) for at, record in placed if _is_training(record)]
+    found = [
+        (at, value)
+        for at, record in placed
+        if (value := number(record.get(figure))) is not None and (figure != "loss" or _is_training(record))
+    ]
     size = -(-len(found) // MOST_POINTS)
     few = len(found) <= FEW_POINTS and figure not in TRIVIAL
     points = []
@@ -208,15 +210,14 @@ def _line(
 
 
 def _is_training(record: Mapping[str, Any]) -> bool:
-    return "epoch" in record and "quality/loss" not in record and number(record.get("loss")) is not None
+    return "epoch" in record and "quality/loss" not in record
 
 
 def _placed(log: Log) -> list[tuple[dict[str, float], Mapping[str, Any]]]:
     """The records with where they are on each axis; an evaluation is where the training before it was."""
-    records = [record for record in log.records if isinstance(record, Mapping)]
     last: dict[str, float] = {}
     placed = []
-    for record in records:
+    for record in log.records:
         here = {axis: value for axis in ("samples", "epoch", "step") if (value := number(record.get(axis))) is not None}
         last = {**last, **here}
         placed.append((dict(last), record))

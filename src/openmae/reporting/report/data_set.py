@@ -1,6 +1,5 @@
 """The data set in brief: its splits, how the network takes the images, and the images that could not be read."""
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -8,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from openmae.checkpoints.names import BAD_IMAGES
-from openmae.reporting.report.measured import number
+from openmae.reporting.growing_files import json_object
+from openmae.reporting.report.measured import items, mapping, number
 
 MOST_BAD = 20
 MOST_LINES = 100_000
@@ -45,18 +45,22 @@ class DataSet:
 
 def data_set(recipe: Mapping[str, Any], results: Mapping[str, Any] | None, run: Path) -> DataSet:
     """The data set of a run from its recipe, its results and its list of bad images."""
-    places = recipe.get("data")
-    record = (results or {}).get("data")
-    record = record if isinstance(record, Mapping) else {}
+    record = mapping((results or {}).get("data"))
     bad = {one.name: one for one in _bad(run / BAD_IMAGES)}
     return DataSet(
-        places=" ".join(map(str, places)) if isinstance(places, list | tuple) else str(places or "not named"),
+        places=" ".join(places_of(recipe)) or "not named",
         splits=_splits(record),
         facts=_facts(recipe),
-        left_out=[_left_out(one) for one in record.get("left_out") or [] if isinstance(one, Mapping)],
+        left_out=[_left_out(one) for one in items(record.get("left_out")) if isinstance(one, Mapping)],
         bad=list(islice(bad.values(), MOST_BAD)),
         bad_total=len(bad),
     )
+
+
+def places_of(recipe: Mapping[str, Any]) -> tuple[str, ...]:
+    """What `--data` named; () where it named nothing."""
+    data = recipe.get("data")
+    return tuple(map(str, data if isinstance(data, list | tuple) else [data] if data else []))
 
 
 def _splits(record: Mapping[str, Any]) -> list[tuple[str, int, bool]]:
@@ -77,11 +81,11 @@ def _splits(record: Mapping[str, Any]) -> list[tuple[str, int, bool]]:
 
 
 def _facts(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
-    kinds = {1: "grey", 3: "colour"}
     channels = recipe.get("channels")
+    kind = {1.0: " (grey)", 3.0: " (colour)"}.get(number(channels) or 0.0, "")
     shown = {
         "image size": f"{recipe.get('image_size')} pixels",
-        "channels": f"{channels} ({kinds[channels]})" if channels in kinds else str(channels),
+        "channels": f"{channels}{kind}",
         "pixel type": str(recipe.get("pixel_type")),
         "mean": _numbers(recipe.get("mean")),
         "standard deviation": _numbers(recipe.get("std")),
@@ -107,11 +111,7 @@ def _bad(file: Path) -> Iterable[BadImage]:
     try:
         with file.open(encoding="utf-8", errors="replace") as lines:
             for line in islice(lines, MOST_LINES):
-                try:
-                    record = json.loads(line)
-                except (ValueError, RecursionError):
-                    continue
-                if isinstance(record, dict):
+                if (record := json_object(line)) is not None:
                     yield BadImage(
                         name=str(record.get("name", record.get("image"))), reason=str(record.get("reason", ""))
                     )

@@ -1,16 +1,51 @@
-"""The chart of the map of features: a point for each image, which shows its image."""
+"""The map of features: a point for each image, which shows its image."""
 
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
+import numpy as np
+from numpy.typing import NDArray
 
+from openmae.evaluation.views import projection
+from openmae.evaluation.views.projection import Projection
 from openmae.reporting.report.curves import COLOURS, OTHERS_COLOUR
-from openmae.reporting.report.looking import Map
+from openmae.reporting.report.pictures import Picture
+from openmae.reporting.report.sample import Sample
 
 MORE_COLOURS = ("#00838f", "#7a7a00", "#d0587e", "#6a6fd1")
 MOST_CLASSES = len(COLOURS) + len(MORE_COLOURS)
 OTHERS = "other classes"
+THUMBNAIL = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Map:
+    """The features in two dimensions: a row for each image with x, y, class, name and image (a data URI)."""
+
+    method: str
+    classes: list[str]
+    rows: list[dict[str, str | float]]
+
+
+def map_of(sample: Sample, features: NDArray[np.float32]) -> Map | None:
+    """The first images of the sample by their features [N, D]; None when they are few."""
+    if len(features) < 5:
+        return None
+    method: Projection = "tsne" if len(features) >= 50 else "pca"
+    points = projection(features, method)
+    rows: list[dict[str, str | float]] = [
+        {
+            "x": round(float(x), 3),
+            "y": round(float(y), 3),
+            "class": sample.label(place) or "no label",
+            "name": sample.names[place],
+            "image": Picture(sample.visible(place), longest=THUMBNAIL).uri,
+        }
+        for place, (x, y) in enumerate(points)
+    ]
+    return Map(method="t-SNE" if method == "tsne" else "PCA", classes=list(sample.classes), rows=rows)
 
 
 def map_chart(found: Map) -> dict[str, Any]:

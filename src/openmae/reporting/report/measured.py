@@ -70,6 +70,24 @@ class Row:
         first = self.pretrained[0]
         return None if first is None or self.untrained is None else first - self.untrained
 
+    @property
+    def points(self) -> float | None:
+        """The gain in hundredths of the whole, whatever the figure's unit is."""
+        return None if self.gain is None else self.gain * (1 if self._in_per_cent else 100)
+
+    @property
+    def gain_text(self) -> str:
+        """The gain with its sign; "" where it is not known."""
+        return "" if self.gain is None else f"{'+' if self.gain >= 0 else ''}{self.text(self.gain)}"
+
+    def text(self, value: float | None) -> str:
+        """A figure of this line; "" for None."""
+        return "" if value is None else f"{value:.{1 if self._in_per_cent else 3}f}"
+
+    @property
+    def _in_per_cent(self) -> bool:
+        return "%" in self.figure
+
 
 def measurements_in(result: Any, folder: Path | None = None) -> list[Measured]:
     """The measurements of a result of `--json`, of results.json, or of a list of them; none of anything else."""
@@ -169,6 +187,16 @@ def number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
         return None
     return float(value)
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """An object of such a file; an empty one for anything else."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def items(value: Any) -> list[Any]:
+    """A list of such a file; an empty one for anything else."""
+    return value if isinstance(value, list) else []
 
 
 def _last(measurements: Sequence[Measured], encoder: Encoder) -> float | None:

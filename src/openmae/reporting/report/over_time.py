@@ -10,17 +10,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from openmae.checkpoints.checkpoint import DIRECTORY_NAME, list_checkpoints, step_of
-from openmae.checkpoints.names import CHECKPOINTS
+from openmae.checkpoints.names import CHECKPOINTS, SAMPLES
 from openmae.errors import UserError
+from openmae.evaluation.quality.pictures import ABOUT
 from openmae.evaluation.reconstructing import MASKED_GREY
-from openmae.reporting.report.looking import reconstructions
+from openmae.reporting.report.gallery import reconstructions
 from openmae.reporting.report.pictures import Picture
 from openmae.reporting.report.sample import Sample
 from openmae.weights.building import load_autoencoder
 
 T = TypeVar("T")
-SAMPLES = "samples"
-LAYOUT = "samples.json"
 MOST_TIMES, MOST_ROWS = 12, 6
 LARGEST_SIDE = 100_000
 
@@ -45,7 +44,7 @@ class Frames:
 def frames_of(run: Path) -> Frames | None:
     """From the pictures that the training has written; None where there are none that can be read."""
     try:
-        layout = json.loads((run / SAMPLES / LAYOUT).read_text(encoding="utf-8"))
+        layout = json.loads((run / SAMPLES / ABOUT).read_text(encoding="utf-8"))
         rows, (height, width), columns = int(layout["rows"]), map(int, layout["cell"]), list(layout["columns"])
         places = [columns.index(name) for name in ("original", "masked", "reconstruction")]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

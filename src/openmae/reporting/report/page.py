@@ -8,41 +8,23 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from openmae.reporting.report.classes import Classes, Mistakes
 from openmae.reporting.report.data_set import DataSet
 from openmae.reporting.report.looking import Looks
 from openmae.reporting.report.measured import Row
+from openmae.reporting.report.missing import Missing
 from openmae.reporting.report.over_time import Frames
 from openmae.reporting.report.reproducing import Repeating
+from openmae.reporting.report.run_lines import RunLine
 from openmae.reporting.report.summary import Summary
 
 PACKAGE = "openmae.reporting.report"
-HTML, MARKDOWN = "page.html.jinja", "summary.md.jinja"
+HTML, MARKDOWN, MARKDOWN_KIND = "page.html.jinja", "summary.md.jinja", "md.jinja"
 SPECIAL = re.compile(r"([\\`*_{}\[\]!|<>~&$]|^[-+=#])")
 """What GitHub's Markdown gives a meaning: within a line, and at the beginning of a text."""
 MENTION = re.compile(r"[@#](?=\w)")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Missing:
-    """A part that the page does not have, and the command that would add it."""
-
-    what: str
-    command: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunLine:
-    """A run in the table of several: its name, its folder, its state, and its last figures."""
-
-    name: str
-    folder: str
-    state: str
-    samples: str
-    loss: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,33 +98,38 @@ def as_html(page: Page) -> str:
     """The page as one HTML file, which loads nothing: its policy forbids every request, and every script but ours."""
     charts = page.charts
     scripts = {"vega": chart_library() if charts else "", "page": _own("report.js")}
-    environment = Environment(
-        loader=PackageLoader(PACKAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     hashes = " ".join(f"'sha256-{_digest(script)}'" for script in scripts.values() if script)
-    return environment.get_template(HTML).render(
-        page=page,
-        charts=charts,
-        policy=f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
-        "form-action 'none'",
-        style=Markup(_own("report.css")),  # noqa: S704  # a file of this package
-        scripts={name: Markup(script) for name, script in scripts.items()},  # noqa: S704  # of this package, and Vega
+    policy = (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
+        "form-action 'none'"
     )
+    template = _environment().get_template(HTML)
+    return template.render(page=page, charts=charts, policy=policy, style=_own("report.css"), scripts=scripts)
 
 
 def as_markdown(page: Page, html_name: str) -> str:
     """The summary and the tables in GitHub's Markdown."""
-    environment = Environment(
+    environment = _environment(finalize=escape_markdown, keep_trailing_newline=True)
+    environment.filters["fenced"] = fenced
+    return environment.get_template(MARKDOWN).render(page=page, html_name=html_name)
+
+
+def _environment(**options: Any) -> Environment:
+    """Of templates in which text is escaped, but for those in Markdown, whose text goes through `finalize`."""
+    return Environment(
         loader=PackageLoader(PACKAGE),
-        autoescape=False,  # noqa: S701  # Markdown is escaped by `finalize`
-        finalize=escape_markdown,
+        autoescape=select_autoescape(disabled_extensions=(MARKDOWN_KIND,), default=True),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        keep_trailing_newline=True,
+        **options,
     )
-    environment.filters["fenced"] = fenced
-    return environment.get_template(MARKDOWN).render(page=page, html_name=html_name)
+
+
+class Markdown(str):
+    """Text that is Markdown, and stands in it as it is."""
+
+    __slots__ = ()
 
 
 def escape_markdown(value: Any) -> Any:
@@ -151,17 +138,17 @@ def escape_markdown(value: Any) -> Any:
     >>> escape_markdown("<b>|a_b")
     '\\\\<b\\\\>\\\\|a\\\\_b'
     """
-    if isinstance(value, Markup) or not isinstance(value, str):
+    if isinstance(value, Markdown) or not isinstance(value, str):
         return value
     # A backslash stops no mention of a person or an issue; nothing between the sign and the name does.
     return MENTION.sub(r"\g<0><!-- -->", SPECIAL.sub(r"\\\1", " ".join(value.split())))
 
 
-def fenced(text: str) -> Markup:
-    """A block of code, whose fence is longer than any row of backticks in it."""
+def fenced(text: str) -> Markdown:
+    """A block of code, whose fence is longer than any row of backticks in it: nothing ends it but a longer one."""
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
-    return Markup(f"{fence}\n{text}\n{fence}")  # noqa: S704  # nothing ends a fence but a longer one
+    return Markdown(f"{fence}\n{text}\n{fence}")
 
 
 @cache

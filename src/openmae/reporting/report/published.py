@@ -2,13 +2,11 @@
 
 from openmae.errors import UserError
 from openmae.recipes.zoo import find_published
+from openmae.reporting.plan.published_runs import IMAGENET
 from openmae.reporting.published_logs import read_log
 from openmae.reporting.report.curves import Log
 from openmae.reporting.report.measured import number
 from openmae.weights.fetching import ZOO_SCHEME, fetch_log
-
-IMAGENET_IMAGES = 1_281_167
-"""Of the training split of ImageNet-1k, on which the published networks were trained."""
 
 
 def published_curve(name: str) -> Log:
@@ -27,9 +25,7 @@ def published_curve(name: str) -> Log:
         records = read_log(lines, str(file)).records
     # A line without an epoch is an evaluation; OpenMMLab counts complete epochs, so its points are at their ends.
     placed = [
-        {**record, "samples": round(IMAGENET_IMAGES * epoch)}
-        if (epoch := number(record.get("epoch"))) is not None
-        else record
+        {**record, "samples": round(IMAGENET * epoch)} if (epoch := number(record.get("epoch"))) is not None else record
         for record in records
     ]
     return Log(name=name, records=placed, published=True)

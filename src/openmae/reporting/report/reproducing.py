@@ -11,6 +11,8 @@ import yaml
 from openmae.recipes import RECIPES
 from openmae.recipes.saved import to_dict
 from openmae.recipes.stages import RECIPE_TYPES
+from openmae.reporting.report.data_set import places_of
+from openmae.reporting.report.measured import items, mapping
 
 ABOUT_RECIPE = {"stage", "name", "follows", "published_top1", "published_by", "note", "published_linear_top1"}
 """Fields that say where a recipe comes from."""
@@ -65,8 +67,8 @@ def changed_fields(recipes: Sequence[Mapping[str, Any]]) -> list[Field]:
     Fields that change no result, such as the number of workers, are left out.
     """
     first = recipes[0]
-    kind = RECIPE_TYPES.get(first.get("stage"))  # type: ignore[arg-type]  # None is no stage
-    without_effect = kind.fields_without_effect() if kind is not None else frozenset()
+    kinds = [kind for stage, kind in RECIPE_TYPES.items() if stage == first.get("stage")]
+    without_effect = {name for kind in kinds for name in kind.fields_without_effect()}
     usual = _usual(first)
     names = [name for name in dict.fromkeys(name for one in recipes for name in one) if name not in without_effect]
     fields = []
@@ -97,18 +99,15 @@ def _shown(value: Any) -> str:
 
 
 def _environment(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
-    packages = environment.get("packages")
-    accelerators = environment.get("accelerators")
+    accelerators = items(environment.get("accelerators"))
     shown = {
         "started": environment.get("started"),
-        "accelerators": ", ".join(map(str, accelerators))
-        if isinstance(accelerators, list) and accelerators
-        else "none",
+        "accelerators": ", ".join(map(str, accelerators)) or "none",
         "processors": environment.get("processors"),
         "threads": environment.get("threads"),
         "platform": environment.get("platform"),
         "Python": environment.get("python"),
-        **(packages if isinstance(packages, Mapping) else {}),
+        **mapping(environment.get("packages")),
     }
     return [(str(name), str(value)) for name, value in shown.items() if value is not None] if environment else []
 
@@ -118,8 +117,7 @@ def _commands(folder: Path, recipe: Mapping[str, Any], environment: Mapping[str,
     stage = recipe.get("stage", "pretrain")
     again = shlex.quote(f"{folder}-again")
     commands = []
-    words = environment.get("command")
-    if isinstance(words, list) and words:
+    if words := items(environment.get("command")):
         program = "openmae" if Path(str(words[0])).name in ("openmae", "__main__.py", "cli.py") else str(words[0])
         commands.append(Command(what="what was run", text=shlex.join([program, *map(str, words[1:])])))
     commands.append(
@@ -129,9 +127,7 @@ def _commands(folder: Path, recipe: Mapping[str, Any], environment: Mapping[str,
         )
     )
     if stage == "pretrain":
-        data = recipe.get("data")
-        places = data if isinstance(data, list | tuple) else [data] if data else ["LABELLED"]
-        images = " ".join(shlex.quote(str(one)) for one in places)
+        images = shlex.join(places_of(recipe) or ["LABELLED"])
         commands += [
             Command(what="how good its features are", text=f"openmae knn --weights {place} --data {images}"),
             Command(

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
 
+from openmae.reporting.report.data_set import places_of
 from openmae.reporting.report.measured import Row, number
+from openmae.reporting.run_files import RunFiles
 
 Verdict = Literal["yes", "no", "unknown"]
 TRIVIAL = {
@@ -65,30 +67,28 @@ class Summary:
 
 
 def summarise(
-    recipe: Mapping[str, Any],
-    metrics: Sequence[Mapping[str, Any]],
-    quality: Sequence[Mapping[str, Any]],
-    alarms: Sequence[Mapping[str, Any]],
-    results: Mapping[str, Any] | None,
-    *,
-    state: str,
-    images: int | None,
-    parameters: int | None,
-    seconds: float | None,
-    rows: Sequence[Row],
+    run: RunFiles, *, images: int | None, parameters: int | None, seconds: float | None, rows: Sequence[Row]
 ) -> Summary:
-    """The summary of a run from what its folder holds, and from the table of measurements."""
-    training = [record for record in metrics if "epoch" in record and number(record.get("loss")) is not None]
-    training = [record for record in training if "quality/loss" not in record]
-    verdict, answer = _verdict(rows, str(recipe.get("stage")))
+    """The summary of a run from what its folder holds, and from the table of measurements.
+
+    Args:
+        run: its files.
+        images: that it was trained on; None when that is not known.
+        parameters: of its encoder; None likewise.
+        seconds: that it took; None likewise.
+        rows: of the table.
+    """
+    training = [line for line in run.steps if number(line.get("loss")) is not None]
     last = training[-1] if training else {}
+    trivial = _trivial(run.quality, bool(run.recipe.get("normalise_target")))
+    verdict, answer = _verdict(rows, run.stage)
     return Summary(
-        what=_what(recipe, last, images=images, parameters=parameters, seconds=seconds, state=state),
+        what=_what(run, last, images=images, parameters=parameters, seconds=seconds),
         verdict=verdict,
         answer=answer,
-        evidence=[*_loss(training, str(recipe.get("stage"))), *_trivial(quality, bool(recipe.get("normalise_target")))],
-        tiles=_tiles(last, quality, results or {}, rows),
-        alarms=[_alarm(one) for one in alarms],
+        evidence=[*_loss(training, run.stage), *trivial],
+        tiles=_tiles(last, run, rows),
+        alarms=[_alarm(one) for one in run.alarms],
     )
 
 
@@ -105,20 +105,14 @@ def duration(seconds: float) -> str:
 
 
 def _what(
-    recipe: Mapping[str, Any],
-    last: Mapping[str, Any],
-    *,
-    images: int | None,
-    parameters: int | None,
-    seconds: float | None,
-    state: str,
+    run: RunFiles, last: Mapping[str, Any], *, images: int | None, parameters: int | None, seconds: float | None
 ) -> list[str]:
+    recipe = run.recipe
     done = {"pretrain": "pre-trained", "linear": "measured by linear evaluation", "finetune": "fine-tuned"}
-    verb = done.get(str(recipe.get("stage")), "trained")
+    verb = done.get(run.stage, "trained")
     size = "" if parameters is None else f" ({_parameters(parameters)})"
-    data = recipe.get("data")
-    place = ", ".join(map(str, data)) if isinstance(data, list | tuple) else str(data)
-    on = f" on {images:,} images of {place}" if images else f" on {place}" if data else ""
+    place = ", ".join(places_of(recipe))
+    on = f" on {images:,} images of {place}" if images else f" on {place}" if place else ""
     wanted, epoch = number(recipe.get("epochs")), number(last.get("epoch"))
     length = f" for {wanted:g} epochs" if wanted is not None else ""
     if wanted is not None and epoch is not None and epoch < wanted - 0.01:
@@ -128,15 +122,15 @@ def _what(
     took = "" if seconds is None or seconds < 2 else f" in {duration(seconds)}"
     pixels = f" at {recipe['image_size']} pixels" if recipe.get("image_size") else ""
     sentences = [f"{recipe.get('backbone', 'A network')}{size} was {verb}{on}{pixels}{length}{seen}{took}."]
-    if recipe.get("stage") == "pretrain":
+    if run.stage == "pretrain":
         ratio, target = number(recipe.get("mask_ratio")), bool(recipe.get("normalise_target"))
         if ratio is not None:
             sentences.append(
                 f"It saw {100 - 100 * ratio:.3g} % of the patches of each image and predicted the rest"
                 f"{', each patch normalised by its own mean and contrast' if target else ''}."
             )
-    if state in STATES:
-        sentences.append(STATES[state])
+    if run.state in STATES:
+        sentences.append(STATES[run.state])
     return sentences
 
 
@@ -146,35 +140,36 @@ def _parameters(count: int) -> str:
 
 def _verdict(rows: Sequence[Row], stage: str) -> tuple[Verdict, str]:
     """Whether pre-training helped, by the differences from the untrained twin."""
-    gains = [(row, row.gain) for row in rows if row.gain is not None]
+    gains = [(row, row.points) for row in rows if row.points is not None]
     if not gains:
         if stage != "pretrain":
             return "unknown", "No untrained twin was measured, so nobody can say how much pre-training helped."
         return "unknown", "Whether pre-training helped has not been measured: no figure of an untrained twin was found."
-    best = max(gains, key=lambda one: one[1])
-    worst = min(gains, key=lambda one: one[1])
-    row, gain = best
-    figure, labels = f"{row.pretrained[0]:.1f}", f"{row.protocol} with {row.labels} of the labels"
-    unit = 1.0 if "%" in row.figure else 0.01
-    if gain < CLEARLY * unit:
+    row, most = max(gains, key=lambda one: one[1])
+    figure, twin = row.text(row.pretrained[0]), row.text(row.untrained)
+    if most < CLEARLY:
         return (
             "no",
             f"No. In none of {len(gains)} comparisons is the pre-trained network clearly better than its untrained "
-            f"twin; the best is {labels}: {figure} against {row.untrained:.1f} ({row.figure}).",
+            f"twin; the best is {row.protocol} with {row.labels} of the labels: {figure} against {twin} "
+            f"({row.figure}).",
         )
-    lowest, loss = worst
-    harmed = loss < -CLEARLY * (1.0 if "%" in lowest.figure else 0.01)
-    points = f"{gain:+.1f} points" if unit == 1.0 else f"{gain:+.3f}"
-    word = "In part" if harmed else "Yes"
+    lowest, least = min(gains, key=lambda one: one[1])
+    harmed = least < -CLEARLY
     answer = (
-        f"{word}. With {row.labels} of the labels, {row.protocol} gives {figure} ({row.figure}) for the pre-trained "
-        f"network and {row.untrained:.1f} for the same network untrained: {points}."
+        f"{'In part' if harmed else 'Yes'}. With {row.labels} of the labels, {row.protocol} gives {figure} "
+        f"({row.figure}) for the pre-trained network and {twin} for the same network untrained: {_points(row)}."
     )
     if len(gains) > 1:
-        row, gain = worst
-        smallest = f"{gain:+.1f} points" if "%" in row.figure else f"{gain:+.3f}"
-        answer += f" The smallest difference of {len(gains)} comparisons is {smallest} ({row.protocol}, {row.labels})."
+        answer += (
+            f" The smallest difference of {len(gains)} comparisons is {_points(lowest)} ({lowest.protocol}, "
+            f"{lowest.labels})."
+        )
     return "unknown" if harmed else "yes", answer
+
+
+def _points(row: Row) -> str:
+    return f"{row.gain_text} points" if "%" in row.figure else row.gain_text
 
 
 def _loss(training: Sequence[Mapping[str, Any]], stage: str) -> list[str]:
@@ -218,21 +213,20 @@ def _trivial(quality: Sequence[Mapping[str, Any]], normalised: bool) -> list[str
 
 def _tiles(
     last: Mapping[str, Any],
-    quality: Sequence[Mapping[str, Any]],
-    results: Mapping[str, Any],
+    run: RunFiles,
     rows: Sequence[Row],
 ) -> list[Tile]:
-    tiles = []
+    results, tiles = run.results or {}, []
     for row in (row for row in rows if row.pretrained[0] is not None):
-        gain = row.gain
-        note = f"{row.labels} of the labels" + ("" if gain is None else f"; untrained {row.untrained:.1f}")
-        tiles.append(Tile(name=f"{row.protocol}, {row.figure}", value=f"{row.pretrained[0]:.1f}", note=note))
+        twin = "" if row.untrained is None else f"; untrained {row.text(row.untrained)}"
+        note = f"{row.labels} of the labels{twin}"
+        tiles.append(Tile(name=f"{row.protocol}, {row.figure}", value=row.text(row.pretrained[0]), note=note))
     best = {tile.name: tile for tile in tiles}  # the line with the most labels is the last of each protocol
     tiles = list(best.values())[:3]
     loss = number(last.get("loss", results.get("loss")))
     if loss is not None:
         tiles.append(Tile(name="training loss", value=f"{loss:.3g}", note="at the end"))
-    rank = number(quality[-1].get("quality/rank")) if quality else None
+    rank = number(run.quality[-1].get("quality/rank")) if run.quality else None
     if rank is not None:
         tiles.append(Tile(name="effective rank", value=f"{rank:.0f}", note="of the features (RankMe)"))
     speed = number(results.get("images_per_second", last.get("images_per_second")))

@@ -1,23 +1,17 @@
 """The report: facts of runs are gathered, laid out, and written as report.html and report.md."""
 
-import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar
-
-import torch
+from typing import Any, TypedDict
 
 from openmae.errors import UserError
 from openmae.files import write_text
-from openmae.recipes import RECIPES
-from openmae.reporter import plain, say
 from openmae.reporting.report.classes import Classes, Mistakes, classes_of, has_classifier, mistakes_of
 from openmae.reporting.report.curves import Log, axes, curves
-from openmae.reporting.report.data_set import DataSet, data_set
-from openmae.reporting.report.looking import Looks, look
+from openmae.reporting.report.data_set import data_set, places_of
 from openmae.reporting.report.map import map_chart
 from openmae.reporting.report.measured import (
     Measured,
@@ -25,20 +19,18 @@ from openmae.reporting.report.measured import (
     measurements_beside,
     measures,
     most_telling,
-    number,
     table,
 )
-from openmae.reporting.report.over_time import Frames, frames_from_checkpoints, frames_of
-from openmae.reporting.report.page import Missing, Page, RunLine, as_html, as_markdown
+from openmae.reporting.report.missing import missing_parts
+from openmae.reporting.report.page import Page, as_html, as_markdown
 from openmae.reporting.report.published import published_curve
 from openmae.reporting.report.reproducing import repeating
-from openmae.reporting.report.sample import Sample, draw_sample
+from openmae.reporting.report.run_lines import line_of, names_of, seconds_of, title_of
+from openmae.reporting.report.seeing import Seen, attempt, see
 from openmae.reporting.report.summary import summarise
 from openmae.reporting.run_files import RunFiles, read_run
-from openmae.weights.building import LoadedAutoencoder, load_autoencoder
 
-T = TypeVar("T")
-HTML, MARKDOWN = "report.html", "report.md"
+HTML = "report.html"
 IMAGES = 400
 """Images that the network is run over."""
 
@@ -75,17 +67,6 @@ class Wanted:
     seed: int = 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Seen:
-    """What the network made of images; `frames_note` and `sample` say in words what is shown."""
-
-    looks: Looks | None = None
-    frames: Frames | None = None
-    frames_note: str = ""
-    sample: str = ""
-    parameters: int | None = None
-
-
 def write_report(wanted: Wanted) -> ReportResult:
     """Write the report of runs, and the Markdown summary beside it.
 
@@ -99,27 +80,22 @@ def write_report(wanted: Wanted) -> ReportResult:
     out = _place(wanted, first)
     measured = [_measurements(run, named, alone=len(chosen) == 1) for run in chosen]
     rows = table(measured)
-    data = wanted.data or _places(first.recipe)
+    data = _named(wanted) or places_of(first.recipe)
     telling = most_telling(measured[0])
-    seen = _look(first, folder, data, wanted)
+    seen = see(folder, data, images=wanted.images, seed=wanted.seed) if stage == "pretrain" else Seen()
     brief = data_set(first.recipe, first.results, folder)
     page_classes, mistakes = _classes(telling, data, wanted)
     chart, chart_axes, note = _curves(chosen, wanted.beside)
-    names = _names(chosen)
+    names = names_of(chosen)
     page = Page(
-        title=_title(names),
+        title=title_of(names),
         made=f"Made by openmae {metadata.version('openmae')} on {time.strftime('%Y-%m-%d %H:%M')}.",
-        runs=[_line(run, name) for run, name in zip(chosen, names, strict=True)],
+        runs=[line_of(run, name) for run, name in zip(chosen, names, strict=True)],
         summary=summarise(
-            first.recipe,
-            first.metrics,
-            first.quality,
-            first.alarms,
-            first.results,
-            state=first.state,
+            first,
             images=sum(images for _, images, used in brief.splits if used) or None,
             parameters=seen.parameters,
-            seconds=_seconds(first),
+            seconds=seconds_of(first),
             rows=rows,
         ),
         curves=chart,
@@ -135,7 +111,15 @@ def write_report(wanted: Wanted) -> ReportResult:
         mistakes=mistakes,
         data=brief,
         repeating=repeating([(Path(str(run.path)), run.recipe) for run in chosen], first.environment),
-        missing=_missing(first, measured[0], seen, page_classes, mistakes, brief, wanted),
+        missing=list(
+            missing_parts(
+                first,
+                measured[0],
+                classes=page_classes is not None,
+                mistakes=mistakes is not None or not wanted.images,
+                pictures=seen.looks is not None,
+            )
+        ),
     )
     html, markdown = as_html(page), out.with_suffix(".md")
     try:
@@ -190,56 +174,24 @@ def _measurements(run: RunFiles, named: Sequence[Measured], *, alone: bool) -> l
     return [*beside, *given]
 
 
-def _look(run: RunFiles, folder: Path, data: str | tuple[str, ...] | None, wanted: Wanted) -> Seen:
-    """Run the network of a pre-training over images. What cannot be had is left out, and said."""
-    if run.stage != "pretrain":
-        return Seen()
-    frames = frames_of(folder)
-    note = "The same images with the same masks, as the training went on. Move the first slider to compare."
-    loaded = _try("the network", lambda: load_autoencoder(folder))
-    if loaded is None:
-        return Seen(frames=frames, frames_note=note)
-    parameters = sum(parameter.numel() for parameter in loaded.model.encoder.parameters())
-    known = Seen(frames=frames, frames_note=note, parameters=parameters)
-    if data is None or not wanted.images:
-        return known
-    sample = _try("the images", lambda: draw_sample(loaded.network, data, count=wanted.images, seed=wanted.seed))
-    if sample is None or not len(sample):
-        return known
-    with torch.inference_mode():
-        looks = _try("the pictures", lambda: look(loaded, sample, seed=wanted.seed))
-        if frames is None:
-            frames = _try("checkpoints", lambda: frames_from_checkpoints(folder, sample, seed=wanted.seed))
-            note = "From the checkpoints that are left: this training wrote no pictures."
-    return Seen(
-        looks=looks, frames=frames, frames_note=note, sample=_describe(sample, looks, loaded), parameters=parameters
-    )
+def _named(wanted: Wanted) -> tuple[str, ...]:
+    return (wanted.data,) if isinstance(wanted.data, str) else wanted.data or ()
 
 
-def _describe(sample: Sample, looks: Looks | None, loaded: LoadedAutoencoder) -> str:
-    """Which images are shown, in a sentence."""
-    shown = len(sample) if looks is None else looks.images
-    seen = "which the training did not use" if sample.held_out else "which it was trained on"
-    hidden = f"{100 * loaded.mask_ratio:.3g} % of the patches are hidden"
-    return f"From {shown:,} of {sample.total:,} images of the {sample.split} split, {seen}; {hidden}."
-
-
-def _classes(
-    telling: Measured | None, data: str | tuple[str, ...] | None, wanted: Wanted
-) -> tuple[Classes | None, Mistakes | None]:
+def _classes(telling: Measured | None, data: tuple[str, ...], wanted: Wanted) -> tuple[Classes | None, Mistakes | None]:
     if telling is None:
         return None, None
     classes, folder = classes_of(telling), telling.folder
     if folder is None or not wanted.images or not has_classifier(folder):
         return classes, None
-    places = wanted.data or _places(read_run(folder).recipe) or data
-    if places is None:
+    places = _named(wanted) or places_of(read_run(folder).recipe) or data
+    if not places:
         return classes, None
-    return classes, _try("the mistakes", lambda: mistakes_of(folder, places, seed=wanted.seed))
+    return classes, attempt("the mistakes", lambda: mistakes_of(folder, places, seed=wanted.seed))
 
 
 def _curves(runs: Sequence[RunFiles], beside: Sequence[str]) -> tuple[dict[str, Any] | None, list[str], str]:
-    logs = [Log(name=name, records=run.metrics) for run, name in zip(runs, _names(runs), strict=True)]
+    logs = [Log(name=name, records=run.metrics) for run, name in zip(runs, names_of(runs), strict=True)]
     published = [published_curve(name) for name in beside]
     logs += published
     note = ""
@@ -250,128 +202,3 @@ def _curves(runs: Sequence[RunFiles], beside: Sequence[str]) -> tuple[dict[str, 
             "images. Losses compare only between equal targets, patch sizes and data."
         )
     return curves(logs), axes(logs), note
-
-
-def _names(runs: Sequence[RunFiles]) -> list[str]:
-    """Short names of the runs, which differ."""
-    names: list[str] = []
-    for run in runs:
-        name = plain(run.name)
-        longer = plain(str(run.path))
-        names.append(name if name not in names else longer if longer not in names else f"{longer} ({len(names) + 1})")
-    return names
-
-
-def _title(names: Sequence[str]) -> str:
-    if len(names) > 4:
-        return f"{names[0]} and {len(names) - 1} other runs"
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def _line(run: RunFiles, name: str) -> RunLine:
-    last = next((record for record in reversed(run.metrics) if number(record.get("loss")) is not None), {})
-    loss, samples = number(last.get("loss")), number(last.get("samples"))
-    return RunLine(
-        name=name,
-        folder=str(run.path),
-        state=run.state,
-        samples="" if samples is None else f"{samples:,.0f}",
-        loss="" if loss is None else f"{loss:.4g}",
-    )
-
-
-def _seconds(run: RunFiles) -> float | None:
-    """How long the training took, from its own speed: a run that was stopped and continued did not take the nights."""
-    samples, seconds = 0.0, 0.0
-    for record in run.metrics:
-        now, speed = number(record.get("samples")), number(record.get("images_per_second"))
-        if now is not None and speed and now > samples:
-            seconds += (now - samples) / speed
-            samples = now
-    return seconds or None
-
-
-def _places(recipe: Mapping[str, Any]) -> str | tuple[str, ...] | None:
-    data = recipe.get("data")
-    if isinstance(data, list | tuple):
-        return tuple(map(str, data))
-    return str(data) if data else None
-
-
-def _missing(
-    run: RunFiles,
-    measured: Sequence[Measured],
-    seen: Seen,
-    classes: Classes | None,
-    mistakes: Mistakes | None,
-    brief: DataSet,
-    wanted: Wanted,
-) -> list[Missing]:
-    """What the page lacks, and the command that would add it."""
-    place, data = shlex.quote(str(run.path)), shlex.quote(brief.places if run.recipe.get("data") else "LABELLED")
-    missing = []
-    if run.stage != "pretrain":
-        if weights := run.recipe.get("weights"):
-            missing.append(
-                Missing(
-                    what="Pictures of what the network sees are in the report of the pre-training",
-                    command=f"openmae report {shlex.quote(str(weights))} {place}",
-                )
-            )
-        return missing
-    beside = shlex.quote(f"{run.path}-knn.json")
-    twin = shlex.quote(f"{run.path}-knn-untrained.json")
-    if not any(one.encoder == "pretrained" for one in measured):
-        missing.append(
-            Missing(
-                what="How good the features are: this needs labels; a JSON file beside the run is found by itself",
-                command=f"openmae knn --weights {place} --data {data} --json > {beside}",
-            )
-        )
-    if not any(one.encoder == "untrained" for one in measured):
-        missing.append(
-            Missing(
-                what="Whether pre-training helped: the same for the untrained twin",
-                command=f"openmae knn --weights {place} --data {data} --untrained --json > {twin}",
-            )
-        )
-    if mistakes is None and wanted.images:
-        recipe = _linear_recipe(str(run.recipe.get("name")))
-        missing.append(
-            Missing(
-                what="The worst mistakes as pictures: this needs a classifier"
-                if classes is not None
-                else "Accuracy of each class and the worst mistakes: this needs labels and a classifier",
-                command=f"openmae linear {recipe} --weights {place} --data {data} --cached --out {place}-linear",
-            )
-        )
-    if seen.looks is None:
-        missing.append(
-            Missing(
-                what="Pictures of what the network sees: the images or the weights were not there",
-                command=f"openmae report {place} --data IMAGES",
-            )
-        )
-    if not run.quality:
-        missing.append(
-            Missing(
-                what="The loss beside trivial predictors, and reconstructions over time: a training writes them",
-                command=f"openmae pretrain --recipe-file {place}/recipe.yaml --out {place}-again",
-            )
-        )
-    return missing
-
-
-def _linear_recipe(name: str) -> str:
-    """The recipe for linear evaluation of what was pre-trained by the recipe of this name."""
-    known = {recipe.name for recipe in RECIPES.values() if recipe.stage == "linear"}
-    return next((one for one in (name, f"{name}-linear") if one in known), "RECIPE")
-
-
-def _try(what: str, get: Callable[[], T]) -> T | None:
-    """The value, or None where the user's files do not give it, which is said."""
-    try:
-        return get()
-    except (UserError, OSError) as error:
-        say(f"the report goes without {what}: {error}")
-        return None
